@@ -1,0 +1,1 @@
+"""Config text -> nodes with positions -> checked document. Reads files, starts nothing."""

@@ -1,0 +1,1 @@
+"""Moves results from the log to the sinks: one cursor a sink, retries, dead-letter queue."""

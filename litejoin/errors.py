@@ -1,0 +1,146 @@
+"""The exception tree.
+
+    LiteJoinError                       code, hint, retriable
+    ├── ConfigError                     LJ-CFG: the config cannot be used (exit 2)
+    ├── StartRefusedError               LJ-START: version, shard count or file mismatch (exit 4)
+    ├── DataDirInUseError               LJ-LOCK: another process holds the data_dir (exit 3)
+    ├── SourceError                     LJ-SRC: a poll or a push could not be used
+    │   ├── BadRowError                 LJ-ROW: a pushed row is refused; carries the row index
+    │   └── PollError                   LJ-POLL: one poll failed; nothing was changed
+    ├── OverloadedError                 LJ-BUSY: a bounded queue is full; retry later
+    ├── StorageError                    LJ-SQL: SQLite said no; carries the extended result code
+    │   ├── StorageFullError            LJ-FULL: no space left; nothing acknowledged, recovers by itself
+    │   ├── StorageIOError              LJ-IO: I/O error; fatal for the process
+    │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
+    ├── QueryError                      LJ-QUERY: a user query failed or ran too long
+    └── SinkError                       LJ-SINK: a delivery failed
+
+Every class has a unique `code`; registering one twice fails at import. A message says what happened and
+where, `hint` what to do. Modules return or raise these, never log and go on.
+"""
+
+from typing import ClassVar
+
+_codes: dict[str, type["LiteJoinError"]] = {}
+
+
+class LiteJoinError(Exception):
+    """Base of all errors of LiteJoin."""
+
+    code: ClassVar[str] = "LJ-ERR"
+    retriable: ClassVar[bool] = False
+    hint: str = ""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.code in _codes:
+            raise TypeError(f"error code {cls.code} is used by {_codes[cls.code].__name__} already")
+        _codes[cls.code] = cls
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        if hint:
+            self.hint = hint
+
+
+def error_classes() -> dict[str, type[LiteJoinError]]:
+    """All error classes by code, for the generated reference page."""
+    return dict(_codes)
+
+
+class ConfigError(LiteJoinError):
+    """The config file cannot be used; `litejoin validate` shows every finding with its position."""
+
+    code = "LJ-CFG"
+
+
+class StartRefusedError(LiteJoinError):
+    """The data directory or SQLite does not match what this version needs; nothing was changed."""
+
+    code = "LJ-START"
+
+
+class DataDirInUseError(LiteJoinError):
+    """Another process holds the data directory's lock."""
+
+    code = "LJ-LOCK"
+
+
+class SourceError(LiteJoinError):
+    """A source could not deliver."""
+
+    code = "LJ-SRC"
+
+
+class BadRowError(SourceError):
+    """One row of a pushed batch is refused, and with it the whole batch.
+
+    `row` is the index of the row in the request, from 0; None when the body as a whole is bad.
+    """
+
+    code = "LJ-ROW"
+
+    def __init__(self, message: str, *, row: int | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.row = row
+
+
+class PollError(SourceError):
+    """A poll failed; the topic and the diff state are as before."""
+
+    code = "LJ-POLL"
+    retriable = True
+
+
+class OverloadedError(LiteJoinError):
+    """A bounded queue is full. The caller keeps the data and retries after `retry_after_s` seconds."""
+
+    code = "LJ-BUSY"
+    retriable = True
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StorageError(LiteJoinError):
+    """SQLite refused. `extended` is its extended result code, `shard` the shard number (-1: none)."""
+
+    code = "LJ-SQL"
+
+    def __init__(self, message: str, *, extended: int = 0, shard: int = -1, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.extended = extended
+        self.shard = shard
+
+
+class StorageFullError(StorageError):
+    """The disk is full; the batch was rolled back or is unknown to its sender, and can be sent again."""
+
+    code = "LJ-FULL"
+    retriable = True
+
+
+class StorageIOError(StorageError):
+    """An I/O error during a write. A failed COMMIT may still be durable, so the process must end."""
+
+    code = "LJ-IO"
+
+
+class CorruptionError(StorageError):
+    """A stored row or a database page is not what was written."""
+
+    code = "LJ-CORRUPT"
+
+
+class QueryError(LiteJoinError):
+    """A user's query failed, ran too long or used too much memory."""
+
+    code = "LJ-QUERY"
+
+
+class SinkError(LiteJoinError):
+    """A sink did not take a result."""
+
+    code = "LJ-SINK"
+    retriable = True

@@ -1,0 +1,328 @@
+"""The execution plan: frozen values that `validate`, `plan` and `run` share.
+
+The vocabulary of the program: every stage reads these and nothing here does anything. Durations are
+milliseconds, sizes bytes, names as in the config. Two plans compare equal when they do the same.
+Secrets are `Secret`, whose repr is `***`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+class Secret(str):
+    """A text that must not be shown: prints as `***`; use it as a str only where it is sent."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A position in the config file, lines and columns from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A listening address. `host` "" means all interfaces; `explicit` is False for the default."""
+
+    host: str
+    port: int
+    explicit: bool = True
+
+    @property
+    def is_public(self) -> bool:
+        return self.host not in ("127.0.0.1", "::1", "localhost")
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoragePlan:
+    data_dir: Path
+    shard_count: int
+    reader_pool_size: int
+    batch_size: int
+    flush_interval_ms: int
+    synchronous: Literal["full", "normal"]
+
+
+@dataclass(frozen=True, slots=True)
+class DlqPlan:
+    path: Path
+    retry_interval_ms: int
+    max_retries: int
+    """0 = until `ttl_ms`."""
+    backoff_multiplier: float
+    max_backoff_ms: int
+    ttl_ms: int
+    max_size_bytes: int
+    cleanup_interval_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPlan:
+    guarantee: Literal["best_effort", "at_least_once"]
+    dlq: DlqPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A bearer token and what it opens."""
+
+    value: Secret
+    scopes: frozenset[str]
+    """Of "ingest", "subscribe", "admin"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """Bounds on what a client may send (security.md)."""
+
+    max_body_bytes: int
+    max_rows: int
+    max_depth: int
+    max_key_bytes: int
+    max_row_bytes: int
+    max_connections: int
+    max_sse_clients: int
+    header_timeout_ms: int
+    idle_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    addr: Address
+    tokens: tuple[Token, ...]
+    tls_cert_file: Path | None
+    tls_key_file: Path | None
+    cors_origins: tuple[str, ...]
+    limits: ServerLimits
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSourcePlan:
+    name: str
+    topic: str
+    url: str
+    method: Literal["GET", "POST", "PUT"]
+    interval_ms: int
+    key_path: tuple[str, ...]
+    """gjson paths; several make a composite key joined by ":"."""
+    response_path: str
+    change_detection: Literal["diff", "hash"]
+    detect_deletes: bool
+    timeout_ms: int
+    initial_snapshot: bool
+    headers: Mapping[str, Secret]
+    body: str | None
+    max_consecutive_failures: int
+    ignore_fields: tuple[str, ...]
+    max_response_bytes: int
+    type: Literal["api"] = "api"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSourcePlan:
+    name: str
+    topics: tuple[str, ...]
+    """Empty: any topic, created when first seen."""
+    addr: Address
+    type: Literal["http"] = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSourcePlan:
+    name: str
+    topics: tuple[str, ...]
+    brokers: str
+    group_id: str
+    type: Literal["kafka"] = "kafka"
+
+
+SourcePlan = ApiSourcePlan | HttpSourcePlan | KafkaSourcePlan
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """A key map from the value of `expression` (over one row of the topic) to rows.
+
+    `column` is the hidden column of the topic's table that delta queries probe, such as "lj:1".
+    `path` is how people read it: "$.user_id".
+    """
+
+    column: str
+    expression: str
+    path: str
+    used_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    name: str
+    shards: int
+    retention_ms: int | None
+    indexes: tuple[IndexPlan, ...]
+    fed_by: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why incremental evaluation is lost, and where in the config file."""
+
+    message: str
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePlan:
+    """One topic reference of a join and how its changes reach the result."""
+
+    topic: str
+    alias: str
+    strategy: Literal["native", "delta", "full"]
+    through: str
+    """"by key", "through orders.$.user_id", or the reason of a full re-evaluation."""
+    index: str | None
+    affected_sql: str | None
+    """Selects the result keys that changed rows of this reference may affect (delta only)."""
+    query_plan: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPlan:
+    name: str
+    query: str
+    place: Place
+    columns: tuple[str, ...]
+    key_column: str
+    key_index: int
+    """Position of the key in `columns`."""
+    sinks: tuple[str, ...]
+    emit: Literal["changes", "all"]
+    on_delete: Literal["emit", "ignore"]
+    json_columns: tuple[str, ...]
+    strategy: Literal["native", "delta", "full"]
+    reasons: tuple[Reason, ...]
+    references: tuple[ReferencePlan, ...]
+    refresh_sql: str
+    """Delta: recomputes the groups whose keys are in "lj:affected". Full: the query itself."""
+    refresh_null_sql: str | None
+    """Delta: recomputes the group whose key is NULL."""
+    refresh_plan: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowPlan:
+    name: str
+    type: Literal["tumbling", "sliding", "session"]
+    topic: str
+    query: str
+    place: Place
+    size_ms: int | None
+    slide_ms: int | None
+    gap_ms: int | None
+    buffer_bound_ms: int | None
+    sinks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSinkPlan:
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    url: str
+    method: Literal["POST", "PUT", "PATCH"]
+    timeout_ms: int
+    headers: Mapping[str, Secret]
+    max_in_flight: int
+    type: Literal["http"] = "http"
+
+
+@dataclass(frozen=True, slots=True)
+class SseSinkPlan:
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    addr: Address
+    type: Literal["sse"] = "sse"
+
+
+@dataclass(frozen=True, slots=True)
+class SqliteSinkPlan:
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    path: Path
+    table: str | None
+    """None: one table per join, named as the join."""
+    type: Literal["sqlite"] = "sqlite"
+
+
+@dataclass(frozen=True, slots=True)
+class StdoutSinkPlan:
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    type: Literal["stdout"] = "stdout"
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSinkPlan:
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    brokers: str
+    topic: str
+    type: Literal["kafka"] = "kafka"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherSinkPlan:
+    """A sink kind of the language that `run` does not start yet (file, postgres)."""
+
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    type: str
+    config: Mapping[str, object]
+
+
+SinkPlan = HttpSinkPlan | SseSinkPlan | SqliteSinkPlan | StdoutSinkPlan | KafkaSinkPlan | OtherSinkPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A feature of the language that this version validates and explains but does not run yet."""
+
+    feature: str
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    memory_mb: float
+    disk_mb: float
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything `run` needs, and everything `plan` shows."""
+
+    name: str
+    config_hash: str
+    file: str
+    storage: StoragePlan
+    delivery: DeliveryPlan
+    retention_ms: int | None
+    clean_interval_ms: int
+    server: ServerPlan
+    sources: tuple[SourcePlan, ...]
+    topics: tuple[TopicPlan, ...]
+    joins: tuple[JoinPlan, ...]
+    windows: tuple[WindowPlan, ...]
+    sinks: tuple[SinkPlan, ...]
+    estimates: Estimates
+    unsupported: tuple[Unsupported, ...] = field(default=())

@@ -1,0 +1,136 @@
+"""The two shapes that travel: packed rows on their way in, results on their way out.
+
+Row batch (bytes, little endian, made by sources, read by the writer). Rows follow each other; each is
+padded with zero bytes to a multiple of 8:
+
+    offset  size  field
+    0       4     size            bytes of this row with header and padding
+    4       2     table           catalogue number of the topic (or of the source, for state rows)
+    6       1     kind            RowKind
+    7       1     flags           0
+    8       8     timestamp_ms    signed, Unix milliseconds
+    16      4     key_len         bytes of the key, UTF-8, 1..
+    20      4     payload_len     bytes of the payload: JSON text as received
+    24      4     extra_len       UPSERT: `changes` JSON or 0 bytes; STATE_UPSERT: the record's 16-byte hash
+    28      4     reserved        0
+    32      ..    key, payload, extra, padding
+
+Python packs rows only on cold paths (tests, retention); hot paths pack them in native code.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import IntEnum
+from hashlib import blake2b
+
+ROW_HEADER = struct.Struct("<IHBBqIIII")
+
+
+class RowKind(IntEnum):
+    """What a packed row asks the writer to do."""
+
+    UPSERT = 1
+    DELETE = 2
+    STATE_UPSERT = 3
+    """Diff state of an api source: commits in the same transaction as the topic row of the same key."""
+    STATE_DELETE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a batch, unpacked. `payload` and `extra` are JSON bytes (or a hash), never parsed here."""
+
+    table: int
+    kind: RowKind
+    timestamp_ms: int
+    key: bytes
+    payload: bytes = b""
+    extra: bytes = b""
+
+
+def pack_rows(rows: Iterable[Row]) -> bytes:
+    """Pack rows into one batch; does not check JSON. Raises struct.error for numbers out of range."""
+    out = bytearray()
+    for row in rows:
+        body = len(row.key) + len(row.payload) + len(row.extra)
+        size = (ROW_HEADER.size + body + 7) & ~7
+        out += ROW_HEADER.pack(
+            size, row.table, row.kind, 0, row.timestamp_ms, len(row.key), len(row.payload), len(row.extra), 0
+        )
+        out += row.key + row.payload + row.extra
+        out += b"\0" * (size - ROW_HEADER.size - body)
+    return bytes(out)
+
+
+def unpack_rows(batch: bytes) -> Iterator[Row]:
+    """The rows of a batch, in order. Raises ValueError when the bytes are not a row batch."""
+    at = 0
+    while at < len(batch):
+        if len(batch) - at < ROW_HEADER.size:
+            raise ValueError(f"row batch cut at byte {at}")
+        size, table, kind, _flags, ts, klen, plen, xlen, _res = ROW_HEADER.unpack_from(batch, at)
+        body = at + ROW_HEADER.size
+        if size < ROW_HEADER.size + klen + plen + xlen or size % 8 or at + size > len(batch):
+            raise ValueError(f"bad row size at byte {at}")
+        yield Row(
+            table, RowKind(kind), ts, batch[body : body + klen],
+            batch[body + klen : body + klen + plen], batch[body + klen + plen : body + klen + plen + xlen],
+        )  # fmt: skip
+        at += size
+
+
+class ResultOp(IntEnum):
+    """What happened to a result key."""
+
+    UPSERT = 1
+    DELETE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One entry of the results log.
+
+    `pos` is its log position and also its `seq`: it rises with every result of the pipeline, so with
+    every result of a join. `key` and `rows` are JSON text, ready to be sent.
+    """
+
+    pos: int
+    query: str
+    key: str
+    rows: str
+    op: ResultOp
+    emit_at_ms: int
+    pipeline: str
+    """Pipeline name and epoch of the data directory, so that ids of a recreated directory differ."""
+
+    @property
+    def id(self) -> str:
+        """Stable over retries and restarts: a hash of (pipeline, join, key, seq)."""
+        return result_id(self.pipeline, self.query, self.key, self.pos)
+
+    def body(self) -> bytes:
+        """The result object of the docs as JSON, byte-identical on every call."""
+        op = "upsert" if self.op is ResultOp.UPSERT else "delete"
+        return (
+            f'{{"query":{_quote(self.query)},"key":{self.key},"rows":{self.rows},'
+            f'"emit_at":"{rfc3339(self.emit_at_ms)}","op":"{op}","seq":{self.pos},"id":"{self.id}"}}'
+        ).encode()
+
+
+def result_id(pipeline: str, query: str, key: str, seq: int) -> str:
+    """24 hex digits of BLAKE2b over the four parts, separated by NUL (none of them can hold one)."""
+    text = f"{pipeline}\0{query}\0{key}\0{seq}"
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+
+
+def rfc3339(unix_ms: int) -> str:
+    """`2026-11-23T12:00:00.123Z`."""
+    moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+
+
+def _quote(name: str) -> str:
+    # Names match [A-Za-z_][A-Za-z0-9_.-]*, so nothing in them needs escaping.
+    return f'"{name}"'

@@ -1,0 +1,1 @@
+"""Where results go: webhooks, SSE, SQLite, stdout. Knows records and errors, never the store."""

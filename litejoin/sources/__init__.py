@@ -1,0 +1,1 @@
+"""Where records come from: polled APIs, HTTP pushes. Knows records and errors, never the store."""

@@ -1,0 +1,69 @@
+"""The contract between sources and the runtime.
+
+A source turns something outside into row batches (`litejoin.records`) and hands them to an `Intake`.
+It knows nothing of shards, joins or sinks. Acks go back as the result of `submit`.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import Protocol
+
+
+class Intake(Protocol):
+    """Where a source puts its rows. Lives on the event loop; nothing here blocks it."""
+
+    def topic_number(self, name: str) -> int:
+        """The catalogue number of a topic, creating the topic where the config allows any name.
+
+        Raises BadRowError when the topic is not known and may not be created.
+        """
+        ...
+
+    def submit(self, batch: bytes, rows: int) -> Awaitable[None]:
+        """Queue a row batch; the awaitable ends when every row is durable in its shard.
+
+        Raises OverloadedError at once, before anything is queued, when the channel is full. The
+        awaitable raises StorageFullError when the disk is full (nothing is promised about the rows then)
+        and CancelledError when the process stops first.
+        """
+        ...
+
+    async def room(self) -> None:
+        """Wait until the channel takes rows again (for polls, which wait instead of failing)."""
+        ...
+
+
+class SourceState(Protocol):
+    """The durable diff state of one api source: key -> (16-byte hash, stored record or b"")."""
+
+    number: int
+    """Catalogue number of the source: the `table` of its STATE_UPSERT and STATE_DELETE rows."""
+
+    async def hashes(self) -> Sequence[tuple[bytes, bytes]]:
+        """All (key, hash) pairs, read once when the source starts. Runs off the event loop."""
+        ...
+
+    async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        """The stored records of some keys (diff mode), in the order asked. Runs off the event loop."""
+        ...
+
+    def is_new(self) -> bool:
+        """True when this source has never completed a poll (decides `initial_snapshot`)."""
+        ...
+
+    async def mark_started(self) -> None:
+        """Remember durably that the first poll has been taken in; called after its last row is durable."""
+        ...
+
+
+class Source(Protocol):
+    """A running source. `run` works until cancelled, never raises for a fault of the outside world."""
+
+    name: str
+
+    async def run(self) -> None:
+        """Deliver records until cancelled."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """For /health: at least `status` ("ok" or "degraded") and, when degraded, `reason`."""
+        ...

@@ -1,0 +1,1 @@
+"""The JSON Schema of the config file, as package data: `litejoin.schema.json`."""
