@@ -1,0 +1,90 @@
+"""The one SQLite of the process: apsw's, shared with the native modules.
+
+Every connection to a data file is opened here. Two copies of SQLite in one process break POSIX locks
+(closing one copy's file handle drops the other's), so nothing else may open a data file: not the
+standard library's module, not DuckDB, not a plain open().
+"""
+
+import threading
+from pathlib import Path
+
+import apsw
+
+from litejoin._ext import bridge
+from litejoin.errors import StartRefusedError
+
+MINIMUM_VERSION = (3, 51, 3)
+"""Older ones have the WAL-reset bug: two connections writing and checkpointing can corrupt a file."""
+
+BUSY_TIMEOUT_MS = 5_000
+"""Only admin connections ever wait: each file has one writer. Long enough for a checkpoint to end."""
+
+_load_lock = threading.Lock()
+
+
+def load_native() -> None:
+    """Load SQLite's routine table for the native modules, once; refuse a SQLite that is too old.
+
+    Raises StartRefusedError. Not blocking for longer than a shared object's load.
+    """
+    with _load_lock:
+        if bridge.api_pointer():
+            return
+        check_version(apsw.sqlite_lib_version())
+        # Allocation statistics take a process-wide mutex on every malloc: two writer threads would
+        # queue there. They can only be switched off while SQLite is shut down, so never under an
+        # embedder's open connections.
+        if not apsw.connections():
+            apsw.shutdown()
+            apsw.config(apsw.SQLITE_CONFIG_MEMSTATUS, False)
+            apsw.initialize()
+        connection = apsw.Connection(":memory:")
+        try:
+            connection.enable_load_extension(True)
+            connection.load_extension(bridge.__file__, bridge.ENTRY_POINT)
+        finally:
+            connection.close()
+        check_source_id(apsw.sqlite3_sourceid(), bridge.source_id())
+
+
+def check_version(version: str) -> None:
+    """Raises StartRefusedError when `version` ("3.54.1") is older than MINIMUM_VERSION."""
+    if tuple(int(part) for part in version.split(".")[:3]) < MINIMUM_VERSION:
+        raise StartRefusedError(
+            f"SQLite {version} is too old: {'.'.join(map(str, MINIMUM_VERSION))} or newer is needed",
+            hint="pip install --upgrade apsw",
+        )
+
+
+def check_source_id(ours: str, native: str) -> None:
+    """Raises StartRefusedError when the native modules would run on another SQLite than apsw's."""
+    if ours != native:
+        raise StartRefusedError(
+            f"two copies of SQLite in one process: apsw has {ours!r}, the native modules see {native!r}",
+            hint="rebuild litejoin in this environment: pip install --force-reinstall litejoin",
+        )
+
+
+def open_database(path: Path | str, *, readonly: bool = False, create: bool = True) -> apsw.Connection:
+    """Open a data file for one thread at a time. Raises apsw.CantOpenError and friends."""
+    load_native()
+    flags = apsw.SQLITE_OPEN_NOMUTEX
+    if readonly:
+        flags |= apsw.SQLITE_OPEN_READONLY
+    else:
+        flags |= apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
+    connection = apsw.Connection(str(path), flags=flags)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
+    return connection
+
+
+def open_readonly(path: Path | str) -> apsw.Connection:
+    """Open an existing data file for reading only."""
+    connection = open_database(path, readonly=True)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def open_memory() -> apsw.Connection:
+    """An in-memory database: the host of topic tables and user queries, which never sees a file."""
+    return open_database(":memory:")
