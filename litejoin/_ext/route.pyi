@@ -1,0 +1,7 @@
+"""Which shard a key lives in. Pure functions, any thread."""
+
+def fnv1a32(key: bytes | str) -> int:
+    """FNV-1a 32 of the key's UTF-8 bytes. Raises UnicodeEncodeError for a lone surrogate."""
+
+def shard_of(key: bytes | str, shards: int) -> int:
+    """`fnv1a32(key) % shards`; ValueError when `shards` < 1."""
