@@ -1,0 +1,7 @@
+"""`python -m litejoin`: the same as the `litejoin` command."""
+
+import sys
+
+from litejoin.cli.main import main
+
+sys.exit(main())
