@@ -1,8 +1,9 @@
 """Command-line parsing shared by the commands: one-line errors and `LITEJOIN_*` variables.
 
-A command makes a `CommandParser`, adds its arguments and calls `parse`. Every option that has a long
-name can also be given as a variable: `--log-format` as LITEJOIN_LOG_FORMAT; the command line wins.
-An option that may be repeated takes one value a line. Switches take 1/0, true/false, yes/no, on/off.
+A command makes a `CommandParser`, adds its arguments and calls `parse`. Every option that has a
+long name can also be given as a variable: `--log-format` as LITEJOIN_LOG_FORMAT; the command line
+wins. An option that may be repeated takes one value a line; those of the command line come after.
+Switches take 1/0, true/false, yes/no, on/off.
 """
 
 import argparse

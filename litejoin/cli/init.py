@@ -23,7 +23,7 @@ def template_text(name: str) -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Print the template, or write it to `-o FILE`. Returns 0, or 2 when the file exists already."""
+    """Print the template or write it to `-o FILE`. Returns 0, or 2 when the file exists."""
     parser = CommandParser(
         "init",
         "Print a small working config, or write it to a file.",

@@ -1,6 +1,7 @@
 """Options of a command: variables, one-line errors."""
 
 import pytest
+
 from litejoin.cli.args import CommandParser, add_config_options
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from litejoin.cli.init import TEMPLATES, template_text
 from litejoin.cli.main import main
 

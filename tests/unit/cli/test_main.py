@@ -5,6 +5,7 @@ import sys
 import types
 
 import pytest
+
 from litejoin.cli import main as cli
 from litejoin.errors import (
     ConfigError,
