@@ -1,0 +1,6 @@
+from typing import Final
+
+JSON_REASONS: Final[dict[int, str]]
+
+def check_json(text: bytes, max_depth: int = 64) -> tuple[int, int] | None: ...
+def unescape(literal: bytes) -> bytes: ...
