@@ -4,7 +4,7 @@ One-switch builds (environment variables):
   LITEJOIN_DEBUG=1   -O0 -g, assertions on
   LITEJOIN_ASAN=1    address + undefined-behaviour sanitizers (preload libasan, PYTHONMALLOC=malloc)
   LITEJOIN_TRACE=1   Cython line tracing, for coverage of the .pyx files
-  LITEJOIN_EXT=a,b   build only these modules (a shortcut while working on one)
+  LITEJOIN_EXT=a,b   build only these modules (a shortcut while working on one; "none" builds none)
 """
 
 import os
@@ -18,14 +18,15 @@ ROOT = Path(__file__).resolve().parent
 
 
 def switch(name: str) -> bool:
+    """True when the environment variable is set to anything but 0."""
     return os.environ.get(name, "") not in ("", "0")
 
 
 def require_sqlite_headers() -> None:
     """Refuse early, naming the package: the compiler's own message does not."""
-    paths = [Path("/usr/include"), Path("/usr/local/include"), Path(sysconfig.get_paths()["include"])]
-    paths += [Path(p) for p in os.environ.get("CPATH", "").split(":") if p]
-    if not any((p / "sqlite3ext.h").exists() for p in paths):
+    folders = ["/usr/include", "/usr/local/include", sysconfig.get_paths()["include"]]
+    folders += [folder for folder in os.environ.get("CPATH", "").split(":") if folder]
+    if not any((Path(folder) / "sqlite3ext.h").exists() for folder in folders):
         raise SystemExit(
             "litejoin: sqlite3ext.h not found. It comes with SQLite's development files:\n"
             "  Debian/Ubuntu: sudo apt-get install libsqlite3-dev\n"
@@ -35,7 +36,10 @@ def require_sqlite_headers() -> None:
 
 
 def compiler_flags() -> tuple[list[str], list[str]]:
-    compile_args = ["-std=gnu11", "-Wall", "-Wsign-compare", "-fvisibility=hidden", "-fno-strict-aliasing"]
+    """Arguments for the compiler and for the linker."""
+    compile_args = ["-std=gnu11", "-Wall", "-Wsign-compare"]
+    # Only a module's init function is exported (the bridge's entry point asks for itself).
+    compile_args += ["-fvisibility=hidden", "-fno-strict-aliasing"]
     link_args: list[str] = []
     if switch("LITEJOIN_ASAN"):
         sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-g"]
@@ -46,6 +50,7 @@ def compiler_flags() -> tuple[list[str], list[str]]:
 
 
 def extensions() -> list[Extension]:
+    """One extension per `_ext/*.pyx`; a changed header rebuilds all of them."""
     compile_args, link_args = compiler_flags()
     macros = [("CYTHON_TRACE_NOGIL", "1")] if switch("LITEJOIN_TRACE") else []
     only = {n for n in os.environ.get("LITEJOIN_EXT", "").split(",") if n}
@@ -67,6 +72,8 @@ def extensions() -> list[Extension]:
 
 require_sqlite_headers()
 setup(
+    # Compile as many modules at a time as there are processors, also under pip.
+    options={"build_ext": {"parallel": os.cpu_count() or 1}},
     ext_modules=cythonize(
         extensions(),
         include_path=["_ext"],
@@ -77,5 +84,5 @@ setup(
             "linetrace": switch("LITEJOIN_TRACE"),
             "legacy_implicit_noexcept": False,
         },
-    )
+    ),
 )

@@ -9,14 +9,14 @@
     │   └── PollError                   LJ-POLL: one poll failed; nothing was changed
     ├── OverloadedError                 LJ-BUSY: a bounded queue is full; retry later
     ├── StorageError                    LJ-SQL: SQLite said no; carries the extended result code
-    │   ├── StorageFullError            LJ-FULL: no space left; nothing acknowledged, recovers by itself
+    │   ├── StorageFullError            LJ-FULL: no space left; nothing acked, recovers by itself
     │   ├── StorageIOError              LJ-IO: I/O error; fatal for the process
     │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
     ├── QueryError                      LJ-QUERY: a user query failed or ran too long
     └── SinkError                       LJ-SINK: a delivery failed
 
-Every class has a unique `code`; registering one twice fails at import. A message says what happened and
-where, `hint` what to do. Modules return or raise these, never log and go on.
+Every class has a unique `code`; registering one twice fails at import. A message says what happened
+and where, `hint` what to do. Modules return or raise these, never log and go on.
 """
 
 from typing import ClassVar
@@ -93,7 +93,7 @@ class PollError(SourceError):
 
 
 class OverloadedError(LiteJoinError):
-    """A bounded queue is full. The caller keeps the data and retries after `retry_after_s` seconds."""
+    """A bounded queue is full. The caller keeps the data and retries after `retry_after_s`."""
 
     code = "LJ-BUSY"
     retriable = True
@@ -104,7 +104,7 @@ class OverloadedError(LiteJoinError):
 
 
 class StorageError(LiteJoinError):
-    """SQLite refused. `extended` is its extended result code, `shard` the shard number (-1: none)."""
+    """SQLite refused. `extended` is its extended result code, `shard` the shard (-1: none)."""
 
     code = "LJ-SQL"
 
@@ -115,14 +115,14 @@ class StorageError(LiteJoinError):
 
 
 class StorageFullError(StorageError):
-    """The disk is full; the batch was rolled back or is unknown to its sender, and can be sent again."""
+    """The disk is full; the batch was rolled back or its fate is unknown: it can be sent again."""
 
     code = "LJ-FULL"
     retriable = True
 
 
 class StorageIOError(StorageError):
-    """An I/O error during a write. A failed COMMIT may still be durable, so the process must end."""
+    """An I/O error during a write. A failed COMMIT may still be durable: the process must end."""
 
     code = "LJ-IO"
 

@@ -1,7 +1,7 @@
 """The two shapes that travel: packed rows on their way in, results on their way out.
 
-Row batch (bytes, little endian, made by sources, read by the writer). Rows follow each other; each is
-padded with zero bytes to a multiple of 8:
+Row batch (bytes, little endian, made by sources, read by the writer). Rows follow each other; each
+is padded with zero bytes to a multiple of 8:
 
     offset  size  field
     0       4     size            bytes of this row with header and padding
@@ -11,7 +11,7 @@ padded with zero bytes to a multiple of 8:
     8       8     timestamp_ms    signed, Unix milliseconds
     16      4     key_len         bytes of the key, UTF-8, 1..
     20      4     payload_len     bytes of the payload: JSON text as received
-    24      4     extra_len       UPSERT: `changes` JSON or 0 bytes; STATE_UPSERT: the record's 16-byte hash
+    24      4     extra_len       UPSERT: `changes` JSON or nothing; STATE_UPSERT: 16-byte hash
     28      4     reserved        0
     32      ..    key, payload, extra, padding
 
@@ -34,13 +34,13 @@ class RowKind(IntEnum):
     UPSERT = 1
     DELETE = 2
     STATE_UPSERT = 3
-    """Diff state of an api source: commits in the same transaction as the topic row of the same key."""
+    """Diff state of an api source: commits in one transaction with the topic row of its key."""
     STATE_DELETE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a batch, unpacked. `payload` and `extra` are JSON bytes (or a hash), never parsed here."""
+    """One row of a batch, unpacked. `payload` and `extra` are bytes that are never parsed here."""
 
     table: int
     kind: RowKind
@@ -51,13 +51,21 @@ class Row:
 
 
 def pack_rows(rows: Iterable[Row]) -> bytes:
-    """Pack rows into one batch; does not check JSON. Raises struct.error for numbers out of range."""
+    """Pack rows into one batch; checks no JSON. Raises struct.error for numbers out of range."""
     out = bytearray()
     for row in rows:
         body = len(row.key) + len(row.payload) + len(row.extra)
         size = (ROW_HEADER.size + body + 7) & ~7
         out += ROW_HEADER.pack(
-            size, row.table, row.kind, 0, row.timestamp_ms, len(row.key), len(row.payload), len(row.extra), 0
+            size,
+            row.table,
+            row.kind,
+            0,
+            row.timestamp_ms,
+            len(row.key),
+            len(row.payload),
+            len(row.extra),
+            0,
         )
         out += row.key + row.payload + row.extra
         out += b"\0" * (size - ROW_HEADER.size - body)
@@ -75,9 +83,13 @@ def unpack_rows(batch: bytes) -> Iterator[Row]:
         if size < ROW_HEADER.size + klen + plen + xlen or size % 8 or at + size > len(batch):
             raise ValueError(f"bad row size at byte {at}")
         yield Row(
-            table, RowKind(kind), ts, batch[body : body + klen],
-            batch[body + klen : body + klen + plen], batch[body + klen + plen : body + klen + plen + xlen],
-        )  # fmt: skip
+            table,
+            RowKind(kind),
+            ts,
+            batch[body : body + klen],
+            batch[body + klen : body + klen + plen],
+            batch[body + klen + plen : body + klen + plen + xlen],
+        )
         at += size
 
 
@@ -92,8 +104,8 @@ class ResultOp(IntEnum):
 class Result:
     """One entry of the results log.
 
-    `pos` is its log position and also its `seq`: it rises with every result of the pipeline, so with
-    every result of a join. `key` and `rows` are JSON text, ready to be sent.
+    `pos` is its log position and also its `seq`: it rises with every result of the pipeline, so
+    with every result of a join. `key` and `rows` are JSON text, ready to be sent.
     """
 
     pos: int
@@ -103,7 +115,7 @@ class Result:
     op: ResultOp
     emit_at_ms: int
     pipeline: str
-    """Pipeline name and epoch of the data directory, so that ids of a recreated directory differ."""
+    """Pipeline name and epoch of the data directory: ids of a recreated directory differ."""
 
     @property
     def id(self) -> str:
@@ -120,7 +132,7 @@ class Result:
 
 
 def result_id(pipeline: str, query: str, key: str, seq: int) -> str:
-    """24 hex digits of BLAKE2b over the four parts, separated by NUL (none of them can hold one)."""
+    """24 hex digits of BLAKE2b over the four parts, separated by NUL, which none of them holds."""
     text = f"{pipeline}\0{query}\0{key}\0{seq}"
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 

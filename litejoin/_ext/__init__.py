@@ -1,1 +1,1 @@
-"""Native modules, built from `_ext/*.pyx`. Import them by name: `from litejoin._ext import route`."""
+"""Native modules, built from `_ext/*.pyx`; imported by name: `from litejoin._ext import route`."""

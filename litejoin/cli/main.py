@@ -1,9 +1,9 @@
 """The `litejoin` command: imports the module of the chosen command only, maps errors to exit codes.
 
 Every command is a module of this package with `run(argv) -> int`. Exit codes: 0 done, 1 findings or
-an unexpected failure, 2 bad usage or config, 3 data_dir in use, 4 refused start. An error is one line
-on stderr that says what to do; stack traces only with `--debug`. `--help` imports no third-party
-package.
+an unexpected failure, 2 bad usage or config, 3 data_dir in use, 4 refused start. An error is one
+line on stderr that says what to do; stack traces only with `--debug`. `--help` imports no
+third-party package.
 """
 
 import os

@@ -1,1 +1,1 @@
-"""Checked document -> frozen Plan. No file or network I/O; `nodes` is the vocabulary all stages share."""
+"""Checked document -> frozen Plan, without file or network I/O; all stages share `nodes`."""

@@ -46,6 +46,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class StoragePlan:
+    """Where topics are kept, and how often and how safely they are written."""
+
     data_dir: Path
     shard_count: int
     reader_pool_size: int
@@ -56,6 +58,8 @@ class StoragePlan:
 
 @dataclass(frozen=True, slots=True)
 class DlqPlan:
+    """The dead-letter queue: where it is, how it retries, how large it may grow."""
+
     path: Path
     retry_interval_ms: int
     max_retries: int
@@ -69,6 +73,8 @@ class DlqPlan:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPlan:
+    """What is promised about results that a sink did not take."""
+
     guarantee: Literal["best_effort", "at_least_once"]
     dlq: DlqPlan
 
@@ -99,6 +105,8 @@ class ServerLimits:
 
 @dataclass(frozen=True, slots=True)
 class ServerPlan:
+    """The admin listener and what holds for every listener."""
+
     addr: Address
     tokens: tuple[Token, ...]
     tls_cert_file: Path | None
@@ -109,6 +117,8 @@ class ServerPlan:
 
 @dataclass(frozen=True, slots=True)
 class ApiSourcePlan:
+    """A polled REST API."""
+
     name: str
     topic: str
     url: str
@@ -131,6 +141,8 @@ class ApiSourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class HttpSourcePlan:
+    """Rows pushed to `POST /ingest`."""
+
     name: str
     topics: tuple[str, ...]
     """Empty: any topic, created when first seen."""
@@ -140,6 +152,8 @@ class HttpSourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class KafkaSourcePlan:
+    """Records of Kafka topics."""
+
     name: str
     topics: tuple[str, ...]
     brokers: str
@@ -166,6 +180,8 @@ class IndexPlan:
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
+    """One topic: its shards, retention and the key maps that joins need."""
+
     name: str
     shards: int
     retention_ms: int | None
@@ -198,6 +214,8 @@ class ReferencePlan:
 
 @dataclass(frozen=True, slots=True)
 class JoinPlan:
+    """One join: its query, its key, and how it is kept up to date."""
+
     name: str
     query: str
     place: Place
@@ -221,6 +239,8 @@ class JoinPlan:
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
+    """One window over a topic."""
+
     name: str
     type: Literal["tumbling", "sliding", "session"]
     topic: str
@@ -235,6 +255,8 @@ class WindowPlan:
 
 @dataclass(frozen=True, slots=True)
 class HttpSinkPlan:
+    """A webhook."""
+
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
     url: str
@@ -247,6 +269,8 @@ class HttpSinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class SseSinkPlan:
+    """Browsers and curl: `/subscribe` and `/snapshot`."""
+
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
     addr: Address
@@ -255,6 +279,8 @@ class SseSinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class SqliteSinkPlan:
+    """A SQLite file with the current results."""
+
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
     path: Path
@@ -265,6 +291,8 @@ class SqliteSinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class StdoutSinkPlan:
+    """Results as JSON lines on standard output."""
+
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
     type: Literal["stdout"] = "stdout"
@@ -272,6 +300,8 @@ class StdoutSinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class KafkaSinkPlan:
+    """A Kafka topic that receives results."""
+
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
     brokers: str
@@ -289,7 +319,9 @@ class OtherSinkPlan:
     config: Mapping[str, object]
 
 
-SinkPlan = HttpSinkPlan | SseSinkPlan | SqliteSinkPlan | StdoutSinkPlan | KafkaSinkPlan | OtherSinkPlan
+SinkPlan = (
+    HttpSinkPlan | SseSinkPlan | SqliteSinkPlan | StdoutSinkPlan | KafkaSinkPlan | OtherSinkPlan
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +334,8 @@ class Unsupported:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
+    """What the pipeline will need, and how that was reckoned."""
+
     memory_mb: float
     disk_mb: float
     formula: str

@@ -1,7 +1,7 @@
 """The contract between sources and the runtime.
 
-A source turns something outside into row batches (`litejoin.records`) and hands them to an `Intake`.
-It knows nothing of shards, joins or sinks. Acks go back as the result of `submit`.
+A source turns something outside into row batches (`litejoin.records`) and hands them to an
+`Intake`. It knows nothing of shards, joins or sinks. Acks go back as the result of `submit`.
 """
 
 from collections.abc import Awaitable, Sequence
@@ -22,8 +22,8 @@ class Intake(Protocol):
         """Queue a row batch; the awaitable ends when every row is durable in its shard.
 
         Raises OverloadedError at once, before anything is queued, when the channel is full. The
-        awaitable raises StorageFullError when the disk is full (nothing is promised about the rows then)
-        and CancelledError when the process stops first.
+        awaitable raises StorageFullError when the disk is full (nothing is promised about the rows
+        then) and CancelledError when the process stops first.
         """
         ...
 
@@ -43,7 +43,7 @@ class SourceState(Protocol):
         ...
 
     async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
-        """The stored records of some keys (diff mode), in the order asked. Runs off the event loop."""
+        """The stored records of some keys (diff mode), in the order asked, off the event loop."""
         ...
 
     def is_new(self) -> bool:
@@ -51,12 +51,12 @@ class SourceState(Protocol):
         ...
 
     async def mark_started(self) -> None:
-        """Remember durably that the first poll has been taken in; called after its last row is durable."""
+        """Remember durably that the first poll was taken in, after its last row is durable."""
         ...
 
 
 class Source(Protocol):
-    """A running source. `run` works until cancelled, never raises for a fault of the outside world."""
+    """A running source. `run` works until cancelled; faults of the outside world never raise."""
 
     name: str
 

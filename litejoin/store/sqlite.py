@@ -1,8 +1,8 @@
 """The one SQLite of the process: apsw's, shared with the native modules.
 
-Every connection to a data file is opened here. Two copies of SQLite in one process break POSIX locks
-(closing one copy's file handle drops the other's), so nothing else may open a data file: not the
-standard library's module, not DuckDB, not a plain open().
+Every connection to a data file is opened here. Two copies of SQLite in one process break POSIX
+locks (closing one copy's file handle drops the other's), so nothing else may open a data file: not
+the standard library's module, not DuckDB, not a plain open().
 """
 
 import threading
@@ -14,10 +14,10 @@ from litejoin._ext import bridge
 from litejoin.errors import StartRefusedError
 
 MINIMUM_VERSION = (3, 51, 3)
-"""Older ones have the WAL-reset bug: two connections writing and checkpointing can corrupt a file."""
+"""Older ones have the WAL-reset bug: a write and a checkpoint at once can corrupt a file."""
 
 BUSY_TIMEOUT_MS = 5_000
-"""Only admin connections ever wait: each file has one writer. Long enough for a checkpoint to end."""
+"""Only admin connections ever wait: each file has one writer. Enough for a checkpoint to end."""
 
 _load_lock = threading.Lock()
 
@@ -51,7 +51,8 @@ def check_version(version: str) -> None:
     """Raises StartRefusedError when `version` ("3.54.1") is older than MINIMUM_VERSION."""
     if tuple(int(part) for part in version.split(".")[:3]) < MINIMUM_VERSION:
         raise StartRefusedError(
-            f"SQLite {version} is too old: {'.'.join(map(str, MINIMUM_VERSION))} or newer is needed",
+            f"SQLite {version} is too old: {'.'.join(map(str, MINIMUM_VERSION))} or newer is "
+            "needed",
             hint="pip install --upgrade apsw",
         )
 
@@ -60,12 +61,15 @@ def check_source_id(ours: str, native: str) -> None:
     """Raises StartRefusedError when the native modules would run on another SQLite than apsw's."""
     if ours != native:
         raise StartRefusedError(
-            f"two copies of SQLite in one process: apsw has {ours!r}, the native modules see {native!r}",
+            f"two copies of SQLite in one process: apsw has {ours!r}, the native modules see "
+            f"{native!r}",
             hint="rebuild litejoin in this environment: pip install --force-reinstall litejoin",
         )
 
 
-def open_database(path: Path | str, *, readonly: bool = False, create: bool = True) -> apsw.Connection:
+def open_database(
+    path: Path | str, *, readonly: bool = False, create: bool = True
+) -> apsw.Connection:
     """Open a data file for one thread at a time. Raises apsw.CantOpenError and friends."""
     load_native()
     flags = apsw.SQLITE_OPEN_NOMUTEX

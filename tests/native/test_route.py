@@ -66,7 +66,13 @@ def test_xxh64_equals_the_library(data: bytes, seed: int) -> None:
     st.binary(max_size=40), st.binary(max_size=80), st.none() | st.binary(max_size=40),
 )  # fmt: skip
 def test_row_checksum_equals_the_twin(
-    kind: int, table: int, op: int, timestamp_ms: int, key: bytes, payload: bytes, extra: bytes | None
+    kind: int,
+    table: int,
+    op: int,
+    timestamp_ms: int,
+    key: bytes,
+    payload: bytes,
+    extra: bytes | None,
 ) -> None:
     arguments = (kind, table, op, timestamp_ms, key, payload, extra)
     assert checksum.row_checksum(*arguments) == checksum_twin.row_checksum(*arguments)

@@ -14,7 +14,13 @@ def xxh64(data: bytes, seed: int = 0) -> int:
 
 
 def row_checksum(
-    kind: int, table: int, op: int, timestamp_ms: int, key: bytes, payload: bytes, extra: bytes | None
+    kind: int,
+    table: int,
+    op: int,
+    timestamp_ms: int,
+    key: bytes,
+    payload: bytes,
+    extra: bytes | None,
 ) -> int:
     """The chain of rowsum.h, as a signed number."""
     extra_len = NO_EXTRA if extra is None else len(extra)

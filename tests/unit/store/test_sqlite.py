@@ -41,5 +41,8 @@ def test_a_read_only_connection_cannot_write(tmp_path) -> None:  # type: ignore[
 
 
 def test_the_standard_librarys_sqlite_is_never_imported() -> None:
-    code = "import sys, litejoin.store.sqlite as s; s.load_native(); sys.exit('sqlite3' in sys.modules)"
+    code = (
+        "import sys, litejoin.store.sqlite as s; s.load_native(); "
+        "sys.exit('sqlite3' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
