@@ -136,6 +136,12 @@ class ApiSourcePlan:
     max_consecutive_failures: int
     ignore_fields: tuple[str, ...]
     max_response_bytes: int
+    pagination: str = "none"
+    min_pages: int = 1
+    """Pages that a poll walks at least; equal to `max_pages` where the config fixes the number."""
+    max_pages: int = 1
+    allowed_per_minute: float | None = None
+    """The config's own rate limit; None when it names none."""
     type: Literal["api"] = "api"
 
 
@@ -250,7 +256,9 @@ class WindowPlan:
     slide_ms: int | None
     gap_ms: int | None
     buffer_bound_ms: int | None
+    """For how long a message is held at most; None: as long as its session goes on."""
     sinks: tuple[str, ...]
+    allowed_lateness_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,119 @@
+"""Keeps secrets out of everything that `plan` prints.
+
+Two nets: by field (a `Secret`, a header, a password or a token in a URL) and then by value
+(whatever the first net found is masked in every other text of the plan). The plan is masked before
+it is laid out, so that no format and no line break can let a part through.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar, cast
+from urllib.parse import unquote_plus
+
+from litejoin.plan.nodes import Plan, Secret
+
+MASK = "***"
+
+Value = TypeVar("Value")
+
+MIN_SECRET_LENGTH = 4
+"""Shorter values are masked in their own field only: everywhere, they would garble the text."""
+
+MIN_HEADER_LENGTH = 16
+"""A header whose name does not say that it is secret counts by value from this length on:
+"no-cache" is no secret, and masking "2024" everywhere would garble dates."""
+
+_SECRET_NAME = re.compile(
+    r"(^|[_.-])(app_?id|api_?key|key|tokens?|access_?token|auth|authorization|secret|passwd|password"
+    r"|pwd|pass|sig|signature|credentials?|session|cookie|client_?secret|private_?key)$"
+    r"|apikey|secret|token|password|credential",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#@]*)@", re.IGNORECASE)
+_PARAMETER = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
+
+
+def is_secret_name(name: str) -> bool:
+    """True when a field, parameter or variable of this name holds a secret by custom."""
+    return _SECRET_NAME.search(unquote_plus(name)) is not None
+
+
+def shown_url(url: str) -> str:
+    """The URL with user info and secret-looking parameters masked."""
+    url = _USER_INFO.sub(rf"\1{MASK}@", url)
+    return _PARAMETER.sub(_masked_parameter, url)
+
+
+def secret_values(plan: object) -> frozenset[str]:
+    """Every secret of a plan by value: `Secret` fields, and what `shown_url` hides in its URLs."""
+    return frozenset(value for value in _walk(plan) if len(value) >= MIN_SECRET_LENGTH)
+
+
+def redacted(plan: Plan, also: frozenset[str] = frozenset()) -> Plan:
+    """The plan with every secret masked in every text. `also`: more values to mask."""
+    return mask_all(plan, secret_values(plan) | also)
+
+
+def mask_all(value: Value, secrets: frozenset[str]) -> Value:
+    """A copy of a dataclass, mapping, sequence or text in which every secret reads `***`."""
+    # The longest first: a secret may hold another one.
+    ordered = sorted(secrets, key=lambda secret: (-len(secret), secret))
+    pattern = re.compile("|".join(map(re.escape, ordered)) or "(?!)")
+    return cast(Value, _masked(value, pattern))
+
+
+def _masked(value: object, pattern: re.Pattern[str]) -> object:
+    if isinstance(value, Secret):
+        return Secret(MASK)
+    if isinstance(value, str):
+        return pattern.sub(MASK, shown_url(value) if "://" in value else value)
+    if isinstance(value, Mapping):
+        return {name: _masked(part, pattern) for name, part in value.items()}
+    if isinstance(value, tuple | list | frozenset):
+        return type(value)(_masked(part, pattern) for part in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changes = {
+            field.name: _masked(getattr(value, field.name), pattern)
+            for field in dataclasses.fields(value)
+        }
+        return dataclasses.replace(value, **changes)
+    return value
+
+
+def _masked_parameter(match: re.Match[str]) -> str:
+    mark, name, value = match.groups()
+    return f"{mark}{name}={MASK if value and is_secret_name(name) else value}"
+
+
+def _walk(value: object) -> Iterator[str]:
+    if isinstance(value, Secret):
+        yield str(value)
+        # "Bearer abc": the part behind the scheme is the secret as well.
+        yield from str(value).split()[1:]
+    elif isinstance(value, str):
+        yield from _hidden_in_url(value)
+    elif isinstance(value, Mapping):
+        for name, part in value.items():
+            if isinstance(part, str) and is_secret_name(str(name)):
+                yield from _walk(Secret(part))
+            elif not isinstance(part, Secret) or len(part) >= MIN_HEADER_LENGTH:
+                yield from _walk(part)
+    elif isinstance(value, tuple | list | frozenset):
+        for part in value:
+            yield from _walk(part)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _walk(getattr(value, field.name))
+
+
+def _hidden_in_url(text: str) -> Iterator[str]:
+    if "://" not in text:
+        return
+    info = _USER_INFO.match(text)
+    if info:
+        yield info.group(2).partition(":")[2] or info.group(2)
+    for _, name, value in _PARAMETER.findall(text):
+        if value and is_secret_name(name):
+            yield value
+            yield unquote_plus(value)

@@ -1,0 +1,170 @@
+"""The three forms of a plan: complete, stable, within the page, without secrets."""
+
+import json
+
+import pytest
+
+from litejoin.plan.explain import FORMS, explain
+from litejoin.plan.layout import PAGE_WIDTH
+from litejoin.plan.nodes import Secret
+from tests.unit.plan.plans import (
+    HEADER_SECRET,
+    PASSWORD,
+    TOKEN_SECRET,
+    URL_SECRET,
+    shop_plan,
+)
+
+WARNING = {
+    "file": "shop.yaml",
+    "line": 31,
+    "column": 9,
+    "code": "LJ241",
+    "level": "warning",
+    "message": f"something long that mentions {URL_SECRET} " + "and goes on " * 10,
+    "hint": "",
+    "pointer": "/joins/1/query",
+}
+
+TEXT = """\
+shop   config 3f9ac2d01b2c   8 shards in ./data   at_least_once, synchronous full
+
+Sources
+  orders-api   api     orders      every 30s, 1 to 5 pages (cursor)  ->  2 to 10 requests/min of 60
+                                   allowed (3 %)
+    GET https://api.example.com/orders?limit=100&appid=***
+  push         http    any topic   POST http://0.0.0.0:8080/ingest
+  bus          kafka   users       b:9092, group lj
+
+Topics   (key, payload, timestamp, timestamp_ms, op, changes; 8 shards each)
+  orders   retention 24h   key map on $.user_id (order-user)
+  users    kept for good   no index needed
+
+Joins
+  order-user   key order_id   native   -> hook, live
+    orders o   native   by key
+      SEARCH o
+    users u    native   through orders.$.user_id
+    recompute the affected keys
+      SEARCH u
+  top-orders   key key        full     -> live
+    orders   full     re-evaluated
+    not incremental: LIMIT without a key (shop.yaml:31:9)
+
+Windows
+  per-hour   sliding   orders   size 1h, slide 1m, lateness 0s, messages held up to 1h  -> live
+
+Sinks
+  hook      http       at_least_once, 8 in flight   POST http://localhost:9000/hook
+  live      sse        at_least_once                http://127.0.0.1:9100/subscribe
+  file      sqlite     at_least_once                ./out.db, a table per join
+  console   stdout     best_effort                  standard output
+  bus-out   kafka      at_least_once                b:9092, topic joined
+  pg        postgres   at_least_once                dsn postgres://***@db/x
+
+Not supported yet (run refuses)
+  windows (shop.yaml:40:3)
+
+Estimate
+  memory   48 MB    40 MB + 8 shards
+  disk     2.6 GB   1 row x 250 B
+"""
+
+
+def test_the_text_form_tells_everything() -> None:
+    assert explain(shop_plan(), "text") == TEXT
+
+
+def test_the_text_form_fits_the_page() -> None:
+    page = explain(shop_plan(), "text", [WARNING])
+    assert max(len(line) for line in page.splitlines()) <= PAGE_WIDTH
+    assert "  shop.yaml:31:9: LJ241 warning: something long" in page
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_form_shows_a_secret(form: str) -> None:
+    shown = explain(shop_plan(), form, [WARNING], frozenset({"b:9092"}))
+    for secret in (HEADER_SECRET, "header-secret", TOKEN_SECRET, URL_SECRET, PASSWORD, "b:9092"):
+        assert secret not in shown
+
+
+def test_the_json_form_has_the_documented_names() -> None:
+    tree = json.loads(explain(shop_plan(), "json", [WARNING]))
+    assert list(tree) == [
+        "name", "config_hash", "sources", "topics", "joins", "windows", "sinks", "estimates",
+        "unsupported", "warnings",
+    ]  # fmt: skip
+    assert tree["sources"][0] == {
+        "name": "orders-api",
+        "type": "api",
+        "topics": ["orders"],
+        "requests_per_minute": 2.0,
+        "pagination": {"type": "cursor", "min_pages": 1, "max_pages": 5},
+        "allowed_per_minute": 60.0,
+    }
+    assert tree["sources"][1]["requests_per_minute"] is None
+    assert tree["topics"][0] == {
+        "name": "orders",
+        "shards": 8,
+        "indexes": [{"path": "$.user_id", "used_by": ["order-user"]}],
+        "retention": "24h",
+    }
+    assert tree["topics"][1]["retention"] is None
+    join = tree["joins"][0]
+    assert {name: join[name] for name in ("name", "key", "strategy", "reasons", "sinks")} == {
+        "name": "order-user",
+        "key": "order_id",
+        "strategy": "native",
+        "reasons": [],
+        "sinks": ["hook", "live"],
+    }
+    assert join["references"][0] == {
+        "topic": "orders",
+        "alias": "o",
+        "strategy": "native",
+        "through": "by key",
+        "index": None,
+        "sql": "SELECT 1",
+        "query_plan": ["SEARCH o"],
+    }
+    assert tree["joins"][1]["reasons"] == [
+        {"message": "LIMIT without a key", "line": 31, "column": 9}
+    ]
+    assert tree["windows"][0] == {
+        "name": "per-hour",
+        "type": "sliding",
+        "topic": "orders",
+        "size_ms": 3_600_000,
+        "slide_ms": 60_000,
+        "gap_ms": None,
+        "lateness_ms": 0,
+        "buffer_bound_ms": 3_600_000,
+        "sinks": ["live"],
+    }
+    assert tree["sinks"][0] == {"name": "hook", "type": "http", "guarantee": "at_least_once"}
+    assert (tree["estimates"]["memory_mb"], tree["estimates"]["disk_mb"]) == (48.0, 2600.0)
+    assert tree["unsupported"] == [{"feature": "windows", "line": 40, "column": 3}]
+    assert tree["warnings"][0]["code"] == "LJ241"
+    assert set(tree["warnings"][0]) == set(WARNING)
+
+
+def test_the_mermaid_form_draws_every_node_once_and_quotes_names() -> None:
+    lines = explain(shop_plan(), "mermaid").splitlines()
+    assert lines[0] == "flowchart LR"
+    nodes = [line for line in lines[1:] if "-->" not in line]
+    edges = [line.split() for line in lines if "-->" in line]
+    plan = shop_plan()
+    parts = (*plan.sources, *plan.topics, *plan.joins, *plan.windows, *plan.sinks)
+    assert len(nodes) == len(parts)
+    for part, line in zip(parts, nodes, strict=True):
+        assert f'"{part.name}' in line
+    known = {line.strip().split("[")[0].split("(")[0] for line in nodes}
+    assert {end for start, _, end in edges} | {start for start, _, end in edges} <= known
+    assert len(edges) == len({tuple(edge) for edge in edges}) == 12
+
+
+def test_explain_leaves_the_plan_as_it_was() -> None:
+    plan = shop_plan()
+    explain(plan, "json")
+    assert plan == shop_plan()
+    assert isinstance(plan.server.tokens[0].value, Secret)
