@@ -38,7 +38,7 @@ KEY_MAP_ENTRY_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class RequestBudget:
-    """Requests per minute of an api source; `least` and `most` differ if the pages are not known."""
+    """Requests per minute of an api source; `least` and `most` differ if pages are not known."""
 
     least: float
     most: float
@@ -86,7 +86,8 @@ def estimate(
         )
     if polled:
         rows.append(f"{polled:,} polled records")
-    disk = f"({' + '.join(rows) or '0 rows'}) x {ASSUMED_ROW_BYTES} B x {DISK_FACTOR} for index and WAL"
+    each = f"{ASSUMED_ROW_BYTES} B x {DISK_FACTOR} for index and WAL"
+    disk = f"({' + '.join(rows) or '0 rows'}) x {each}"
     return Estimates(float(memory_mb), round(disk_mb, 1), f"memory = {memory}; disk = {disk}")
 
 
