@@ -38,12 +38,14 @@ cdef enum:
     ALL = 2
     KINDS = 3
 
-# idxNum of a plan; an index plan is PLAN_INDEX + the number of the indexed expression.
+# idxNum of a plan; an index plan is PLAN_INDEX + the number of the indexed expression, + PLAN_NULL for
+# IS NULL (SQLITE_LIMIT_COLUMN keeps the numbers far below it).
 cdef enum:
     PLAN_SCAN = 0
     PLAN_KEY = 1
     PLAN_DELTA = 2
     PLAN_INDEX = 16
+    PLAN_NULL = 4096
 
 cdef enum:
     COL_KEY = 0
@@ -53,6 +55,8 @@ cdef enum:
     COL_OP = 4
     COL_CHANGES = 5
     COL_INDEX = 6
+
+cdef uint64_t NULL_HASH = 0x9E3779B97F4A7C15
 
 # A row reference in a key map: shard in bits 55..62, row id below. Row ids start at 1, so never 0.
 cdef enum:
@@ -104,6 +108,7 @@ cdef struct Cursor:
     bint in_olds
     bint at_end
     int shard
+    uint64_t hashed
     const uint64_t *refs
     uint32_t n_refs
     uint32_t next_ref
@@ -220,7 +225,8 @@ cdef uint64_t value_hash(sqlite3_value *value, bint is_text, bint *is_null) noex
     cdef double real
     is_null[0] = kind == SQLITE_NULL
     if kind == SQLITE_NULL:
-        return 0
+        # Found by IS NULL only: the group of a missing path is a group like any other.
+        return NULL_HASH
     if kind == SQLITE_TEXT or (is_text and kind != SQLITE_BLOB):
         bytes = sqlite3_value_text(value)
         return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 1)
@@ -249,7 +255,7 @@ cdef int evaluate_index(Index *index, LjVersion *row) noexcept nogil:
 
 cdef uint64_t index_hash(Index *index, LjVersion *row, bint *is_null) noexcept nogil:
     """A row whose expression fails counts as NULL: it can match nothing, and the query itself will say so."""
-    cdef uint64_t hashed = 0
+    cdef uint64_t hashed = NULL_HASH
     is_null[0] = True
     if evaluate_index(index, row) == SQLITE_ROW:
         hashed = value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, is_null)
@@ -312,9 +318,10 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
         info.estimatedRows = 10
         return SQLITE_OK
     for i in range(info.nConstraint):
-        if not info.aConstraint[i].usable or info.aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ:
-            continue
         column = info.aConstraint[i].iColumn
+        if not info.aConstraint[i].usable or (info.aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ and not (
+                info.aConstraint[i].op == SQLITE_INDEX_CONSTRAINT_ISNULL and column >= COL_INDEX)):
+            continue
         if column == COL_KEY:
             best, best_column = i, column
             break
@@ -338,6 +345,8 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
     # The hidden column only proposes rows: the query's own predicate is still checked on each.
     info.aConstraintUsage[best].omit = 1
     info.idxNum = PLAN_INDEX + best_column - COL_INDEX
+    if info.aConstraint[best].op == SQLITE_INDEX_CONSTRAINT_ISNULL:
+        info.idxNum += PLAN_NULL
     info.idxStr = sqlite3_mprintf("index lj:%d", best_column - COL_INDEX + 1)
     info.needToFreeIdxStr = 1
     info.estimatedCost = 20
@@ -375,7 +384,6 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
     cdef const char *key
     cdef int length, rc
     cdef bint is_null = False
-    cdef uint64_t hashed
     cursor.plan = plan
     cursor.at_end = False
     cursor.in_olds = False
@@ -405,18 +413,21 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
             if rc != SQLITE_DONE:
                 return shard_error(cursor, cursor.shard, rc)
     elif plan >= PLAN_INDEX:
-        hashed = value_hash(argv[0], topic.indexes[plan - PLAN_INDEX].is_text, &is_null)
-        if is_null:
-            cursor.at_end = True
-            return SQLITE_OK
-        cursor.n_refs = km_find(&topic.indexes[plan - PLAN_INDEX].rows, hashed, &cursor.refs)
-        # Remembered for the old versions, which come after the current rows.
-        cursor.rowid = <sqlite3_int64>hashed
-        return index_next(cursor, hashed)
+        if plan >= PLAN_NULL:
+            plan -= PLAN_NULL
+            cursor.hashed = NULL_HASH
+        else:
+            cursor.hashed = value_hash(argv[0], topic.indexes[plan - PLAN_INDEX].is_text, &is_null)
+            if is_null:
+                cursor.at_end = True
+                return SQLITE_OK
+        cursor.plan = plan
+        cursor.n_refs = km_find(&topic.indexes[plan - PLAN_INDEX].rows, cursor.hashed, &cursor.refs)
+        return index_next(cursor)
     return topic_next(base)
 
 
-cdef int index_next(Cursor *cursor, uint64_t hashed) noexcept nogil:
+cdef int index_next(Cursor *cursor) noexcept nogil:
     """The next current row of an index plan; the old versions after the last one."""
     cdef sqlite3_stmt *stmt
     cdef uint64_t ref
@@ -439,6 +450,7 @@ cdef int index_next(Cursor *cursor, uint64_t hashed) noexcept nogil:
         return SQLITE_OK
     cursor.in_olds = True
     cursor.next_ref = 0
+    cursor.n_refs = km_find(&cursor.table.topic.indexes[cursor.plan - PLAN_INDEX].olds, cursor.hashed, &cursor.refs)
     return olds_next(cursor)
 
 
@@ -513,7 +525,7 @@ cdef int topic_next(sqlite3_vtab_cursor *base) noexcept nogil:
         cursor.in_olds = True
         return olds_next(cursor)
     if cursor.plan >= PLAN_INDEX:
-        return index_next(cursor, 0)
+        return index_next(cursor)
     return scan_next(cursor)
 
 
@@ -818,7 +830,7 @@ cdef int load_rows(Cursor *cursor, Topic *topic, long *rows) noexcept nogil:
         ref = <uint64_t>cursor.shard << SHARD_SHIFT | <uint64_t>cursor.rowid
         for i in range(topic.n_indexes):
             hashed = index_hash(&topic.indexes[i], &cursor.row, &is_null)
-            if not is_null and km_add(&topic.indexes[i].rows, hashed, ref):
+            if km_add(&topic.indexes[i].rows, hashed, ref):
                 return SQLITE_NOMEM
 
 
@@ -865,7 +877,7 @@ cdef int note_change(Topic *topic, LjChange *change, bint update) noexcept nogil
     """Enter one change into the maps: old versions by key and by value, current rows by value."""
     cdef uint64_t ref = <uint64_t>change.shard << SHARD_SHIFT | <uint64_t>change.rowid
     cdef uint64_t old_hash, new_hash
-    cdef bint old_null, new_null
+    cdef bint is_null = False
     cdef bint has_old = change.flags & LJ_HAS_OLD != 0
     cdef bint has_new = change.flags & LJ_HAS_NEW != 0
     cdef Index *index
@@ -874,20 +886,19 @@ cdef int note_change(Topic *topic, LjChange *change, bint update) noexcept nogil
         return -1
     for i in range(topic.n_indexes):
         index = &topic.indexes[i]
-        old_null = new_null = True
         old_hash = new_hash = 0
         if has_old:
-            old_hash = index_hash(index, &change.old, &old_null)
-            if not old_null and km_add(&index.olds, old_hash, topic.n_changes):
+            old_hash = index_hash(index, &change.old, &is_null)
+            if km_add(&index.olds, old_hash, topic.n_changes):
                 return -1
         if not update:
             continue
         if has_new:
-            new_hash = index_hash(index, &change.now, &new_null)
-        if old_null == new_null and old_hash == new_hash:
+            new_hash = index_hash(index, &change.now, &is_null)
+        if has_old and has_new and old_hash == new_hash:
             continue
-        if not old_null:
+        if has_old:
             km_remove(&index.rows, old_hash, ref)
-        if not new_null and km_add(&index.rows, new_hash, ref):
+        if has_new and km_add(&index.rows, new_hash, ref):
             return -1
     return 0
