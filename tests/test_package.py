@@ -36,7 +36,7 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist, and the wheel that was built from it."""
     tree = tmp_path_factory.mktemp("tree") / "litejoin"
-    # A copy without what was built here: an old file list in it would hide what MANIFEST.in forgets.
+    # A copy without what was built here: an old file list would hide what MANIFEST.in forgets.
     built = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "*.so", "__pycache__")
     shutil.copytree(ROOT, tree, ignore=built)
     out = tmp_path_factory.mktemp("dist")
