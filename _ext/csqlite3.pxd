@@ -168,4 +168,6 @@ cdef extern from "sqlite_bridge.h" nogil:
     int sqlite3_create_module_v2(sqlite3 *, const char *, const sqlite3_module *, void *, sqlite3_destructor_type)
     int sqlite3_declare_vtab(sqlite3 *, const char *)
     int sqlite3_vtab_config(sqlite3 *, int, ...)
+    ctypedef int (*sqlite3_wal_callback)(void *, sqlite3 *, const char *, int) noexcept nogil
+    void *sqlite3_wal_hook(sqlite3 *, sqlite3_wal_callback, void *)
     int sqlite3_wal_checkpoint_v2(sqlite3 *, const char *, int, int *, int *)

@@ -7,7 +7,7 @@ is padded with zero bytes to a multiple of 8:
     0       4     size            bytes of this row with header and padding
     4       2     table           catalogue number of the topic (or of the source, for state rows)
     6       1     kind            RowKind
-    7       1     flags           0
+    7       1     flags           1 on a DELETE: expiry (Row.expire)
     8       8     timestamp_ms    signed, Unix milliseconds
     16      4     key_len         bytes of the key, UTF-8, 1..
     20      4     payload_len     bytes of the payload: JSON text as received
@@ -48,6 +48,8 @@ class Row:
     key: bytes
     payload: bytes = b""
     extra: bytes = b""
+    expire: bool = False
+    """DELETE only: leave the row alone if it was written again after `timestamp_ms`."""
 
 
 def pack_rows(rows: Iterable[Row]) -> bytes:
@@ -60,7 +62,7 @@ def pack_rows(rows: Iterable[Row]) -> bytes:
             size,
             row.table,
             row.kind,
-            0,
+            int(row.expire),
             row.timestamp_ms,
             len(row.key),
             len(row.payload),
@@ -78,7 +80,7 @@ def unpack_rows(batch: bytes) -> Iterator[Row]:
     while at < len(batch):
         if len(batch) - at < ROW_HEADER.size:
             raise ValueError(f"row batch cut at byte {at}")
-        size, table, kind, _flags, ts, klen, plen, xlen, _res = ROW_HEADER.unpack_from(batch, at)
+        size, table, kind, flags, ts, klen, plen, xlen, _res = ROW_HEADER.unpack_from(batch, at)
         body = at + ROW_HEADER.size
         if size < ROW_HEADER.size + klen + plen + xlen or size % 8 or at + size > len(batch):
             raise ValueError(f"bad row size at byte {at}")
@@ -89,6 +91,7 @@ def unpack_rows(batch: bytes) -> Iterator[Row]:
             batch[body : body + klen],
             batch[body + klen : body + klen + plen],
             batch[body + klen + plen : body + klen + plen + xlen],
+            expire=bool(flags & 1),
         )
         at += size
 

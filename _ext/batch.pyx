@@ -1,0 +1,722 @@
+"""The batch writer: packed rows into the shards of one group, one transaction a shard, without the GIL.
+
+A flush has two phases. `prepare` checks every row before the first SQL statement, sorts each shard's
+rows by key, makes several rows of a key one, and applies them in an open transaction per shard; in the
+same pass it reads the old versions and computes the checksums. `commit` commits all, so that a caller
+can hold a lock around the commits only. `write` does both.
+
+Tables are numbered, never named: t<N> topics, s<N> diff state of api sources, `batches` the change
+rows of each transaction with the new payloads elided. Twin: tests/reference/batch.py.
+
+Rules: the writer uses its connections alone, one thread at a time. Every return code is looked at in
+the line of the call. C memory belongs to the `_Shard` array and is freed by `close`.
+"""
+
+from collections import namedtuple
+
+cimport csqlite3 as sq
+from buffer cimport LjBuffer, lj_buffer_free, lj_buffer_trim
+from changes cimport (
+    LJ_HAS_NEW, LJ_HAS_OLD, LJ_NEW_CHANGES, LJ_NEW_UPDATED, LJ_OLD_CHANGES, LJ_OLD_UPDATED,
+    LjChange, lj_change_append, lj_change_elide)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from fnv cimport lj_fnv1a32
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, realloc
+from libc.string cimport memcmp, memcpy, memset
+from rows cimport (
+    LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow, LjRowHead,
+    lj_entries_add, lj_entries_free, lj_entries_sort, lj_fold, lj_row_at, lj_row_check)
+from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
+from xxh64 cimport lj_xxh64
+
+from litejoin._ext import bridge
+from litejoin.errors import CorruptionError, StorageError, StorageFullError, StorageIOError
+
+WriteResult = namedtuple("WriteResult", ["changes", "rows", "unchanged", "committed", "full_shards"])
+
+cdef enum:
+    MAX_SHARDS = 256  # the shard's number is one byte of a change row
+    # Prepared statements cost a few KB each: with more tables than this in use on one connection they
+    # are dropped and made again as needed, so that 1,000 topics do not hold 100 MB.
+    MAX_PREPARED_TABLES = 96
+    # Buffers above this are given back after a flush; below, they are kept for the next one.
+    KEEP_BYTES = 1 << 20
+
+cdef struct _Table:
+    sq.sqlite3_stmt *find
+    sq.sqlite3_stmt *insert
+    sq.sqlite3_stmt *update
+    sq.sqlite3_stmt *remove
+    sq.sqlite3_stmt *upsert
+    int64_t next_id
+
+cdef struct _Shard:
+    sq.sqlite3 *db
+    sq.sqlite3_stmt *begin
+    sq.sqlite3_stmt *commit
+    sq.sqlite3_stmt *rollback
+    sq.sqlite3_stmt *record
+    sq.sqlite3_stmt *trim
+    _Table **tables  # topic N at 2 * N, state table N at 2 * N + 1
+    uint32_t table_cap
+    uint32_t prepared
+    LjEntries entries
+    LjBuffer changes
+    LjBuffer body
+    int64_t trim_to  # batch records up to here are applied
+    int64_t trimming  # deleted up to here in the open transaction
+    int64_t trimmed  # and up to here for good
+    int wal_pages
+    int64_t rows
+    int64_t unchanged
+    int number
+    bint wrote
+    bint full
+
+cdef struct _Failure:
+    int rc
+    int extended
+    int shard
+    char message[400]
+
+cdef struct _Options:
+    int64_t seq
+    bint drop_noops
+    bint want_changes
+    bint versions  # old versions are read: for the changes or for the records
+    bint records
+    bint checksums
+
+
+cdef int _fail(_Failure *failure, _Shard *s, int rc, const char *doing) noexcept nogil:
+    """Keep SQLite's own words for the first failure. Returns `rc`."""
+    if failure.rc == 0:
+        failure.extended = sq.sqlite3_extended_errcode(s.db)
+        if failure.extended & 0xff != rc & 0xff:
+            failure.extended = rc  # ours (no memory), not the connection's last one
+        failure.rc = rc & 0xff
+        failure.shard = s.number
+        snprintf(failure.message, sizeof(failure.message), b"%s: %s", doing, sq.sqlite3_errmsg(s.db))
+    return rc
+
+
+# --- statements ---------------------------------------------------------------------------------
+
+cdef int _compile(_Shard *s, const char *sql, unsigned int number, sq.sqlite3_stmt **stmt) noexcept nogil:
+    """Prepare `sql`, whose %u is the table's number, unless it is prepared already."""
+    cdef char text[400]
+    if stmt[0] != NULL:
+        return sq.SQLITE_OK
+    snprintf(text, sizeof(text), sql, number)
+    return sq.sqlite3_prepare_v3(s.db, text, -1, sq.SQLITE_PREPARE_PERSISTENT, stmt, NULL)
+
+
+cdef int _run(sq.sqlite3_stmt *stmt) noexcept nogil:
+    """Step a statement that gives no rows, and reset it. The reset repeats the step's error code."""
+    cdef int rc = sq.sqlite3_step(stmt)
+    if rc == sq.SQLITE_DONE:
+        return sq.sqlite3_reset(stmt)
+    sq.sqlite3_reset(stmt)
+    return rc if rc != sq.SQLITE_ROW else sq.SQLITE_ERROR
+
+
+cdef void _drop_table(_Table *t) noexcept nogil:
+    # finalize repeats the code of the last step, which has been looked at.
+    sq.sqlite3_finalize(t.find)
+    sq.sqlite3_finalize(t.insert)
+    sq.sqlite3_finalize(t.update)
+    sq.sqlite3_finalize(t.remove)
+    sq.sqlite3_finalize(t.upsert)
+    free(t)
+
+
+cdef void _drop_tables(_Shard *s) noexcept nogil:
+    cdef uint32_t i
+    for i in range(s.table_cap):
+        if s.tables[i] != NULL:
+            _drop_table(s.tables[i])
+            s.tables[i] = NULL
+    s.prepared = 0
+
+
+cdef int _load_next_id(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
+    cdef sq.sqlite3_stmt *stmt = NULL
+    cdef int rc = _compile(s, b"SELECT coalesce(max(id), 0) FROM t%u", n, &stmt)
+    if rc == sq.SQLITE_OK:
+        rc = sq.sqlite3_step(stmt)
+        if rc == sq.SQLITE_ROW:
+            t.next_id = sq.sqlite3_column_int64(stmt, 0) + 1
+            rc = sq.SQLITE_OK
+    sq.sqlite3_finalize(stmt)
+    return rc
+
+
+cdef int _compile_topic(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
+    # Ids are given out here, rising, and never twice while the process lives: an id names one row of a
+    # flush even when rows were deleted in it.
+    return (
+        _load_next_id(s, n, t)
+        or _compile(s, b"SELECT id,payload,timestamp_ms,op,changes FROM t%u WHERE key=?1", n, &t.find)
+        or _compile(
+            s, b"INSERT INTO t%u(id,key,payload,timestamp_ms,op,changes,checksum)"
+            b" VALUES(?1,?2,?3,?4,1,?5,?6)", n, &t.insert)
+        or _compile(
+            s, b"UPDATE t%u SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?6 WHERE id=?1",
+            n, &t.update)
+        or _compile(s, b"DELETE FROM t%u WHERE id=?1", n, &t.remove)
+        or _compile(
+            s, b"INSERT INTO t%u(key,payload,timestamp_ms,op,changes,checksum) VALUES(?2,?3,?4,1,?5,?6)"
+            b" ON CONFLICT(key) DO UPDATE SET payload=excluded.payload,op=2,changes=excluded.changes,"
+            b"timestamp_ms=excluded.timestamp_ms,checksum=excluded.checksum", n, &t.upsert)
+    )
+
+
+cdef int _compile_state(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
+    return (
+        _compile(s, b"DELETE FROM s%u WHERE key=?1", n, &t.remove)
+        or _compile(
+            s, b"INSERT INTO s%u(key,hash,payload,checksum) VALUES(?1,?2,?3,?4) ON CONFLICT(key)"
+            b" DO UPDATE SET hash=excluded.hash,payload=excluded.payload,checksum=excluded.checksum",
+            n, &t.upsert)
+    )
+
+
+cdef int _grow_tables(_Shard *s, uint32_t slot) noexcept nogil:
+    cdef uint32_t cap = (slot | 63) + 1
+    cdef _Table **tables = <_Table **>realloc(s.tables, cap * sizeof(_Table *))
+    if tables == NULL:
+        return sq.SQLITE_NOMEM
+    memset(tables + s.table_cap, 0, (cap - s.table_cap) * sizeof(_Table *))
+    s.tables = tables
+    s.table_cap = cap
+    return sq.SQLITE_OK
+
+
+cdef int _table(_Shard *s, bint state, unsigned int number, _Table **found) noexcept nogil:
+    """The prepared statements of a table, made when first needed."""
+    cdef uint32_t slot = 2 * number + state
+    cdef _Table *t
+    cdef int rc
+    if slot >= s.table_cap:
+        rc = _grow_tables(s, slot)
+        if rc != sq.SQLITE_OK:
+            return rc
+    if s.tables[slot] == NULL:
+        if s.prepared >= MAX_PREPARED_TABLES:
+            _drop_tables(s)
+        t = <_Table *>calloc(1, sizeof(_Table))
+        if t == NULL:
+            return sq.SQLITE_NOMEM
+        rc = _compile_state(s, number, t) if state else _compile_topic(s, number, t)
+        if rc != sq.SQLITE_OK:
+            _drop_table(t)
+            return rc
+        s.tables[slot] = t
+        s.prepared += 1
+    found[0] = s.tables[slot]
+    return sq.SQLITE_OK
+
+
+# --- rows ---------------------------------------------------------------------------------------
+
+cdef int _store(sq.sqlite3_stmt *stmt, int64_t row_id, LjRow *row, bint updated, _Options *o) noexcept nogil:
+    """Bind a topic row to insert, update or upsert, and run it."""
+    cdef int64_t checksum = 0
+    cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
+    cdef int rc
+    if o.checksums:
+        checksum = lj_row_checksum(
+            0, row.head.table, 2 if updated else 1, row.head.timestamp_ms, row.key, row.head.key_len,
+            row.payload, row.head.payload_len, extra, row.head.extra_len if extra else LJ_NO_EXTRA)
+    rc = (
+        sq.sqlite3_bind_text(stmt, 3, <const char *>row.payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(stmt, 4, row.head.timestamp_ms)
+        or sq.sqlite3_bind_text(stmt, 5, <const char *>extra, <int>row.head.extra_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(stmt, 6, checksum)
+    )
+    if rc == sq.SQLITE_OK and row_id:
+        rc = sq.sqlite3_bind_int64(stmt, 1, row_id)
+    if rc == sq.SQLITE_OK and not updated:
+        rc = sq.sqlite3_bind_text(stmt, 2, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+    return rc or _run(stmt)
+
+
+cdef int _note(_Shard *s, LjRow *row, int64_t row_id, sq.sqlite3_stmt *old) noexcept nogil:
+    """Append the change row: `old` is positioned on the old version, or NULL."""
+    cdef LjChange head
+    cdef const void *fresh = NULL
+    cdef const void *fresh_changes = NULL
+    cdef const void *old_payload = NULL
+    cdef const void *old_changes = NULL
+    memset(&head, 0, sizeof(head))
+    head.topic = row.head.table
+    head.shard = <uint8_t>s.number
+    head.id = row_id
+    head.key_len = row.head.key_len
+    if row.head.kind == LJ_UPSERT:
+        head.flags = LJ_HAS_NEW
+        head.new_ts = row.head.timestamp_ms
+        head.new_len = row.head.payload_len
+        fresh = row.payload
+        if row.head.extra_len:
+            head.flags |= LJ_NEW_CHANGES
+            head.new_changes_len = row.head.extra_len
+            fresh_changes = row.extra
+    if old != NULL:
+        head.flags |= LJ_HAS_OLD | (LJ_NEW_UPDATED if head.flags & LJ_HAS_NEW else 0)
+        old_payload = sq.sqlite3_column_blob(old, 1)
+        head.old_len = <uint32_t>sq.sqlite3_column_bytes(old, 1)
+        head.old_ts = sq.sqlite3_column_int64(old, 2)
+        if sq.sqlite3_column_int(old, 3) == 2:
+            head.flags |= LJ_OLD_UPDATED
+        if sq.sqlite3_column_type(old, 4) != sq.SQLITE_NULL:
+            head.flags |= LJ_OLD_CHANGES
+            old_changes = sq.sqlite3_column_blob(old, 4)
+            head.old_changes_len = <uint32_t>sq.sqlite3_column_bytes(old, 4)
+    if lj_change_append(&s.changes, &head, row.key, fresh, fresh_changes, old_payload, old_changes) < 0:
+        return sq.SQLITE_NOMEM
+    return sq.SQLITE_OK
+
+
+cdef bint _same_payload(sq.sqlite3_stmt *old, LjRow *row) noexcept nogil:
+    cdef const void *payload = sq.sqlite3_column_blob(old, 1)
+    cdef uint32_t size = <uint32_t>sq.sqlite3_column_bytes(old, 1)
+    return size == row.head.payload_len and (size == 0 or memcmp(payload, row.payload, size) == 0)
+
+
+cdef int _apply_found(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
+    """The key is there: `t.find` is positioned on its row."""
+    cdef int64_t row_id = sq.sqlite3_column_int64(t.find, 0)
+    cdef bint upsert = row.head.kind == LJ_UPSERT
+    cdef int rc
+    if upsert and o.drop_noops and _same_payload(t.find, row):
+        s.unchanged += 1
+        return sq.sqlite3_reset(t.find)
+    if row.head.flags & LJ_EXPIRE and sq.sqlite3_column_int64(t.find, 2) > row.head.timestamp_ms:
+        return sq.sqlite3_reset(t.find)  # written again since retention looked
+    rc = _note(s, row, row_id, t.find) if o.versions else sq.SQLITE_OK
+    rc = rc or sq.sqlite3_reset(t.find)
+    if rc != sq.SQLITE_OK:
+        return rc
+    s.wrote = True
+    if upsert:
+        return _store(t.update, row_id, row, True, o)
+    return sq.sqlite3_bind_int64(t.remove, 1, row_id) or _run(t.remove)
+
+
+cdef int _apply_topic(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
+    cdef int rc
+    if row.head.kind == LJ_UPSERT and not (o.versions or o.checksums or o.drop_noops):
+        s.wrote = True
+        return _store(t.upsert, 0, row, False, o)  # nobody asks what was there
+    rc = sq.sqlite3_bind_text(t.find, 1, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+    if rc != sq.SQLITE_OK:
+        return rc
+    rc = sq.sqlite3_step(t.find)
+    if rc == sq.SQLITE_ROW:
+        rc = _apply_found(s, t, row, o)
+        if rc != sq.SQLITE_OK:
+            sq.sqlite3_reset(t.find)
+        return rc
+    if rc != sq.SQLITE_DONE:
+        sq.sqlite3_reset(t.find)
+        return rc
+    rc = sq.sqlite3_reset(t.find)
+    if rc != sq.SQLITE_OK or row.head.kind != LJ_UPSERT:
+        return rc  # a delete of a key that is not there changes nothing
+    rc = _note(s, row, t.next_id, NULL) if o.versions else sq.SQLITE_OK
+    if rc != sq.SQLITE_OK:
+        return rc
+    s.wrote = True
+    t.next_id += 1
+    return _store(t.insert, t.next_id - 1, row, False, o)
+
+
+cdef int _apply_state(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
+    cdef const uint8_t *payload = row.payload if row.head.payload_len else NULL
+    cdef sq.sqlite3_stmt *stmt = t.upsert if row.head.kind == LJ_STATE_UPSERT else t.remove
+    cdef int64_t checksum
+    cdef int rc = sq.sqlite3_bind_text(stmt, 1, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+    s.wrote = True
+    if rc == sq.SQLITE_OK and stmt == t.upsert:
+        checksum = lj_row_checksum(
+            1, row.head.table, 0, 0, row.key, row.head.key_len, row.payload, row.head.payload_len,
+            row.extra, row.head.extra_len)
+        rc = (
+            sq.sqlite3_bind_blob(stmt, 2, row.extra, <int>row.head.extra_len, sq.SQLITE_STATIC)
+            or sq.sqlite3_bind_text(stmt, 3, <const char *>payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
+            or sq.sqlite3_bind_int64(stmt, 4, checksum)
+        )
+    return rc or _run(stmt)
+
+
+# --- shards -------------------------------------------------------------------------------------
+
+cdef int _apply_rows(_Shard *s, _Options *o, _Failure *failure) noexcept nogil:
+    cdef size_t at = 0
+    cdef LjRow row
+    cdef _Table *t = NULL
+    cdef bint state
+    cdef char doing[40]
+    cdef int rc
+    while at < s.entries.len:
+        row = lj_fold(&s.entries, at, &at)
+        state = row.head.kind >= LJ_STATE_UPSERT
+        rc = _table(s, state, row.head.table, &t)
+        if rc == sq.SQLITE_OK:
+            rc = _apply_state(s, t, &row, o) if state else _apply_topic(s, t, &row, o)
+        if rc != sq.SQLITE_OK:
+            snprintf(doing, sizeof(doing), b"table %c%u", <int>(b"s"[0] if state else b"t"[0]), <unsigned int>row.head.table)
+            return _fail(failure, s, rc, doing)
+    return sq.SQLITE_OK
+
+
+cdef int _append_record(_Shard *s, _Options *o) noexcept nogil:
+    """Insert the batch record, and delete those that are applied, in the open transaction."""
+    cdef int rc
+    s.body.len = 0
+    if lj_change_elide(&s.body, s.changes.data, s.changes.len) < 0:
+        return sq.SQLITE_NOMEM
+    rc = (
+        sq.sqlite3_bind_int64(s.record, 1, o.seq)
+        or sq.sqlite3_bind_blob64(
+            s.record, 2, s.body.data if s.body.data else <const void *>b"", s.body.len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(s.record, 3, <int64_t>lj_xxh64(s.body.data, s.body.len, <unsigned long long>o.seq))
+        or _run(s.record)
+    )
+    if rc == sq.SQLITE_OK and s.trim_to > s.trimmed:
+        s.trimming = s.trim_to
+        rc = sq.sqlite3_bind_int64(s.trim, 1, s.trimming) or _run(s.trim)
+    return rc
+
+
+cdef int _end(_Shard *s) noexcept nogil:
+    """Leave no transaction open. SQLite may have rolled back already (disk full, I/O error)."""
+    if sq.sqlite3_get_autocommit(s.db) == 0:
+        _run(s.rollback)  # even when it says no, the transaction ends: looked at in the next line
+    return sq.SQLITE_OK if sq.sqlite3_get_autocommit(s.db) else sq.SQLITE_ERROR
+
+
+cdef int _apply_shard(_Shard *s, _Options *o, _Failure *failure) noexcept nogil:
+    cdef int rc
+    lj_entries_sort(&s.entries)
+    rc = _run(s.begin)
+    if rc != sq.SQLITE_OK:
+        return _fail(failure, s, rc, b"begin")
+    rc = _apply_rows(s, o, failure)
+    if rc == sq.SQLITE_OK and s.wrote and o.records:
+        rc = _append_record(s, o)
+        if rc != sq.SQLITE_OK:
+            _fail(failure, s, rc, b"table batches")
+    if rc == sq.SQLITE_OK and not s.wrote:
+        rc = _end(s)
+    return rc
+
+
+cdef int _count_pages(void *context, sq.sqlite3 *db, const char *name, int pages) noexcept nogil:
+    """SQLite's WAL hook, called after each commit. It takes the place of automatic checkpoints."""
+    (<_Shard *>context).wal_pages = pages
+    return sq.SQLITE_OK
+
+
+cdef void _forget(_Shard *s) noexcept nogil:
+    """Drop what a shard would have reported; its transaction is over."""
+    s.changes.len = 0
+    s.rows = 0
+    s.unchanged = 0
+    s.wrote = False
+
+
+cdef int _give_up(_Shard *s, int rc, _Failure *failure) noexcept nogil:
+    """Roll back a shard whose disk is full, so that the others go on. Any other code stays a failure."""
+    cdef int ended = _end(s)
+    if rc & 0xff != sq.SQLITE_FULL or ended != sq.SQLITE_OK:
+        return rc
+    _forget(s)
+    s.full = True
+    failure.rc = 0
+    return sq.SQLITE_OK
+
+
+cdef int _apply_all(_Shard *shards, int count, _Options *o, _Failure *failure) noexcept nogil:
+    cdef int i, rc
+    for i in range(count):
+        if shards[i].entries.len:
+            rc = _apply_shard(&shards[i], o, failure)
+            if rc != sq.SQLITE_OK:
+                rc = _give_up(&shards[i], rc, failure)
+                if rc != sq.SQLITE_OK:
+                    return rc
+    return sq.SQLITE_OK
+
+
+cdef int _commit_all(_Shard *shards, int count, _Failure *failure) noexcept nogil:
+    cdef int i, rc
+    for i in range(count):
+        if shards[i].wrote:
+            rc = _run(shards[i].commit)
+            if rc != sq.SQLITE_OK:
+                _fail(failure, &shards[i], rc, b"commit")
+                rc = _give_up(&shards[i], rc, failure)
+                if rc != sq.SQLITE_OK:
+                    return rc
+            else:
+                shards[i].trimmed = shards[i].trimming
+    return sq.SQLITE_OK
+
+
+cdef void _rollback_all(_Shard *shards, int count) noexcept nogil:
+    cdef int i
+    for i in range(count):
+        _end(&shards[i])
+        _forget(&shards[i])
+
+
+cdef const char *_take_rows(
+    _Shard *shards, const short *local, uint32_t shard_count, const uint8_t *data, size_t size, size_t *at
+) noexcept nogil:
+    """Check a batch and hand its rows to their shards. NULL, or what is wrong with the row at `at`."""
+    cdef LjRow row
+    cdef const char *reason
+    cdef short i
+    while at[0] < size:
+        reason = lj_row_check(data + at[0], size - at[0])
+        if reason != NULL:
+            return reason
+        row = lj_row_at(data + at[0])
+        i = local[lj_fnv1a32(row.key, row.head.key_len) % shard_count]
+        if i >= 0:
+            if lj_entries_add(&shards[i].entries, data + at[0]) < 0:
+                return b"out of memory"
+            shards[i].rows += 1
+        at[0] += row.head.size
+    return NULL
+
+
+cdef object _error(_Failure *failure):
+    rc = failure.rc
+    text = f"shard {failure.shard}: {failure.message.decode('utf-8', 'replace')} (SQLite {failure.extended})"
+    arguments = {"extended": failure.extended, "shard": failure.shard}
+    if rc == sq.SQLITE_NOMEM:
+        return MemoryError(text)
+    if rc == sq.SQLITE_FULL:
+        return StorageFullError(text, hint="free disk space; writing goes on by itself", **arguments)
+    if rc == sq.SQLITE_IOERR:
+        return StorageIOError(text, hint="check the disk (dmesg), then start again", **arguments)
+    if rc in (sq.SQLITE_CORRUPT, sq.SQLITE_NOTADB):
+        return CorruptionError(text, hint="restore the shard's file from a backup", **arguments)
+    return StorageError(text, **arguments)
+
+
+cdef class BatchWriter:
+    """See the stub for the contract."""
+
+    cdef _Shard *_shards
+    cdef int _count
+    cdef uint32_t _shard_count
+    cdef short _local[MAX_SHARDS]
+    cdef list _connections
+    cdef _Options _options
+    cdef bint _prepared
+    cdef bint _busy
+
+    def __cinit__(self, connections, int shard_count, *, bint checksums=True, bint records=True):
+        cdef int i
+        if not bridge.api_pointer():
+            raise RuntimeError("load_native() of litejoin.store.sqlite has not run")
+        sq.lj_set_api(bridge.api_pointer())
+        pairs = list(connections)
+        if not 1 <= shard_count <= MAX_SHARDS or not pairs:
+            raise ValueError(f"{len(pairs)} connections for {shard_count} shards")
+        self._shards = <_Shard *>calloc(len(pairs), sizeof(_Shard))
+        if self._shards == NULL:
+            raise MemoryError
+        self._shard_count = <uint32_t>shard_count
+        self._connections = [connection for _, connection in pairs]  # keeps the handles open
+        self._options.checksums = checksums
+        self._options.records = records
+        for i in range(MAX_SHARDS):
+            self._local[i] = -1
+        for number, connection in pairs:
+            if not 0 <= number < shard_count or self._local[number] >= 0:
+                raise ValueError(f"shard {number} of {shard_count} is out of range or given twice")
+            self._local[number] = <short>self._count
+            self._shards[self._count].number = number
+            self._shards[self._count].db = <sq.sqlite3 *><size_t>connection.sqlite3_pointer()
+            self._count += 1
+            self._open(&self._shards[self._count - 1])
+
+    cdef int _open(self, _Shard *s) except -1:
+        cdef _Failure failure
+        failure.rc = 0
+        cdef int rc = (
+            _compile(s, b"BEGIN IMMEDIATE", 0, &s.begin)
+            or _compile(s, b"COMMIT", 0, &s.commit)
+            or _compile(s, b"ROLLBACK", 0, &s.rollback)
+        )
+        if rc == sq.SQLITE_OK and self._options.records:
+            rc = (
+                _compile(s, b"INSERT INTO batches(seq,body,checksum) VALUES(?1,?2,?3)", 0, &s.record)
+                or _compile(s, b"DELETE FROM batches WHERE seq<=?1", 0, &s.trim)
+            )
+        if rc != sq.SQLITE_OK:
+            _fail(&failure, s, rc, b"prepare")
+            raise _error(&failure)
+        sq.sqlite3_wal_hook(s.db, _count_pages, s)
+        return 0
+
+    def __dealloc__(self):
+        self._release()
+
+    cdef void _release(self) noexcept:
+        cdef int i
+        cdef _Shard *s
+        for i in range(self._count):
+            s = &self._shards[i]
+            sq.sqlite3_wal_hook(s.db, NULL, NULL)
+            _drop_tables(s)
+            sq.sqlite3_finalize(s.begin)
+            sq.sqlite3_finalize(s.commit)
+            sq.sqlite3_finalize(s.rollback)
+            sq.sqlite3_finalize(s.record)
+            sq.sqlite3_finalize(s.trim)
+            free(s.tables)
+            lj_entries_free(&s.entries)
+            lj_buffer_free(&s.changes)
+            lj_buffer_free(&s.body)
+        self._count = 0
+        free(self._shards)
+        self._shards = NULL
+
+    def close(self):
+        if self._prepared:
+            self.rollback()
+        self._enter(False)
+        self._release()
+        self._connections.clear()
+        self._busy = False
+
+    cdef int _enter(self, bint prepared) except -1:
+        """One thread at a time, in the right order: a caller's mistake must not reach SQLite."""
+        if self._busy:
+            raise RuntimeError("the writer is in use by another thread")
+        if prepared != self._prepared:
+            raise RuntimeError("commit or rollback without prepare, or the other way round")
+        if self._count == 0 and prepared:
+            raise RuntimeError("the writer is closed")
+        self._busy = True
+        return 0
+
+    def prepare(self, batches, long long seq, *, bint drop_noops=False, bint want_changes=True):
+        cdef list held = list(batches)
+        cdef _Failure failure
+        cdef int rc
+        failure.rc = 0
+        if self._count == 0:
+            raise RuntimeError("the writer is closed")
+        self._enter(False)
+        try:
+            self._options.seq = seq
+            self._options.drop_noops = drop_noops
+            self._options.want_changes = want_changes
+            self._options.versions = want_changes or self._options.records
+            self._take(held)
+            with nogil:
+                rc = _apply_all(self._shards, self._count, &self._options, &failure)
+                if rc != sq.SQLITE_OK:
+                    _rollback_all(self._shards, self._count)
+            if rc != sq.SQLITE_OK:
+                raise _error(&failure)
+            self._prepared = True
+        finally:
+            self._busy = False
+
+    cdef int _take(self, list batches) except -1:
+        cdef int i
+        cdef size_t at, size
+        cdef const uint8_t *data
+        cdef const char *reason
+        for i in range(self._count):
+            self._shards[i].entries.len = 0
+            self._shards[i].full = False
+            _forget(&self._shards[i])
+        for index, batch in enumerate(batches):
+            if not isinstance(batch, bytes):
+                raise TypeError(f"a batch is bytes, not {type(batch).__name__}")
+            data = <const uint8_t *>PyBytes_AS_STRING(batch)
+            size = <size_t>PyBytes_GET_SIZE(batch)
+            at = 0
+            with nogil:
+                reason = _take_rows(self._shards, self._local, self._shard_count, data, size, &at)
+            if reason != NULL:
+                raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
+        return 0
+
+    def commit(self):
+        cdef _Failure failure
+        cdef int rc
+        failure.rc = 0
+        self._enter(True)
+        try:
+            with nogil:
+                rc = _commit_all(self._shards, self._count, &failure)
+                if rc != sq.SQLITE_OK:
+                    _rollback_all(self._shards, self._count)
+            if rc != sq.SQLITE_OK:
+                raise _error(&failure)
+            return self._result()
+        finally:
+            self._prepared = False
+            self._busy = False
+
+    cdef object _result(self):
+        cdef int i
+        cdef size_t total = 0, at = 0
+        cdef int64_t rows = 0, unchanged = 0
+        cdef _Shard *s
+        cdef bytes changes = b""
+        committed = []
+        full = []
+        for i in range(self._count):
+            s = &self._shards[i]
+            total += s.changes.len
+            rows += s.rows
+            unchanged += s.unchanged
+            if s.wrote:
+                committed.append(s.number)
+            if s.full:
+                full.append(s.number)
+        if self._options.want_changes and total:
+            changes = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>total)
+        for i in range(self._count):
+            s = &self._shards[i]
+            if self._options.want_changes and s.changes.len:
+                memcpy(PyBytes_AS_STRING(changes) + at, s.changes.data, s.changes.len)
+                at += s.changes.len
+            lj_buffer_trim(&s.changes, KEEP_BYTES)
+            lj_buffer_trim(&s.body, KEEP_BYTES)
+        return WriteResult(changes, rows, unchanged, tuple(committed), tuple(full))
+
+    def rollback(self):
+        self._enter(True)
+        with nogil:
+            _rollback_all(self._shards, self._count)
+        self._prepared = False
+        self._busy = False
+
+    def write(self, batches, long long seq, *, bint drop_noops=False, bint want_changes=True):
+        self.prepare(batches, seq, drop_noops=drop_noops, want_changes=want_changes)
+        return self.commit()
+
+    def trim(self, int shard, long long seq):
+        if not 0 <= shard < MAX_SHARDS or self._local[shard] < 0:
+            raise ValueError(f"shard {shard} is not in this group")
+        cdef _Shard *s = &self._shards[self._local[shard]]
+        if seq > s.trim_to:
+            s.trim_to = seq
+
+    def wal_pages(self):
+        cdef int i
+        return {self._shards[i].number: self._shards[i].wal_pages for i in range(self._count)}

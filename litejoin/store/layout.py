@@ -1,0 +1,53 @@
+"""Where things are inside a data directory; nothing here touches the disk but a listing.
+
+Files:
+lock            held (flock) by the running process, names it
+manifest.json   format version, shard count, epoch, topics, sources
+marks           commit high-water mark of each shard
+shard-0000.db   topics and diff state, one file a shard
+state.db        the engine's results log and state
+dlq.db          delivery's cursors and dead letters (its path can be configured)
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one data directory."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.json"
+
+    @property
+    def marks(self) -> Path:
+        return self.root / "marks"
+
+    @property
+    def state(self) -> Path:
+        return self.root / "state.db"
+
+    @property
+    def dlq(self) -> Path:
+        return self.root / "dlq.db"
+
+    def shard(self, number: int) -> Path:
+        return self.root / f"shard-{number:04d}.db"
+
+    def shard_numbers(self) -> list[int]:
+        """Numbers of the shard files that exist, ascending."""
+        names = (path.stem.removeprefix("shard-") for path in self.root.glob("shard-*.db"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+
+
+def wal_of(path: Path) -> Path:
+    """The write-ahead log beside a database file."""
+    return path.with_name(path.name + "-wal")

@@ -1,0 +1,182 @@
+"""The manifest: what a data directory is, and the catalogue of its topics and sources.
+
+Physical tables are numbered, so a number, once given, belongs to its name for good. The file is
+JSON and replaced atomically at each change. Loaded by the store at start and changed by it only; a
+directory that does not match is refused and left as it is.
+"""
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from litejoin.errors import BadRowError, StartRefusedError
+from litejoin.store.files import replace_file
+from litejoin.store.layout import Layout
+
+FORMAT_VERSION = 1
+HASH_NAME = "fnv1a32"
+MAX_TOPICS = 1000
+"""A topic costs a table in every shard and statements in memory; pushes may create topics by
+name.
+"""
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+
+
+@dataclass
+class SourceEntry:
+    """An api source: the number of its state tables; `started` once its first poll was taken in."""
+
+    number: int
+    started: bool = False
+
+
+@dataclass
+class Manifest:
+    """The manifest in memory. Changes are durable after `save`."""
+
+    shard_count: int
+    epoch: str
+    """32 hex digits, new for every new directory: ids and SSE positions of another one differ."""
+    created: bool = False
+    """False until every shard file has been made: a crash in between may be continued."""
+    topics: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, SourceEntry] = field(default_factory=dict)
+
+    def topic_number(self, name: str) -> int:
+        """The topic's number, given out if it is new. Raises BadRowError for a name it cannot
+        have.
+        """
+        number = self.topics.get(name)
+        if number is None:
+            _check_name(name, self.topics)
+            if len(self.topics) >= MAX_TOPICS:
+                raise BadRowError(
+                    f"topic {name!r} would be number {MAX_TOPICS + 1:,}; a pipeline has at most"
+                    f" {MAX_TOPICS:,} topics",
+                    hint="use keys, not topics, to tell things apart",
+                )
+            number = self.topics[name] = 1 + max(self.topics.values(), default=0)
+        return number
+
+    def source(self, name: str) -> SourceEntry:
+        """The source's entry, made if it is new."""
+        if name not in self.sources:
+            _check_name(name, self.sources)
+            top = max((entry.number for entry in self.sources.values()), default=0)
+            self.sources[name] = SourceEntry(top + 1)
+        return self.sources[name]
+
+    def save(self, path: Path) -> None:
+        """Write the file durably. Blocks on the disk."""
+        body = {
+            "format": FORMAT_VERSION,
+            "shard_count": self.shard_count,
+            "hash": HASH_NAME,
+            "epoch": self.epoch,
+            "created": self.created,
+            "topics": self.topics,
+            "sources": {
+                name: {"number": entry.number, "started": entry.started}
+                for name, entry in self.sources.items()
+            },
+        }
+        replace_file(path, json.dumps(body, indent=1).encode() + b"\n")
+
+
+def load_manifest(layout: Layout, shard_count: int) -> Manifest:
+    """The directory's manifest, or a new one (not saved yet) when the directory is empty.
+
+    Raises StartRefusedError, having created nothing, when the directory is not one this version and
+    configuration can use.
+    """
+    present = layout.shard_numbers()
+    if not layout.manifest.exists():
+        if present:
+            raise _refusal(
+                layout, f"has {len(present)} shard files but no manifest.json",
+                "restore manifest.json from a backup; the shards are useless without its catalogue",
+            )  # fmt: skip
+        return Manifest(shard_count, uuid.uuid4().hex)
+    manifest = _parse(layout, _read(layout))
+    if manifest.shard_count != shard_count:
+        raise _refusal(
+            layout, f"was made with shard_count {manifest.shard_count}, not {shard_count}",
+            f"set storage.shard_count: {manifest.shard_count}, or use a new data_dir",
+        )  # fmt: skip
+    missing = sorted(set(range(shard_count)) - set(present))
+    if manifest.created and missing:
+        raise _refusal(
+            layout, f"lacks {layout.shard(missing[0]).name} ({len(missing)} shards missing)",
+            "restore the file from a backup",
+        )  # fmt: skip
+    extra = sorted(set(present) - set(range(shard_count)))
+    if extra:
+        raise _refusal(
+            layout, f"has {layout.shard(extra[0]).name}, not one of its {shard_count} shards",
+            "move the file away if it does not belong here",
+        )  # fmt: skip
+    return manifest
+
+
+def _refusal(layout: Layout, what: str, hint: str) -> StartRefusedError:
+    return StartRefusedError(f"data_dir {layout.root} {what}", hint=hint)
+
+
+def _read(layout: Layout) -> dict[str, object]:
+    try:
+        body = json.loads(layout.manifest.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _refusal(
+            layout, f"has an unreadable manifest.json: {error}", "restore it from a backup"
+        ) from error
+    if not isinstance(body, dict):
+        raise _refusal(layout, "has a manifest.json that is no object", "restore it from a backup")
+    if body.get("format") != FORMAT_VERSION or body.get("hash") != HASH_NAME:
+        raise _refusal(
+            layout,
+            f"has format {body.get('format')!r} with hash {body.get('hash')!r}; this version"
+            f" reads format {FORMAT_VERSION} with {HASH_NAME}",
+            "use the version that made it, or a new data_dir",
+        )
+    return body
+
+
+def _parse(layout: Layout, body: dict[str, object]) -> Manifest:
+    try:
+        topics, sources = body["topics"], body["sources"]
+        if not isinstance(topics, dict) or not isinstance(sources, dict):
+            raise TypeError("topics and sources are objects")
+        return Manifest(
+            shard_count=_number(body["shard_count"]),
+            epoch=uuid.UUID(str(body["epoch"])).hex,
+            created=body["created"] is True,
+            topics={str(name): _number(number) for name, number in topics.items()},
+            sources={
+                str(name): SourceEntry(_number(entry["number"]), entry["started"] is True)
+                for name, entry in sources.items()
+            },
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _refusal(
+            layout, f"has a damaged manifest.json: {error!r}", "restore it from a backup"
+        ) from error
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
+        raise ValueError(f"{value!r} is not a number from 1 to 65535")
+    return value
+
+
+def _check_name(name: str, taken: dict[str, int] | dict[str, SourceEntry]) -> None:
+    if not NAME.fullmatch(name) or name.lower().startswith("sqlite_"):
+        raise BadRowError(
+            f"{name[:140]!r} is not a name: letters, digits, '_', '.', '-', at most 128,"
+            " starting with a letter or '_', not with sqlite_"
+        )
+    for other in taken:
+        if other.lower() == name.lower():
+            raise BadRowError(f"{name!r} differs from {other!r} only in case")

@@ -1,0 +1,128 @@
+"""One shard file: how it is created, opened and checked, and what its tables look like.
+
+    t<N>(id INTEGER PRIMARY KEY, key TEXT, payload TEXT, timestamp_ms INTEGER, op INTEGER,
+         changes TEXT, checksum INTEGER)                 topic N: the latest message per key
+      t<N>_key(key) unique, t<N>_time(timestamp_ms) where retention needs it
+    s<N>(id INTEGER PRIMARY KEY, key TEXT, hash BLOB, payload TEXT, checksum INTEGER)
+      s<N>_key(key) unique                               diff state of api source N
+    batches(seq INTEGER PRIMARY KEY, body BLOB, checksum INTEGER)
+                                                         change rows of each transaction
+    meta(name TEXT PRIMARY KEY, value)                   epoch and number of the shard
+
+`op` is 1 created, 2 updated: whether the topic had the key before the flush that wrote it.
+`checksum` of a row is that of _ext/rowsum.h; of a batch record it is XXH64 of the body with `seq`
+as seed. The explicit ids keep VACUUM from renumbering rows. Opened by the store only; rows are
+written by `_ext.batch` only.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from litejoin.errors import StartRefusedError
+from litejoin.store.files import create_private
+from litejoin.store.sqlite import open_database, open_readonly
+
+Synchronous = Literal["full", "normal"]
+
+PAGE_BYTES = 4096
+WRITER_CACHE_KIB = 4096
+"""Holds the pages one transaction dirties; more spills to the WAL early, which is only slower. With
+8 shards it bounds the writers at 32 MB, used only under load."""
+
+READER_CACHE_KIB = 1024
+APPLICATION_ID = 0x4C4A5348  # "LJSH"
+
+
+def open_writer(path: Path, synchronous: Synchronous, *, create: bool = False) -> apsw.Connection:
+    """The one connection that writes the shard. `create` makes the file, private to its owner.
+
+    Raises StartRefusedError when the file cannot be opened or is no database.
+    """
+    try:
+        if create and not path.exists():
+            create_private(path)
+        connection = open_database(path, create=False)
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        # Checkpoints run on a thread of their own; inside a commit they are the slowest of all
+        # commits.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA trusted_schema = OFF")
+    except (apsw.Error, OSError) as error:
+        raise StartRefusedError(
+            f"shard {path}: {error}", hint="check the file's owner, or restore it from a backup"
+        ) from error
+    return connection
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A read-only connection with a small cache, for one thread at a time."""
+    connection = open_readonly(path)
+    connection.execute(f"PRAGMA cache_size = -{READER_CACHE_KIB}")
+    return connection
+
+
+def initialize(connection: apsw.Connection, number: int, epoch: str) -> None:
+    """Create the shard's own tables, in one transaction. Does nothing when they are there."""
+    with connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID"
+        )
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS batches(seq INTEGER PRIMARY KEY, body BLOB NOT NULL,"
+            " checksum INTEGER NOT NULL)"
+        )
+        rows = (("epoch", epoch), ("shard", number))
+        connection.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", rows)
+
+
+def check_identity(connection: apsw.Connection, path: Path, number: int, epoch: str) -> None:
+    """Refuse a file that belongs to another directory or another shard. Raises
+    StartRefusedError.
+    """
+    try:
+        found = {str(name): value for name, value in connection.execute("SELECT * FROM meta")}
+    except apsw.Error as error:
+        raise StartRefusedError(
+            f"shard {path}: {error}", hint="restore the file from a backup"
+        ) from error
+    if found.get("epoch") != epoch or found.get("shard") != number:
+        raise StartRefusedError(
+            f"shard {path} belongs to another data_dir or is another shard's file (it says shard"
+            f" {found.get('shard')!r})",
+            hint="restore the file that belongs here from a backup",
+        )
+
+
+def create_topic_table(connection: apsw.Connection, number: int, *, time_index: bool) -> None:
+    """Create the table of a topic; make or drop its time index. Idempotent."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS t{number}(id INTEGER PRIMARY KEY, key TEXT NOT NULL,"
+        " payload TEXT NOT NULL, timestamp_ms INTEGER NOT NULL, op INTEGER NOT NULL, changes TEXT,"
+        " checksum INTEGER NOT NULL)"
+    )
+    connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS t{number}_key ON t{number}(key)")
+    if time_index:
+        connection.execute(f"CREATE INDEX IF NOT EXISTS t{number}_time ON t{number}(timestamp_ms)")
+    else:
+        connection.execute(f"DROP INDEX IF EXISTS t{number}_time")
+
+
+def create_state_table(connection: apsw.Connection, number: int) -> None:
+    """Create the diff state table of an api source. Idempotent."""
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS s{number}(id INTEGER PRIMARY KEY, key TEXT NOT NULL,"
+        " hash BLOB NOT NULL, payload TEXT, checksum INTEGER NOT NULL)"
+    )
+    connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS s{number}_key ON s{number}(key)")
+
+
+def last_seq(connection: apsw.Connection) -> int:
+    """The number of the shard's newest batch record; 0 when it has none."""
+    return int(connection.execute("SELECT coalesce(max(seq), 0) FROM batches").get)

@@ -1,0 +1,341 @@
+"""The store: opens a data directory, writes flushes, keeps its catalogue.
+
+Made by the runtime before anything else touches the directory. `flush` is called by one thread, the
+flush thread; `topic_number`, `trim_batches` and `stats` by any. Knows topics and rows, nothing of
+joins. An I/O error or a commit that failed half way leaves it unusable: the process must end, and
+the next start recovers from the batch records.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from litejoin._ext.batch import BatchWriter
+from litejoin._ext.checksum import xxh64
+from litejoin.errors import CorruptionError, StartRefusedError, StorageError, StorageIOError
+from litejoin.store import shard as shards
+from litejoin.store.checkpoint import Checkpointer
+from litejoin.store.failures import file_error, storage_error
+from litejoin.store.files import make_directory
+from litejoin.store.layout import Layout
+from litejoin.store.lock import DirectoryLock
+from litejoin.store.manifest import Manifest, SourceEntry, load_manifest
+from litejoin.store.marks import Marks, lost_tails, read_marks
+from litejoin.store.tables import TableMaker
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """What one flush did."""
+
+    seq: int
+    changes: list[bytes]
+    """Change rows (store.changes), one bytes for each writer group."""
+    rows: int
+    """Packed rows taken in."""
+    unchanged: int
+    """Keys whose rewrite with the same payload was dropped."""
+    full_shards: tuple[int, ...]
+    """Shards whose disk is full: their rows of this flush are not stored."""
+
+
+class ShardStore:
+    """An open data directory."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        lock: DirectoryLock,
+        manifest: Manifest,
+        synchronous: shards.Synchronous,
+    ) -> None:
+        self.layout = layout
+        self.notices: list[str] = []
+        """What an operator should read about this start, one line each."""
+        self.commit_gate = threading.Lock()
+        """Held while a flush commits its shards; a reader that moves its snapshots of all shards
+        while holding it sees all of a flush or nothing of it."""
+        self._lock = lock
+        self._manifest = manifest
+        self._synchronous = synchronous
+        self._flushing = threading.Lock()
+        self._catalogue = threading.Lock()
+        self._connections: list[apsw.Connection] = []
+        self._readers: list[apsw.Connection] = []
+        self._marks: Marks | None = None
+        self._writer: BatchWriter | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._tables: TableMaker | None = None
+        self._seq = 0
+        self._failure: StorageError | None = None
+
+    @classmethod
+    def open(
+        cls,
+        data_dir: Path,
+        *,
+        pipeline: str,
+        shard_count: int,
+        synchronous: shards.Synchronous,
+        has_time_index: Callable[[str], bool] = lambda topic: False,
+    ) -> "ShardStore":
+        """Lock, check and open the directory; create it if it is new. Blocks on the disk.
+
+        `has_time_index` says which topics need an index on their timestamp (retention). Raises
+        DataDirInUseError, and StartRefusedError when the directory does not match; nothing was
+        created then.
+        """
+        layout = Layout(data_dir)
+        try:
+            make_directory(data_dir)
+        except OSError as error:
+            raise StartRefusedError(
+                f"data_dir {data_dir} cannot be created: {error.strerror}",
+                hint="check storage.data_dir and the owner of its parent",
+            ) from error
+        lock = DirectoryLock.acquire(layout.lock, pipeline)
+        try:
+            store = cls(layout, lock, load_manifest(layout, shard_count), synchronous)
+        except BaseException:
+            lock.release()
+            raise
+        try:
+            store._open(has_time_index)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def _open(self, has_time_index: Callable[[str], bool]) -> None:
+        manifest = self._manifest
+        if not manifest.created:
+            self._save_manifest()
+        for number in range(manifest.shard_count):
+            path = self.layout.shard(number)
+            connection = shards.open_writer(path, self._synchronous, create=not manifest.created)
+            self._connections.append(connection)
+            if not manifest.created:
+                shards.initialize(connection, number, manifest.epoch)
+            shards.check_identity(connection, path, number, manifest.epoch)
+        if not manifest.created:
+            manifest.created = True
+            self._save_manifest()
+        self._open_marks()
+        self._tables = TableMaker(self._connections, has_time_index)
+        self._tables.make(manifest.topics, manifest.sources)
+        self._writer = BatchWriter(enumerate(self._connections), manifest.shard_count)
+        paths = {number: self.layout.shard(number) for number in range(manifest.shard_count)}
+        self._checkpointer = Checkpointer(paths)
+
+    def _open_marks(self) -> None:
+        found = [shards.last_seq(connection) for connection in self._connections]
+        saved = read_marks(self.layout.marks, len(found))
+        if saved:
+            self._judge(lost_tails(saved, found), synced=saved.synced, same_boot=saved.same_boot)
+        elif any(found):
+            self.notices.append("marks was missing: commits lost before this start go unnoticed")
+        self._seq = max([*found, *(saved.seqs if saved else ())])
+        self._marks = Marks.create(self.layout.marks, found, synced=self._synchronous == "full")
+
+    def _judge(self, lost: list[str], *, synced: bool, same_boot: bool) -> None:
+        if not lost:
+            return
+        if synced or same_boot:
+            raise StartRefusedError(
+                f"data_dir {self.layout.root}: {'; '.join(lost)}",
+                hint="restore the shard's file from a backup; delete `marks` to go on without them",
+            )
+        self.notices += [f"{line} (power loss with synchronous: normal)" for line in lost]
+
+    # --- catalogue --------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> str:
+        """32 hex digits that differ for every new data directory."""
+        return self._manifest.epoch
+
+    @property
+    def shard_count(self) -> int:
+        return self._manifest.shard_count
+
+    def topics(self) -> dict[str, int]:
+        """Topic names and numbers, as of now."""
+        with self._catalogue:
+            return dict(self._manifest.topics)
+
+    def topic_number(self, name: str) -> int:
+        """The topic's number, given out if it is new; its tables are made by the next flush.
+
+        Never blocks on the disk. Raises BadRowError for a name that cannot be used.
+        """
+        with self._catalogue:
+            return self._manifest.topic_number(name)
+
+    def create_topic(self, name: str) -> int:
+        """`topic_number`, and the tables are there when it returns. Blocks on the disk."""
+        number = self.topic_number(name)
+        with self._flushing:
+            self._make_tables()
+        return number
+
+    def create_source(self, name: str) -> SourceEntry:
+        """The catalogue entry of an api source; its state tables are there when it returns.
+        Blocks.
+        """
+        with self._catalogue:
+            entry = self._manifest.source(name)
+        with self._flushing:
+            self._make_tables()
+        return entry
+
+    def mark_started(self, name: str) -> None:
+        """Remember durably that the source's first poll has been taken in. Blocks on the disk."""
+        with self._catalogue:
+            self._manifest.source(name).started = True
+            self._save_manifest()
+
+    def _make_tables(self) -> None:
+        assert self._tables is not None
+        with self._catalogue:
+            topics, sources = dict(self._manifest.topics), dict(self._manifest.sources)
+            if not self._tables.lacks(topics, sources):
+                return
+            # The catalogue first: a table whose number has no name would be lost, and given out
+            # again.
+            self._save_manifest()
+        self._tables.make(topics, sources)
+
+    def _save_manifest(self) -> None:
+        try:
+            self._manifest.save(self.layout.manifest)
+        except OSError as error:
+            raise file_error(error, str(self.layout.manifest)) from error
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def flush(self, batches: Sequence[bytes], *, drop_noops: bool = False) -> Flush:
+        """Write row batches, one transaction a shard; durable when it returns. Blocks.
+
+        Raises ValueError for a malformed batch and StorageFullError when the disk has no room for
+        the catalogue (nothing was written, the store goes on), StorageIOError and CorruptionError
+        (the process must end) and StorageError.
+        """
+        with self._flushing:
+            writer, marks, checkpointer = self._usable()
+            self._make_tables()
+            self._seq += 1
+            writer.prepare(batches, self._seq, drop_noops=drop_noops)
+            with self.commit_gate:
+                try:
+                    result = writer.commit()
+                except (StorageError, MemoryError) as error:
+                    self._failure = StorageIOError(f"a commit failed half way: {error}")
+                    raise
+            if result.committed:
+                marks.record(result.committed, self._seq)
+                checkpointer.notify(writer.wal_pages())
+            return Flush(
+                self._seq, [result.changes], result.rows, result.unchanged, result.full_shards
+            )
+
+    def _usable(self) -> tuple[BatchWriter, Marks, Checkpointer]:
+        writer, marks, checkpointer = self._writer, self._marks, self._checkpointer
+        if writer is None or marks is None or checkpointer is None:
+            raise RuntimeError("the store is closed")
+        failure = self._failure or checkpointer.failure
+        if failure:
+            raise failure
+        return writer, marks, checkpointer
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest flush, of this run or an earlier one."""
+        return self._seq
+
+    def skip_to(self, seq: int) -> None:
+        """Number the next flush above `seq`: the engine may remember flushes that a shard lost."""
+        with self._flushing:
+            self._seq = max(self._seq, seq)
+
+    def trim_batches(self, applied: Mapping[int, int]) -> None:
+        """Batch records up to `applied[shard]` are not needed again: the next transaction of the
+        shard deletes them. Never blocks.
+        """
+        if self._writer is not None:
+            for number, seq in applied.items():
+                self._writer.trim(number, seq)
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def unapplied(self, number: int, after_seq: int) -> Iterator[tuple[int, bytes]]:
+        """Batch records of a shard newer than `after_seq`, oldest first: (seq, change rows).
+
+        Raises CorruptionError for a record that is not what was written. For recovery, before the
+        first flush.
+        """
+        connection = shards.open_reader(self.layout.shard(number))
+        try:
+            rows = connection.execute(
+                "SELECT seq, body, checksum FROM batches WHERE seq > ? ORDER BY seq", (after_seq,)
+            )
+            for seq, body, checksum in rows:
+                if xxh64(body, seq) != checksum % (1 << 64):
+                    raise CorruptionError(
+                        f"shard {number}: the batch record of flush {seq} is not what was written",
+                        shard=number,
+                        hint="restore the shard's file from a backup",
+                    )
+                yield seq, body
+        except apsw.Error as error:
+            raise storage_error(error, number) from error
+        finally:
+            connection.close()
+
+    def open_readers(self) -> list[apsw.Connection]:
+        """One read-only connection a shard, in order, for one thread at a time.
+
+        A reader must end its read transactions when it has nothing to evaluate: while one is open
+        the WAL cannot start again. `close` closes those that are still open.
+        """
+        readers = [
+            shards.open_reader(self.layout.shard(number)) for number in range(self.shard_count)
+        ]
+        self._readers += readers
+        return readers
+
+    def stats(self) -> dict[str, object]:
+        """For metrics: the newest flush and the pages in each WAL. Never blocks."""
+        pages = self._writer.wal_pages() if self._writer else {}
+        return {"seq": self._seq, "wal_pages": pages, "topics": len(self._manifest.topics)}
+
+    def close(self) -> None:
+        """Checkpoint and close everything, leaving no -wal file; release the lock. May be called
+        twice.
+
+        The threads that use the store's readers must be done.
+        """
+        if self._checkpointer:
+            self._checkpointer.close()
+        if self._writer:
+            self._writer.close()
+        if self._marks:
+            self._marks.close()
+        self._writer = self._marks = self._checkpointer = None
+        for reader in self._readers:
+            reader.close()
+        for connection in self._connections:
+            _checkpoint_and_close(connection)
+        self._readers.clear()
+        self._connections.clear()
+        self._lock.release()
+
+
+def _checkpoint_and_close(connection: apsw.Connection) -> None:
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.Error:
+        pass  # nothing is lost: what is in the WAL is read at the next start
+    connection.close()
