@@ -1,6 +1,16 @@
-from typing import Final
+from typing import Final, final
 
 JSON_REASONS: Final[dict[int, str]]
+
+@final
+class RowScanner:
+    def __new__(
+        cls, *, max_rows: int, max_depth: int, max_key_bytes: int, max_row_bytes: int
+    ) -> RowScanner: ...
+    def add_topic(self, name: str, number: int) -> None: ...
+    def scan(
+        self, body: bytes, now_ms: int, lines: bool = False
+    ) -> tuple[bytes, int, dict[str, int] | None]: ...
 
 def check_json(text: bytes, max_depth: int = 64) -> tuple[int, int] | None: ...
 def unescape(literal: bytes) -> bytes: ...

@@ -180,6 +180,8 @@ class IndexPlan:
 
     column: str
     expression: str
+    is_text: bool
+    """True when values are compared as TEXT (the other side of the equality is a TEXT column)."""
     path: str
     used_by: tuple[str, ...]
 
@@ -241,6 +243,8 @@ class JoinPlan:
     refresh_null_sql: str | None
     """Delta: recomputes the group whose key is NULL."""
     refresh_plan: tuple[str, ...]
+    ordered: bool = False
+    """The query has its own ORDER BY, so the order of a key's rows is part of its result."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What _ext/json_scan.h does, in plain Python: the same verdict, code and byte offset for every input."""
+"""What _ext/json_scan.h does, in plain Python: same verdict, code and byte for every input."""
 
 import re
 
@@ -101,7 +101,7 @@ def scalar(text: bytes, at: int) -> int:
 
 def string(text: bytes, at: int) -> tuple[str, int]:
     """The text of the string whose quote is at `at`, and the offset behind it."""
-    out = []
+    out: list[str] = []
     at += 1
     while True:
         byte = need(text, at)

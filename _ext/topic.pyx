@@ -1,0 +1,904 @@
+"""The topic virtual table: one topic over all shards, as a SQL relation.
+
+For each topic three tables are made in the host connection (an in-memory database that never sees a file):
+  "orders"        the current rows
+  "orders:delta"  the old and new versions of the rows that changed in the flush being evaluated
+  "orders:both"   the current rows and, beside them, the old versions of the flush
+Columns: key, payload, timestamp and, hidden from `SELECT *`, timestamp_ms, op, changes, "lj:1", "lj:2"...
+("lj:n" is the value of the topic's n-th indexed expression.) An equality on `key` goes to one shard by
+FNV-1a, an equality on "lj:n" to the key map of that expression and from there to the rows by id; anything
+else scans, at a cost that tells SQLite's planner not to.
+
+Interface: https://www.sqlite.org/vtab.html. One thread at a time; every callback runs without the GIL.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport atoi, calloc, free, malloc, realloc
+from libc.string cimport memset, strlen
+
+from change_row cimport LJ_HAS_NEW, LJ_HAS_OLD, LJ_NEW_ELIDED, LjChange, LjVersion, lj_read_change
+from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
+from csqlite3 cimport *
+from fnv cimport lj_fnv1a32
+from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
+from xxh64 cimport lj_xxh64
+
+from litejoin._ext import bridge
+from litejoin.errors import CorruptionError, StorageError
+
+cdef enum:
+    CURRENT = 0
+    DELTA = 1
+    BOTH = 2
+
+cdef enum:
+    BY_KEY = 0
+    BY_ID = 1
+    ALL = 2
+    KINDS = 3
+
+# idxNum of a plan; an index plan is PLAN_INDEX + the number of the indexed expression, + PLAN_NULL for
+# IS NULL (SQLITE_LIMIT_COLUMN keeps the numbers far below it).
+cdef enum:
+    PLAN_SCAN = 0
+    PLAN_KEY = 1
+    PLAN_DELTA = 2
+    PLAN_INDEX = 16
+    PLAN_NULL = 4096
+
+cdef enum:
+    COL_KEY = 0
+    COL_PAYLOAD = 1
+    COL_TIMESTAMP = 2
+    COL_TIMESTAMP_MS = 3
+    COL_OP = 4
+    COL_CHANGES = 5
+    COL_INDEX = 6
+
+cdef uint64_t NULL_HASH = 0x9E3779B97F4A7C15
+
+# A row reference in a key map: shard in bits 55..62, row id below. Row ids start at 1, so never 0.
+cdef enum:
+    SHARD_SHIFT = 55
+
+cdef const char *ROW_COLUMNS = "id, key, payload, timestamp_ms, op, changes, checksum"
+
+cdef struct Pooled:
+    # A prepared statement lent to one cursor at a time: a self join needs two of a kind at once.
+    sqlite3_stmt *stmt
+    Pooled *next
+
+cdef struct Index:
+    bint is_text
+    sqlite3_stmt *evaluate
+    KeyMap rows
+    KeyMap olds
+
+cdef struct Topic:
+    uint16_t number
+    int n_indexes
+    Index *indexes
+    LjChange *changes
+    uint32_t n_changes
+    uint32_t cap_changes
+    KeyMap old_keys
+    Pooled **idle
+
+cdef struct Host:
+    # Shared by the Python object and SQLite's module registration; freed when both have let go.
+    int owners
+    sqlite3 *db
+    int shards
+    sqlite3 **readers
+    int n_topics
+    Topic **topics
+
+cdef struct Table:
+    sqlite3_vtab base
+    Host *host
+    Topic *topic
+    int mode
+
+cdef struct Cursor:
+    sqlite3_vtab_cursor base
+    Table *table
+    Pooled **held
+    int plan
+    bint in_olds
+    bint at_end
+    int shard
+    uint64_t hashed
+    const uint64_t *refs
+    uint32_t n_refs
+    uint32_t next_ref
+    bint show_old
+    LjVersion row
+    sqlite3_int64 rowid
+
+
+# ---------------------------------------------------------------- statements
+
+cdef char *shard_sql(Topic *topic, int kind) noexcept nogil:
+    if kind == BY_KEY:
+        return sqlite3_mprintf("SELECT %s FROM t%d WHERE key = ?1", ROW_COLUMNS, <int>topic.number)
+    if kind == BY_ID:
+        return sqlite3_mprintf("SELECT %s FROM t%d WHERE id = ?1", ROW_COLUMNS, <int>topic.number)
+    return sqlite3_mprintf("SELECT %s FROM t%d", ROW_COLUMNS, <int>topic.number)
+
+
+cdef int borrow(Cursor *cursor, int kind, int shard, sqlite3_stmt **out) noexcept nogil:
+    """The cursor's statement of this kind on this shard, reset and ready to bind."""
+    cdef Host *host = cursor.table.host
+    cdef Topic *topic = cursor.table.topic
+    cdef int slot = kind * host.shards + shard
+    cdef Pooled *pooled = cursor.held[slot]
+    cdef char *sql
+    cdef int rc
+    if pooled == NULL:
+        pooled = topic.idle[slot]
+        if pooled != NULL:
+            topic.idle[slot] = pooled.next
+        else:
+            pooled = <Pooled *>calloc(1, sizeof(Pooled))
+            sql = shard_sql(topic, kind)
+            if pooled == NULL or sql == NULL:
+                free(pooled)
+                sqlite3_free(sql)
+                return SQLITE_NOMEM
+            rc = sqlite3_prepare_v3(host.readers[shard], sql, -1, SQLITE_PREPARE_PERSISTENT, &pooled.stmt, NULL)
+            sqlite3_free(sql)
+            if rc != SQLITE_OK:
+                free(pooled)
+                return shard_error(cursor, shard, rc)
+        cursor.held[slot] = pooled
+    sqlite3_reset(pooled.stmt)
+    out[0] = pooled.stmt
+    return SQLITE_OK
+
+
+cdef void give_back(Cursor *cursor) noexcept nogil:
+    cdef Topic *topic = cursor.table.topic
+    cdef Pooled *pooled
+    cdef int slot
+    for slot in range(KINDS * cursor.table.host.shards):
+        pooled = cursor.held[slot]
+        if pooled != NULL:
+            sqlite3_reset(pooled.stmt)
+            pooled.next = topic.idle[slot]
+            topic.idle[slot] = pooled
+            cursor.held[slot] = NULL
+
+
+cdef int shard_error(Cursor *cursor, int shard, int rc) noexcept nogil:
+    sqlite3_free(cursor.base.pVtab.zErrMsg)
+    cursor.base.pVtab.zErrMsg = sqlite3_mprintf(
+        "shard %d: %s", shard, sqlite3_errmsg(cursor.table.host.readers[shard]))
+    return rc
+
+
+# ---------------------------------------------------------------- rows
+
+cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
+    """Point the cursor at the statement's row; SQLITE_CORRUPT when its checksum is wrong."""
+    cdef LjVersion *row = &cursor.row
+    cdef uint32_t extra
+    # column_text before column_bytes: the length is that of the UTF-8 form.
+    cursor.rowid = sqlite3_column_int64(stmt, 0)
+    row.key.at = <const char *>sqlite3_column_text(stmt, 1)
+    row.key.len = <uint32_t>sqlite3_column_bytes(stmt, 1)
+    row.payload.at = <const char *>sqlite3_column_text(stmt, 2)
+    row.payload.len = <uint32_t>sqlite3_column_bytes(stmt, 2)
+    row.timestamp_ms = sqlite3_column_int64(stmt, 3)
+    row.updated = sqlite3_column_int(stmt, 4) == 2
+    row.changes.at = <const char *>sqlite3_column_text(stmt, 5)
+    row.changes.len = <uint32_t>sqlite3_column_bytes(stmt, 5)
+    extra = row.changes.len if row.changes.at != NULL else LJ_NO_EXTRA
+    if lj_row_checksum(0, cursor.table.topic.number, <uint32_t>sqlite3_column_int(stmt, 4), row.timestamp_ms,
+                       row.key.at, row.key.len, row.payload.at, row.payload.len,
+                       row.changes.at, extra) != sqlite3_column_int64(stmt, 6):
+        sqlite3_free(cursor.base.pVtab.zErrMsg)
+        cursor.base.pVtab.zErrMsg = sqlite3_mprintf(
+            "shard %d: row %lld of t%d fails its checksum", shard, cursor.rowid, <int>cursor.table.topic.number)
+        return SQLITE_CORRUPT
+    return SQLITE_OK
+
+
+cdef inline bint take_change(Cursor *cursor, LjChange *change, bint old) noexcept nogil:
+    if old:
+        if not change.flags & LJ_HAS_OLD:
+            return False
+        cursor.row = change.old
+    else:
+        if not change.flags & LJ_HAS_NEW or change.flags & LJ_NEW_ELIDED:
+            return False
+        cursor.row = change.now
+    cursor.rowid = change.rowid
+    return True
+
+
+cdef uint64_t value_hash(sqlite3_value *value, bint is_text, bint *is_null) noexcept nogil:
+    """Hash under SQL equality: 5 and 5.0 alike, '5' apart from both unless the column has TEXT affinity."""
+    cdef int kind = sqlite3_value_type(value)
+    cdef const void *bytes
+    cdef sqlite3_int64 whole
+    cdef double real
+    is_null[0] = kind == SQLITE_NULL
+    if kind == SQLITE_NULL:
+        # Found by IS NULL only: the group of a missing path is a group like any other.
+        return NULL_HASH
+    if kind == SQLITE_TEXT or (is_text and kind != SQLITE_BLOB):
+        bytes = sqlite3_value_text(value)
+        return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 1)
+    if kind == SQLITE_BLOB:
+        bytes = sqlite3_value_blob(value)
+        return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 2)
+    if kind == SQLITE_FLOAT:
+        real = sqlite3_value_double(value)
+        # 2^63 itself is out of range of an int64.
+        if -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<sqlite3_int64>real) == real:
+            whole = <sqlite3_int64>real
+            return lj_xxh64(&whole, sizeof(whole), 3)
+        return lj_xxh64(&real, sizeof(real), 4)
+    whole = sqlite3_value_int64(value)
+    return lj_xxh64(&whole, sizeof(whole), 3)
+
+
+cdef int evaluate_index(Index *index, LjVersion *row) noexcept nogil:
+    """Step the expression's statement over one row; the value is its column 0 until it is reset."""
+    cdef sqlite3_stmt *stmt = index.evaluate
+    sqlite3_bind_text(stmt, 1, row.key.at, <int>row.key.len, SQLITE_STATIC)
+    sqlite3_bind_text(stmt, 2, row.payload.at, <int>row.payload.len, SQLITE_STATIC)
+    sqlite3_bind_int64(stmt, 3, row.timestamp_ms)
+    return sqlite3_step(stmt)
+
+
+cdef uint64_t index_hash(Index *index, LjVersion *row, bint *is_null) noexcept nogil:
+    """A row whose expression fails counts as NULL: it can match nothing, and the query itself will say so."""
+    cdef uint64_t hashed = NULL_HASH
+    is_null[0] = True
+    if evaluate_index(index, row) == SQLITE_ROW:
+        hashed = value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, is_null)
+    sqlite3_reset(index.evaluate)
+    return hashed
+
+
+# ---------------------------------------------------------------- the module
+
+cdef int topic_connect(sqlite3 *db, void *aux, int argc, const char *const *argv,
+                       sqlite3_vtab **out, char **error) noexcept nogil:
+    cdef Host *host = <Host *>aux
+    cdef int slot = atoi(argv[3]) if argc > 4 else -1
+    cdef Table *table
+    cdef Topic *topic
+    cdef char *sql
+    cdef char *longer
+    cdef int i, rc
+    if slot < 0 or slot >= host.n_topics:
+        error[0] = sqlite3_mprintf("litejoin_topic: no such topic slot")
+        return SQLITE_ERROR
+    topic = host.topics[slot]
+    sql = sqlite3_mprintf("CREATE TABLE x(key TEXT, payload TEXT, timestamp INTEGER, "
+                          "timestamp_ms INTEGER HIDDEN, op TEXT HIDDEN, changes TEXT HIDDEN")
+    for i in range(topic.n_indexes):
+        longer = sqlite3_mprintf("%s, \"lj:%d\" %s HIDDEN", sql, i + 1,
+                                 <const char *>"TEXT" if topic.indexes[i].is_text else <const char *>"")
+        sqlite3_free(sql)
+        sql = longer
+    longer = sqlite3_mprintf("%s)", sql)
+    sqlite3_free(sql)
+    if longer == NULL:
+        return SQLITE_NOMEM
+    rc = sqlite3_declare_vtab(db, longer)
+    sqlite3_free(longer)
+    if rc != SQLITE_OK:
+        return rc
+    table = <Table *>calloc(1, sizeof(Table))
+    if table == NULL:
+        return SQLITE_NOMEM
+    table.host = host
+    table.topic = topic
+    table.mode = atoi(argv[4])
+    out[0] = &table.base
+    return SQLITE_OK
+
+
+cdef int topic_disconnect(sqlite3_vtab *base) noexcept nogil:
+    free(base)
+    return SQLITE_OK
+
+
+cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept nogil:
+    cdef Table *table = <Table *>base
+    cdef int i, column, best = -1, best_column = 0
+    if table.mode == DELTA:
+        info.idxNum = PLAN_DELTA
+        info.idxStr = <char *>"delta"
+        info.estimatedCost = 10
+        info.estimatedRows = 10
+        return SQLITE_OK
+    for i in range(info.nConstraint):
+        column = info.aConstraint[i].iColumn
+        if not info.aConstraint[i].usable or (info.aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ and not (
+                info.aConstraint[i].op == SQLITE_INDEX_CONSTRAINT_ISNULL and column >= COL_INDEX)):
+            continue
+        if column == COL_KEY:
+            best, best_column = i, column
+            break
+        if column >= COL_INDEX and best < 0:
+            best, best_column = i, column
+    if best < 0:
+        info.idxNum = PLAN_SCAN
+        info.idxStr = <char *>"scan"
+        info.estimatedCost = 1e7
+        info.estimatedRows = 1000000
+        return SQLITE_OK
+    info.aConstraintUsage[best].argvIndex = 1
+    if best_column == COL_KEY:
+        info.idxNum = PLAN_KEY
+        info.idxStr = <char *>"key"
+        info.estimatedCost = 2
+        info.estimatedRows = 1
+        if table.mode == CURRENT:
+            info.idxFlags = SQLITE_INDEX_SCAN_UNIQUE
+        return SQLITE_OK
+    # The hidden column only proposes rows: the query's own predicate is still checked on each.
+    info.aConstraintUsage[best].omit = 1
+    info.idxNum = PLAN_INDEX + best_column - COL_INDEX
+    if info.aConstraint[best].op == SQLITE_INDEX_CONSTRAINT_ISNULL:
+        info.idxNum += PLAN_NULL
+    info.idxStr = sqlite3_mprintf("index lj:%d", best_column - COL_INDEX + 1)
+    info.needToFreeIdxStr = 1
+    info.estimatedCost = 20
+    info.estimatedRows = 10
+    return SQLITE_OK
+
+
+cdef int topic_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out) noexcept nogil:
+    cdef Table *table = <Table *>base
+    cdef Cursor *cursor = <Cursor *>calloc(1, sizeof(Cursor))
+    if cursor == NULL:
+        return SQLITE_NOMEM
+    cursor.held = <Pooled **>calloc(KINDS * table.host.shards + 1, sizeof(Pooled *))
+    if cursor.held == NULL:
+        free(cursor)
+        return SQLITE_NOMEM
+    cursor.table = table
+    out[0] = &cursor.base
+    return SQLITE_OK
+
+
+cdef int topic_close(sqlite3_vtab_cursor *base) noexcept nogil:
+    cdef Cursor *cursor = <Cursor *>base
+    give_back(cursor)
+    free(cursor.held)
+    free(cursor)
+    return SQLITE_OK
+
+
+cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int argc,
+                      sqlite3_value **argv) noexcept nogil:
+    cdef Cursor *cursor = <Cursor *>base
+    cdef Topic *topic = cursor.table.topic
+    cdef sqlite3_stmt *stmt
+    cdef const char *key
+    cdef int length, rc
+    cdef bint is_null = False
+    cursor.plan = plan
+    cursor.at_end = False
+    cursor.in_olds = False
+    cursor.show_old = False
+    cursor.next_ref = 0
+    cursor.n_refs = 0
+    cursor.refs = NULL
+    cursor.shard = -1
+    if plan == PLAN_KEY:
+        if sqlite3_value_type(argv[0]) == SQLITE_NULL:
+            cursor.at_end = True
+            return SQLITE_OK
+        # TEXT affinity of the key column: a number is compared by its text.
+        key = <const char *>sqlite3_value_text(argv[0])
+        length = sqlite3_value_bytes(argv[0])
+        if cursor.table.mode == BOTH:
+            cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, <size_t>length, 1), &cursor.refs)
+        if cursor.table.host.shards:
+            cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.host.shards)
+            rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
+            if rc != SQLITE_OK:
+                return rc
+            sqlite3_bind_text(stmt, 1, key, length, SQLITE_STATIC)
+            rc = sqlite3_step(stmt)
+            if rc == SQLITE_ROW:
+                return take_row(cursor, stmt, cursor.shard)
+            if rc != SQLITE_DONE:
+                return shard_error(cursor, cursor.shard, rc)
+    elif plan >= PLAN_INDEX:
+        if plan >= PLAN_NULL:
+            plan -= PLAN_NULL
+            cursor.hashed = NULL_HASH
+        else:
+            cursor.hashed = value_hash(argv[0], topic.indexes[plan - PLAN_INDEX].is_text, &is_null)
+            if is_null:
+                cursor.at_end = True
+                return SQLITE_OK
+        cursor.plan = plan
+        cursor.n_refs = km_find(&topic.indexes[plan - PLAN_INDEX].rows, cursor.hashed, &cursor.refs)
+        return index_next(cursor)
+    return topic_next(base)
+
+
+cdef int index_next(Cursor *cursor) noexcept nogil:
+    """The next current row of an index plan; the old versions after the last one."""
+    cdef sqlite3_stmt *stmt
+    cdef uint64_t ref
+    cdef int rc, shard
+    while cursor.next_ref < cursor.n_refs:
+        ref = cursor.refs[cursor.next_ref]
+        cursor.next_ref += 1
+        shard = <int>(ref >> SHARD_SHIFT)
+        rc = borrow(cursor, BY_ID, shard, &stmt)
+        if rc != SQLITE_OK:
+            return rc
+        sqlite3_bind_int64(stmt, 1, <sqlite3_int64>(ref & ((<uint64_t>1 << SHARD_SHIFT) - 1)))
+        rc = sqlite3_step(stmt)
+        if rc == SQLITE_ROW:
+            return take_row(cursor, stmt, shard)
+        if rc != SQLITE_DONE:
+            return shard_error(cursor, shard, rc)
+    if cursor.table.mode != BOTH:
+        cursor.at_end = True
+        return SQLITE_OK
+    cursor.in_olds = True
+    cursor.next_ref = 0
+    cursor.n_refs = km_find(&cursor.table.topic.indexes[cursor.plan - PLAN_INDEX].olds, cursor.hashed, &cursor.refs)
+    return olds_next(cursor)
+
+
+cdef int olds_next(Cursor *cursor) noexcept nogil:
+    """The next old version: those listed in `refs` (change number + 1), or all of them for a scan."""
+    cdef Topic *topic = cursor.table.topic
+    cdef LjChange *change
+    while True:
+        if cursor.plan == PLAN_SCAN:
+            if cursor.next_ref >= topic.n_changes:
+                break
+            change = &topic.changes[cursor.next_ref]
+        else:
+            if cursor.next_ref >= cursor.n_refs:
+                break
+            change = &topic.changes[cursor.refs[cursor.next_ref] - 1]
+        cursor.next_ref += 1
+        if take_change(cursor, change, True):
+            return SQLITE_OK
+    cursor.at_end = True
+    return SQLITE_OK
+
+
+cdef int delta_next(Cursor *cursor) noexcept nogil:
+    cdef Topic *topic = cursor.table.topic
+    while cursor.next_ref < topic.n_changes:
+        if not cursor.show_old:
+            cursor.show_old = True
+            if take_change(cursor, &topic.changes[cursor.next_ref], True):
+                return SQLITE_OK
+        else:
+            cursor.show_old = False
+            cursor.next_ref += 1
+            if take_change(cursor, &topic.changes[cursor.next_ref - 1], False):
+                return SQLITE_OK
+    cursor.at_end = True
+    return SQLITE_OK
+
+
+cdef int scan_next(Cursor *cursor) noexcept nogil:
+    cdef sqlite3_stmt *stmt
+    cdef int rc
+    while cursor.shard < cursor.table.host.shards:
+        if cursor.shard >= 0:
+            stmt = cursor.held[ALL * cursor.table.host.shards + cursor.shard].stmt
+            rc = sqlite3_step(stmt)
+            if rc == SQLITE_ROW:
+                return take_row(cursor, stmt, cursor.shard)
+            if rc != SQLITE_DONE:
+                return shard_error(cursor, cursor.shard, rc)
+        cursor.shard += 1
+        if cursor.shard < cursor.table.host.shards:
+            rc = borrow(cursor, ALL, cursor.shard, &stmt)
+            if rc != SQLITE_OK:
+                return rc
+    if cursor.table.mode != BOTH:
+        cursor.at_end = True
+        return SQLITE_OK
+    cursor.in_olds = True
+    cursor.next_ref = 0
+    return olds_next(cursor)
+
+
+cdef int topic_next(sqlite3_vtab_cursor *base) noexcept nogil:
+    cdef Cursor *cursor = <Cursor *>base
+    if cursor.in_olds:
+        return olds_next(cursor)
+    if cursor.plan == PLAN_DELTA:
+        return delta_next(cursor)
+    if cursor.plan == PLAN_KEY:
+        # The one current row is behind us; `refs` lists the old versions of the key (mode BOTH).
+        cursor.in_olds = True
+        return olds_next(cursor)
+    if cursor.plan >= PLAN_INDEX:
+        return index_next(cursor)
+    return scan_next(cursor)
+
+
+cdef int topic_eof(sqlite3_vtab_cursor *base) noexcept nogil:
+    return (<Cursor *>base).at_end
+
+
+cdef inline int64_t floor_seconds(int64_t ms) noexcept nogil:
+    cdef int64_t seconds = ms // 1000
+    return seconds
+
+
+cdef int topic_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column) noexcept nogil:
+    cdef Cursor *cursor = <Cursor *>base
+    cdef LjVersion *row = &cursor.row
+    cdef Index *index
+    if column == COL_KEY:
+        sqlite3_result_text64(context, row.key.at, row.key.len, SQLITE_TRANSIENT, SQLITE_UTF8)
+    elif column == COL_PAYLOAD:
+        # Copied: SQLite may keep a value longer than this cursor stays on the row.
+        sqlite3_result_text64(context, row.payload.at, row.payload.len, SQLITE_TRANSIENT, SQLITE_UTF8)
+    elif column == COL_TIMESTAMP:
+        sqlite3_result_int64(context, floor_seconds(row.timestamp_ms))
+    elif column == COL_TIMESTAMP_MS:
+        sqlite3_result_int64(context, row.timestamp_ms)
+    elif column == COL_OP:
+        if row.updated:
+            sqlite3_result_text(context, "updated", 7, SQLITE_STATIC)
+        else:
+            sqlite3_result_text(context, "created", 7, SQLITE_STATIC)
+    elif column == COL_CHANGES:
+        if row.changes.at == NULL:
+            sqlite3_result_null(context)
+        else:
+            sqlite3_result_text64(context, row.changes.at, row.changes.len, SQLITE_TRANSIENT, SQLITE_UTF8)
+    else:
+        index = &cursor.table.topic.indexes[column - COL_INDEX]
+        if evaluate_index(index, row) == SQLITE_ROW:
+            sqlite3_result_value(context, sqlite3_column_value(index.evaluate, 0))
+        else:
+            sqlite3_result_null(context)
+        sqlite3_reset(index.evaluate)
+    return SQLITE_OK
+
+
+cdef int topic_rowid(sqlite3_vtab_cursor *base, sqlite3_int64 *out) noexcept nogil:
+    out[0] = (<Cursor *>base).rowid
+    return SQLITE_OK
+
+
+cdef sqlite3_module topic_module
+memset(&topic_module, 0, sizeof(sqlite3_module))
+topic_module.iVersion = 1
+topic_module.xCreate = topic_connect
+topic_module.xConnect = topic_connect
+topic_module.xBestIndex = topic_best_index
+topic_module.xDisconnect = topic_disconnect
+topic_module.xDestroy = topic_disconnect
+topic_module.xOpen = topic_open
+topic_module.xClose = topic_close
+topic_module.xFilter = topic_filter
+topic_module.xNext = topic_next
+topic_module.xEof = topic_eof
+topic_module.xColumn = topic_column
+topic_module.xRowid = topic_rowid
+
+
+# ---------------------------------------------------------------- ownership
+
+cdef void free_statements(Host *host) noexcept nogil:
+    cdef Topic *topic
+    cdef Pooled *pooled
+    cdef int i, slot
+    for i in range(host.n_topics):
+        topic = host.topics[i]
+        for slot in range(KINDS * host.shards):
+            while topic.idle[slot] != NULL:
+                pooled = topic.idle[slot]
+                topic.idle[slot] = pooled.next
+                sqlite3_finalize(pooled.stmt)
+                free(pooled)
+        for slot in range(topic.n_indexes):
+            sqlite3_finalize(topic.indexes[slot].evaluate)
+            topic.indexes[slot].evaluate = NULL
+
+
+cdef void release_host(void *pointer) noexcept nogil:
+    cdef Host *host = <Host *>pointer
+    cdef Topic *topic
+    cdef int i, j
+    host.owners -= 1
+    if host.owners:
+        return
+    for i in range(host.n_topics):
+        topic = host.topics[i]
+        for j in range(topic.n_indexes):
+            km_clear(&topic.indexes[j].rows)
+            km_clear(&topic.indexes[j].olds)
+        km_clear(&topic.old_keys)
+        free(topic.indexes)
+        free(topic.changes)
+        free(topic.idle)
+        free(topic)
+    free(host.topics)
+    free(host.readers)
+    free(host)
+
+
+cdef class TopicTables:
+    """The topic tables of one host connection over one set of shard readers.
+
+    `connection` is the in-memory apsw connection that queries run on, `readers` one read-only apsw
+    connection a shard, in shard order (none: the tables are empty, for checking query plans). The object
+    keeps all of them alive; call `close` before any of them is closed. One thread at a time.
+    """
+
+    cdef Host *host
+    cdef object connection
+    cdef object readers
+    cdef object names
+    cdef object held
+    cdef bint closed
+
+    def __cinit__(self, connection, readers=()):
+        cdef int i
+        lj_set_api(<size_t>bridge.api_pointer())
+        self.host = <Host *>calloc(1, sizeof(Host))
+        if self.host == NULL:
+            raise MemoryError
+        self.host.owners = 1
+        self.connection = connection
+        self.readers = tuple(readers)
+        self.names = []
+        self.held = ()
+        self.host.db = <sqlite3 *><size_t>connection.sqlite3_pointer()
+        self.host.shards = len(self.readers)
+        self.host.readers = <sqlite3 **>calloc(self.host.shards + 1, sizeof(sqlite3 *))
+        if self.host.readers == NULL:
+            raise MemoryError
+        for i in range(self.host.shards):
+            self.host.readers[i] = <sqlite3 *><size_t>self.readers[i].sqlite3_pointer()
+        self.host.owners = 2
+        rc = sqlite3_create_module_v2(self.host.db, "litejoin_topic", &topic_module, self.host, &release_host)
+        if rc != SQLITE_OK:
+            # SQLite has called release_host already.
+            raise StorageError("cannot register the topic module", extended=rc)
+
+    def __dealloc__(self):
+        if self.host != NULL:
+            if not self.closed:
+                free_statements(self.host)
+            release_host(self.host)
+
+    def define(self, name: str, number: int, indexes=()):
+        """Make the tables `name`, `name:delta` and `name:both` for catalogue number `number`.
+
+        `indexes`: (SQL expression over key, payload, timestamp; True if compared as TEXT) for "lj:1".. in
+        order. Raises StorageError when an expression does not compile. Call before `load`.
+        """
+        cdef Topic *topic
+        cdef Topic **more
+        cdef Index *index
+        cdef int rc, i = 0
+        cdef bytes sql
+        indexes = list(indexes)
+        topic = <Topic *>calloc(1, sizeof(Topic))
+        more = <Topic **>realloc(self.host.topics, (self.host.n_topics + 1) * sizeof(Topic *))
+        if topic == NULL or more == NULL:
+            free(topic)
+            raise MemoryError
+        self.host.topics = more
+        topic.number = number
+        topic.indexes = <Index *>calloc(len(indexes) + 1, sizeof(Index))
+        topic.idle = <Pooled **>calloc(KINDS * self.host.shards + 1, sizeof(Pooled *))
+        self.host.topics[self.host.n_topics] = topic
+        self.host.n_topics += 1
+        if topic.indexes == NULL or topic.idle == NULL:
+            raise MemoryError
+        for expression, is_text in indexes:
+            index = &topic.indexes[i]
+            index.is_text = is_text
+            sql = (f"SELECT {expression} FROM (SELECT CAST(?1 AS TEXT) AS key, CAST(?2 AS TEXT) AS payload,"
+                   " CAST(?3 / 1000 AS INTEGER) AS timestamp, ?3 AS timestamp_ms)").encode()
+            rc = sqlite3_prepare_v3(self.host.db, sql, <int>len(sql), SQLITE_PREPARE_PERSISTENT,
+                                    &index.evaluate, NULL)
+            if rc != SQLITE_OK:
+                message = sqlite3_errmsg(self.host.db).decode("utf-8", "replace")
+                raise StorageError(f"indexed expression {expression!r}: {message}", extended=rc)
+            i += 1
+            topic.n_indexes = i
+        self.names.append(name)
+        slot = self.host.n_topics - 1
+        for suffix, mode in (("", CURRENT), (":delta", DELTA), (":both", BOTH)):
+            quoted = (name + suffix).replace('"', '""')
+            self.connection.execute(
+                f'CREATE VIRTUAL TABLE "{quoted}" USING litejoin_topic({slot}, {mode})')
+
+    def load(self) -> int:
+        """Build the key maps from the shards; returns the rows read. Blocking, about 2 us a row and index.
+
+        Raises CorruptionError for a row that fails its checksum.
+        """
+        cdef int i
+        cdef long rows = 0
+        for i in range(self.host.n_topics):
+            if self.host.topics[i].n_indexes:
+                rows += self._load_topic(i)
+        return rows
+
+    def _load_topic(self, int slot):
+        cdef Table table
+        cdef Cursor cursor
+        cdef int rc = SQLITE_OK
+        cdef long rows = 0
+        cdef Topic *topic = self.host.topics[slot]
+        memset(&table, 0, sizeof(table))
+        memset(&cursor, 0, sizeof(cursor))
+        table.host = self.host
+        table.topic = topic
+        cursor.table = &table
+        cursor.base.pVtab = &table.base
+        cursor.held = <Pooled **>calloc(KINDS * self.host.shards + 1, sizeof(Pooled *))
+        if cursor.held == NULL:
+            raise MemoryError
+        with nogil:
+            rc = load_rows(&cursor, topic, &rows)
+            give_back(&cursor)
+        free(cursor.held)
+        message = table.base.zErrMsg.decode("utf-8", "replace") if table.base.zErrMsg != NULL else "out of memory"
+        sqlite3_free(table.base.zErrMsg)
+        if rc != SQLITE_OK:
+            kind = CorruptionError if rc & 0xFF == SQLITE_CORRUPT else StorageError
+            raise kind(f"topic {self.names[slot]}: {message}", extended=rc)
+        return rows
+
+    def apply(self, changes, *, maps_current: bool = False) -> int:
+        """Show these change rows in the delta and both tables, and bring the key maps up to date.
+
+        `changes`: bytes objects of packed change rows, oldest first, held until `clear`. With
+        `maps_current` the maps already hold the new state (replay after `load`). Returns the rows taken.
+        Raises ValueError when the bytes are not change rows.
+        """
+        cdef const char *at
+        cdef size_t left
+        cdef bint update = not maps_current
+        cdef long taken = 0, done
+        self.clear()
+        self.held = tuple(changes)
+        for chunk in self.held:
+            at = PyBytes_AS_STRING(chunk)
+            left = <size_t>PyBytes_GET_SIZE(chunk)
+            with nogil:
+                done = apply_chunk(self.host, at, left, update)
+            if done == -1:
+                raise ValueError("not a buffer of change rows")
+            if done < 0:
+                raise MemoryError
+            taken += done
+        return taken
+
+    def clear(self) -> None:
+        """Empty the delta tables and let go of the change rows."""
+        cdef int i, j
+        cdef Topic *topic
+        for i in range(self.host.n_topics):
+            topic = self.host.topics[i]
+            if topic.n_changes:
+                topic.n_changes = 0
+                km_clear(&topic.old_keys)
+                for j in range(topic.n_indexes):
+                    km_clear(&topic.indexes[j].olds)
+        self.held = ()
+
+    def memory_bytes(self) -> int:
+        """Bytes held by the key maps."""
+        cdef int i, j
+        cdef uint64_t total = 0
+        for i in range(self.host.n_topics):
+            for j in range(self.host.topics[i].n_indexes):
+                total += km_bytes(&self.host.topics[i].indexes[j].rows)
+        return total
+
+    def close(self) -> None:
+        """Finalize every statement on the readers and the host, so that they can be closed."""
+        if not self.closed:
+            self.clear()
+            free_statements(self.host)
+            self.closed = True
+
+
+cdef int load_rows(Cursor *cursor, Topic *topic, long *rows) noexcept nogil:
+    cdef int i, rc
+    cdef bint is_null = False
+    cdef uint64_t hashed, ref
+    cursor.shard = -1
+    cursor.plan = PLAN_SCAN
+    while True:
+        rc = scan_next(cursor)
+        if rc != SQLITE_OK or cursor.at_end:
+            return rc
+        rows[0] += 1
+        ref = <uint64_t>cursor.shard << SHARD_SHIFT | <uint64_t>cursor.rowid
+        for i in range(topic.n_indexes):
+            hashed = index_hash(&topic.indexes[i], &cursor.row, &is_null)
+            if km_add(&topic.indexes[i].rows, hashed, ref):
+                return SQLITE_NOMEM
+
+
+cdef Topic *topic_of(Host *host, uint16_t number) noexcept nogil:
+    cdef int i
+    for i in range(host.n_topics):
+        if host.topics[i].number == number:
+            return host.topics[i]
+    return NULL
+
+
+cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noexcept nogil:
+    """Rows taken; -1: not change rows; -2: out of memory."""
+    cdef LjChange change
+    cdef LjChange *more
+    cdef Topic *topic = NULL
+    cdef size_t size
+    cdef long taken = 0
+    while left:
+        size = lj_read_change(at, left, &change)
+        if size == 0:
+            return -1
+        at += size
+        left -= size
+        if topic == NULL or topic.number != change.topic:
+            topic = topic_of(host, change.topic)
+        if topic == NULL:
+            continue
+        if topic.n_changes == topic.cap_changes:
+            more = <LjChange *>realloc(topic.changes, (topic.cap_changes * 2 + 64) * sizeof(LjChange))
+            if more == NULL:
+                return -2
+            topic.changes = more
+            topic.cap_changes = topic.cap_changes * 2 + 64
+        topic.changes[topic.n_changes] = change
+        topic.n_changes += 1
+        if note_change(topic, &change, update):
+            return -2
+        taken += 1
+    return taken
+
+
+cdef int note_change(Topic *topic, LjChange *change, bint update) noexcept nogil:
+    """Enter one change into the maps: old versions by key and by value, current rows by value."""
+    cdef uint64_t ref = <uint64_t>change.shard << SHARD_SHIFT | <uint64_t>change.rowid
+    cdef uint64_t old_hash, new_hash
+    cdef bint is_null = False
+    cdef bint has_old = change.flags & LJ_HAS_OLD != 0
+    cdef bint has_new = change.flags & LJ_HAS_NEW != 0
+    cdef Index *index
+    cdef int i
+    if has_old and km_add(&topic.old_keys, lj_xxh64(change.old.key.at, change.old.key.len, 1), topic.n_changes):
+        return -1
+    for i in range(topic.n_indexes):
+        index = &topic.indexes[i]
+        old_hash = new_hash = 0
+        if has_old:
+            old_hash = index_hash(index, &change.old, &is_null)
+            if km_add(&index.olds, old_hash, topic.n_changes):
+                return -1
+        if not update:
+            continue
+        if has_new:
+            new_hash = index_hash(index, &change.now, &is_null)
+        if has_old and has_new and old_hash == new_hash:
+            continue
+        if has_old:
+            km_remove(&index.rows, old_hash, ref)
+        if has_new and km_add(&index.rows, new_hash, ref):
+            return -1
+    return 0

@@ -1,0 +1,1 @@
+"""Generators of the reference pages whose source of truth is code or the schema."""

@@ -1,0 +1,279 @@
+"""SQLite as the judge of user queries: validity, topics read, output columns, query plans.
+
+Called by `delta` and `compile`. Works on an in-memory database that holds empty topic tables only, under an
+authorizer that allows reading and nothing else. Never opens a file.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import apsw
+import apsw.ext
+
+from litejoin._ext.topic import TopicTables
+from litejoin.plan.tokens import Token, quoted, tokenize
+from litejoin.store.sqlite import open_memory
+
+AFFECTED = "lj:affected"
+"""The table of the host database that holds the result keys to recompute."""
+
+MAX_TOPICS_IN_QUERY = 64
+"""SQLite joins at most 64 tables."""
+
+_FORBIDDEN_FUNCTIONS = frozenset(
+    [
+        "load_extension",
+        "readfile",
+        "writefile",
+        "edit",
+        "fts3_tokenizer",
+        "sqlite_log",
+        "sqlite_offset",
+        "sqlite_compileoption_get",
+        "sqlite_compileoption_used",
+        "litejoin_topic",
+    ]
+)
+_ALLOWED_ACTIONS = frozenset(
+    {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SqlFinding:
+    """Something wrong with a query. `kind` names the rule, offsets are characters in the query text."""
+
+    kind: str
+    message: str
+    start: int
+    end: int
+    hint: str = ""
+
+
+class BadQuery(Exception):
+    """A query that cannot be used."""
+
+    def __init__(self, finding: SqlFinding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+def authorize(
+    action: int,
+    first: str | None,
+    second: str | None,
+    _db: str | None,
+    _trigger: str | None,
+) -> int:
+    """The sandbox of user queries: read topics, call harmless functions, nothing else."""
+    if action in _ALLOWED_ACTIONS:
+        internal = action == apsw.SQLITE_READ and (first or "").lower().startswith(
+            "sqlite_"
+        )
+        return apsw.SQLITE_DENY if internal else apsw.SQLITE_OK
+    if (
+        action == apsw.SQLITE_FUNCTION
+        and (second or "").lower() not in _FORBIDDEN_FUNCTIONS
+    ):
+        return apsw.SQLITE_OK
+    return apsw.SQLITE_DENY
+
+
+def topics_in(query: str) -> tuple[str, ...]:
+    """The tables that a query reads, in order of first use. Raises BadQuery.
+
+    SQLite itself says which: unknown names are added until the query compiles, so CTE names, functions
+    and string literals are never taken for topics.
+    """
+    names: list[str] = []
+    for _ in range(MAX_TOPICS_IN_QUERY + 1):
+        try:
+            described = _describe(query, names)
+        except apsw.SQLError as error:
+            missing = re.match(r"no such table: (.+)$", str(error))
+            if not missing or missing[1].lower() in (n.lower() for n in names):
+                raise BadQuery(finding_of(query, error)) from None
+            if missing[1].lower().startswith("sqlite_"):
+                raise BadQuery(_denied(query, missing[1])) from None
+            names.append(missing[1])
+            continue
+        read = {
+            (a.table_name or "").lower()
+            for a in described.actions or ()
+            if a.action == apsw.SQLITE_READ
+        }
+        return tuple(n for n in names if n.lower() in read or _names_table(query, n))
+    raise BadQuery(
+        SqlFinding("syntax", "the query reads more than 64 topics", 0, len(query))
+    )
+
+
+def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
+    """The names of the result columns. Raises BadQuery for anything SQLite or the sandbox refuses."""
+    _one_statement(query)
+    try:
+        described = _describe(query, topics)
+    except apsw.Error as error:
+        raise BadQuery(finding_of(query, error)) from None
+    for action in described.actions or ():
+        name = action.function_name or action.table_name
+        if authorize(
+            action.action, action.table_name, action.function_name, None, None
+        ):
+            raise BadQuery(_denied(query, name or "this statement"))
+    if not described.is_readonly or not described.description:
+        raise BadQuery(
+            SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query))
+        )
+    return tuple(name for name, _ in described.description)
+
+
+class PlanJudge:
+    """Answers for delta queries: how would SQLite run them over these topics and indexes?"""
+
+    def __init__(
+        self, topics: Iterable[str], indexes: dict[str, list[tuple[str, bool]]]
+    ) -> None:
+        self._connection = open_memory()
+        self._tables = TopicTables(self._connection)
+        for number, topic in enumerate(topics, 1):
+            self._tables.define(topic, number, indexes.get(topic.lower(), ()))
+        self._connection.execute(f"CREATE TABLE {quoted(AFFECTED)}(v, UNIQUE(v))")
+
+    def query_plan(self, sql: str) -> tuple[str, ...]:
+        """The detail lines of EXPLAIN QUERY PLAN. Raises apsw.SQLError when `sql` does not compile."""
+        return tuple(
+            row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {sql}")
+        )
+
+    def aggregates(self, sql: str) -> bool:
+        """True when the statement computes an aggregate."""
+        return any(
+            row[1].startswith("Agg")
+            for row in self._connection.execute(f"EXPLAIN {sql}")
+        )
+
+    def close(self) -> None:
+        self._tables.close()
+        self._connection.close()
+
+
+def scanned_topics(plan: Iterable[str]) -> list[str]:
+    """The aliases that a query plan scans in full."""
+    return [
+        m[1]
+        for line in plan
+        if (m := re.match(r"SCAN (.+) VIRTUAL TABLE INDEX 0:scan", line))
+    ]
+
+
+def _describe(query: str, topics: Iterable[str]) -> apsw.ext.QueryDetails:
+    connection = open_memory()
+    tables = TopicTables(connection)
+    try:
+        for number, topic in enumerate(topics, 1):
+            tables.define(topic, number)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        # Double-quoted text that names no column must be an error, not a string.
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        return apsw.ext.query_info(connection, query, actions=True)
+    finally:
+        tables.close()
+        connection.close()
+
+
+def _one_statement(query: str) -> None:
+    tokens = tokenize(query)
+    ends = [i for i, t in enumerate(tokens) if t.is_op(";")]
+    if ends and ends[0] < len(tokens) - 1:
+        rest = tokens[ends[0] + 1]
+        raise BadQuery(
+            SqlFinding(
+                "multiple-statements",
+                "more than one statement",
+                rest.start,
+                rest.end,
+                "keep one SELECT per query",
+            )
+        )
+    if not tokens or not tokens[0].is_word("SELECT", "WITH", "VALUES"):
+        end = tokens[0].end if tokens else 0
+        raise BadQuery(
+            SqlFinding("not-a-select", "the query must be one SELECT", 0, end)
+        )
+
+
+def _names_table(query: str, name: str) -> bool:
+    """count(*) reads no column, so the authorizer does not name the table: look for it in the text."""
+    return any(
+        t.is_identifier and t.text.lower() == name.lower() for t in tokenize(query)
+    )
+
+
+def _denied(query: str, what: str) -> SqlFinding:
+    start, end = _place(query, what)
+    return SqlFinding(
+        "forbidden",
+        f"{what} may not be used in a query",
+        start,
+        end,
+        "queries may read topics and call SQLite's ordinary functions",
+    )
+
+
+def finding_of(query: str, error: apsw.Error) -> SqlFinding:
+    """SQLite's error as a finding, with its place in the query as well as SQLite or the text tells it."""
+    message = str(error)
+    if isinstance(error, apsw.AuthError):
+        match = re.search(
+            r"not authorized to use function: (\S+)|access to (\S+) is prohibited",
+            message,
+        )
+        return _denied(query, (match[1] or match[2]) if match else "this statement")
+    offset = getattr(error, "error_offset", -1)
+    start, end = _token_at(query, offset)
+    if match := re.match(r"no such column: (.+)$", message):
+        if offset < 0:
+            start, end = _place(query, match[1])
+        return SqlFinding(
+            "no-such-column",
+            message,
+            start,
+            end,
+            "a topic has key, payload, timestamp; JSON fields are read with json_extract or ->>",
+        )
+    if match := re.match(r"no such table: (.+)$", message):
+        if offset < 0:
+            start, end = _place(query, match[1])
+        return SqlFinding("no-such-topic", f"no such topic: {match[1]}", start, end)
+    if match := re.match(r"no such function: (.+)$", message):
+        start, end = _place(query, match[1])
+    return SqlFinding("syntax", message, start, end)
+
+
+def _token_at(query: str, byte_offset: int) -> tuple[int, int]:
+    if byte_offset < 0:
+        return 0, len(query)
+    at = len(query.encode()[:byte_offset].decode("utf-8", "ignore"))
+    for token in tokenize(query):
+        if token.start <= at < token.end:
+            return _qualified(query, token)
+    return at, at + 1
+
+
+def _qualified(query: str, token: Token) -> tuple[int, int]:
+    """A column with its qualifier: SQLite points at the qualifier, people read the whole name."""
+    match = re.compile(r'[\w$"]+\s*\.\s*[\w$"]+').match(query, token.start)
+    return (token.start, match.end()) if match else (token.start, token.end)
+
+
+def _place(query: str, name: str) -> tuple[int, int]:
+    parts = [p.lower() for p in name.replace('"', "").split(".")]
+    tokens = tokenize(query)
+    for i, token in enumerate(tokens):
+        if token.is_identifier and token.text.lower() == parts[0]:
+            last = tokens[i + 2] if len(parts) == 2 and i + 2 < len(tokens) else token
+            if len(parts) == 1 or last.text.lower() == parts[1]:
+                return token.start, last.end
+    return 0, len(query)

@@ -1,0 +1,194 @@
+"""The read side of the results log in state.db.
+
+Owned by whoever reads results: delivery's dispatchers, the SSE hub, the command line. Only reads;
+the engine is the one writer. Each ResultLog is one connection for one thread; `clone` gives another
+thread its own.
+
+    table   columns used                               meaning
+    joins   id, name                                   catalogue of joins
+    log     pos, join_id, op, emit_at_ms, key, rows    results; key and rows are JSON text
+    state   join_id, key, pos                          the current result of each key
+    meta    'head', 'tail'                             last position given out; LogReader.tail
+
+No read holds a transaction open between calls: a slow reader never keeps the WAL from being
+checkpointed.
+"""
+
+from array import array
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from litejoin.records import Result, ResultOp
+from litejoin.store.sqlite import open_readonly
+
+SCAN_ROWS = 8192
+"""Log entries one filtered read looks at: bounds the time of a read (about 2 ms) when few match."""
+
+FETCH_POSITIONS = 1024
+"""Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
+"""
+
+_COLUMNS = "pos, join_id, op, emit_at_ms, key, rows"
+
+
+class ResultLog:
+    """A reader of one pipeline's results log; the `LogReader` of litejoin.sinks.base.
+
+    Raises apsw.Error as it is: a state.db that cannot be read is for the caller to judge.
+    """
+
+    def __init__(self, path: Path, pipeline_name: str, epoch: str) -> None:
+        self.epoch = epoch
+        self.pipeline = f"{pipeline_name}/{epoch}"
+        self._name = pipeline_name
+        self._path = path
+        self._connection = open_readonly(path)
+        self._names: dict[int, str] = {}
+
+    def head(self) -> int:
+        """The last position given out; 0 when there is none."""
+        return self._meta("head")
+
+    def tail(self) -> int:
+        """Every result after this position is still in the log."""
+        return self._meta("tail")
+
+    def read(
+        self,
+        after: int,
+        limit: int,
+        queries: Collection[str] | None = None,
+        upto: int | None = None,
+    ) -> tuple[list[Result], int]:
+        """Results with `after` < pos <= `upto` in log order, and the position covered by them.
+
+        The head is read before the rows, so everything up to it is visible to the second statement.
+        """
+        end = self.head() if upto is None else upto
+        if end <= after:
+            return [], after
+        if queries is None:
+            sql = f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?"
+            results = self._results(sql, (after, end, limit))
+        else:
+            end = self._scan_end(after, end)
+            joins, bindings = self._join_filter(queries)
+            sql = (
+                f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? AND +join_id IN ({joins})"
+                " ORDER BY pos LIMIT ?"
+            )
+            results = self._results(sql, (after, end, *bindings, limit))
+        return results, results[-1].pos if len(results) == limit else end
+
+    def positions(
+        self,
+        queries: Collection[str] | None = None,
+        keys: Collection[str] | None = None,
+        *,
+        limit: int,
+        emitted_ms: tuple[int | None, int | None] = (None, None),
+    ) -> tuple[Sequence[int], int]:
+        """Positions of the current results, rising, at most `limit`, and the head of then."""
+        where, bindings = self._state_filter(queries, keys, emitted_ms)
+        sql = f"SELECT s.pos FROM {where} ORDER BY s.pos LIMIT ?"
+        with self._connection:  # one read transaction: the head and the state are of one moment
+            head = self.head()
+            rows = self._connection.execute(sql, (*bindings, limit))
+            positions = array("q", (row[0] for row in rows))
+        return positions, head
+
+    def fetch(self, positions: Sequence[int]) -> list[Result]:
+        """The results at these positions, rising; those trimmed meanwhile are left out."""
+        results: list[Result] = []
+        for start in range(0, len(positions), FETCH_POSITIONS):
+            chunk = tuple(positions[start : start + FETCH_POSITIONS])
+            sql = f"SELECT {_COLUMNS} FROM log WHERE pos IN ({_marks(chunk)}) ORDER BY pos"
+            results += self._results(sql, chunk)
+        return results
+
+    def snapshot(
+        self,
+        queries: Collection[str] | None = None,
+        keys: Collection[str] | None = None,
+        limit: int = 10_000,
+    ) -> tuple[list[Result], int]:
+        """The current results as one list, and the position they are consistent with."""
+        where, bindings = self._state_filter(queries, keys, (None, None), join_log=True)
+        columns = "l.pos, l.join_id, l.op, l.emit_at_ms, l.key, l.rows"
+        sql = f"SELECT {columns} FROM {where} ORDER BY s.pos LIMIT ?"
+        with self._connection:
+            head = self.head()
+            results = self._results(sql, (*bindings, limit))
+        return results, head
+
+    def clone(self) -> "ResultLog":
+        """Another reader of the same log, for another thread."""
+        return ResultLog(self._path, self._name, self.epoch)
+
+    def close(self) -> None:
+        """Close the connection; reading afterwards raises apsw.ConnectionClosedError."""
+        self._connection.close()
+
+    def _meta(self, name: str) -> int:
+        row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _scan_end(self, after: int, end: int) -> int:
+        sql = "SELECT pos FROM log WHERE pos > ? ORDER BY pos LIMIT 1 OFFSET ?"
+        row = self._connection.execute(sql, (after, SCAN_ROWS - 1)).fetchone()
+        return min(end, int(row[0])) if row else end
+
+    def _results(self, sql: str, bindings: Sequence[int | str]) -> list[Result]:
+        pipeline, names = self.pipeline, self._names
+        results = []
+        for pos, join_id, op, emit_at_ms, key, rows in self._connection.execute(sql, bindings):
+            name = names.get(join_id) or self._load_name(join_id)
+            results.append(Result(pos, name, key, rows, ResultOp(op), emit_at_ms, pipeline))
+        return results
+
+    def _load_name(self, join_id: int) -> str:
+        self._load_names()
+        return self._names[join_id]
+
+    def _load_names(self) -> None:
+        self._names.update(self._connection.execute("SELECT id, name FROM joins"))
+
+    def _join_filter(self, queries: Collection[str]) -> tuple[str, list[int]]:
+        ids = {name: number for number, name in self._names.items()}
+        if not all(name in ids for name in queries):
+            self._load_names()
+            ids = {name: number for number, name in self._names.items()}
+        bindings = [ids[name] for name in sorted(queries) if name in ids]
+        return _marks(bindings), bindings
+
+    def _state_filter(
+        self,
+        queries: Collection[str] | None,
+        keys: Collection[str] | None,
+        emitted_ms: tuple[int | None, int | None],
+        *,
+        join_log: bool = False,
+    ) -> tuple[str, list[int | str]]:
+        """`state s [JOIN log l] WHERE ..` and its bindings."""
+        first_ms, last_ms = emitted_ms
+        terms, bindings = ["1"], list[int | str]()
+        if queries is not None:
+            marks, ids = self._join_filter(queries)
+            terms.append(f"s.join_id IN ({marks})")
+            bindings += ids
+        if keys is not None:
+            terms.append(f"s.key IN ({_marks(keys)})")
+            bindings += keys
+        if first_ms is not None:
+            terms.append("l.emit_at_ms >= ?")
+            bindings.append(first_ms)
+        if last_ms is not None:
+            terms.append("l.emit_at_ms <= ?")
+            bindings.append(last_ms)
+        join_log = join_log or first_ms is not None or last_ms is not None
+        tables = "state s CROSS JOIN log l ON l.pos = s.pos" if join_log else "state s"
+        return f"{tables} WHERE {' AND '.join(terms)}", bindings
+
+
+def _marks(values: Iterable[object]) -> str:
+    return ",".join("?" for _ in values)
