@@ -7,6 +7,7 @@
     ├── SourceError                     LJ-SRC: a poll or a push could not be used
     │   ├── BadRowError                 LJ-ROW: a pushed row is refused; carries the row index
     │   └── PollError                   LJ-POLL: one poll failed; nothing was changed
+    ├── RequestError                    LJ-HTTP: an HTTP request is refused; carries the status
     ├── OverloadedError                 LJ-BUSY: a bounded queue is full; retry later
     ├── StorageError                    LJ-SQL: SQLite said no; carries the extended result code
     │   ├── StorageFullError            LJ-FULL: no space left; nothing acked, recovers by itself
@@ -90,6 +91,24 @@ class PollError(SourceError):
 
     code = "LJ-POLL"
     retriable = True
+
+
+class RequestError(LiteJoinError):
+    """An HTTP request cannot be answered as asked. `status` and `headers` are those of the answer."""
+
+    code = "LJ-HTTP"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.headers = headers
 
 
 class OverloadedError(LiteJoinError):
