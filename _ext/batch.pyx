@@ -9,7 +9,8 @@ Tables are numbered, never named: t<N> topics, s<N> diff state of api sources, `
 rows of each transaction with the new payloads elided. Twin: tests/reference/batch.py.
 
 Rules: the writer uses its connections alone, one thread at a time. Every return code is looked at in
-the line of the call. C memory belongs to the `_Shard` array and is freed by `close`.
+the line of the call. C memory belongs to the `_Shard` array and is freed by `close`. This is one file
+because modules here cannot share cdef code; what needs no SQLite is in rows.h and changes.h.
 """
 
 from collections import namedtuple

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import apsw
+from typing_extensions import disjoint_base
 
 class WriteResult(NamedTuple):
     """What one flush of a group did."""
@@ -21,6 +22,7 @@ class WriteResult(NamedTuple):
     full_shards: tuple[int, ...]
     """Shards rolled back because the disk is full; the rows of these are not stored."""
 
+@disjoint_base
 class BatchWriter:
     """Writes the rows of a group of shards. Not thread safe: a second thread gets RuntimeError.
 

@@ -22,8 +22,9 @@ from litejoin.store.failures import file_error, storage_error
 from litejoin.store.files import make_directory
 from litejoin.store.layout import Layout
 from litejoin.store.lock import DirectoryLock
-from litejoin.store.manifest import Manifest, SourceEntry, load_manifest
+from litejoin.store.manifest import Manifest, load_manifest
 from litejoin.store.marks import Marks, lost_tails, read_marks
+from litejoin.store.source_state import ShardSourceState, StateReaders
 from litejoin.store.tables import TableMaker
 
 
@@ -65,6 +66,7 @@ class ShardStore:
         self._catalogue = threading.Lock()
         self._connections: list[apsw.Connection] = []
         self._readers: list[apsw.Connection] = []
+        self._state_readers = StateReaders(self.open_readers)
         self._marks: Marks | None = None
         self._writer: BatchWriter | None = None
         self._checkpointer: Checkpointer | None = None
@@ -181,15 +183,13 @@ class ShardStore:
             self._make_tables()
         return number
 
-    def create_source(self, name: str) -> SourceEntry:
-        """The catalogue entry of an api source; its state tables are there when it returns.
-        Blocks.
-        """
+    def source_state(self, name: str) -> ShardSourceState:
+        """The diff state of an api source, whose tables are there when it returns. Blocks."""
         with self._catalogue:
             entry = self._manifest.source(name)
         with self._flushing:
             self._make_tables()
-        return entry
+        return ShardSourceState(entry, self._state_readers, lambda: self.mark_started(name))
 
     def mark_started(self, name: str) -> None:
         """Remember durably that the source's first poll has been taken in. Blocks on the disk."""

@@ -1,41 +1,21 @@
 """What the store promises about its directory: catalogue, flushes, records, a clean close."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from litejoin.errors import BadRowError, CorruptionError, StartRefusedError
-from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.changes import unpack_changes
 from litejoin.store.layout import Layout
 from litejoin.store.sqlite import open_database
 from litejoin.store.writer import ShardStore
 
 Opener = Callable[..., ShardStore]
+Builder = Callable[..., bytes]
 
 
-@pytest.fixture
-def open_store(tmp_path: Path) -> Iterator[Opener]:
-    opened = []
-
-    def open_it(shard_count: int = 2, **options: object) -> ShardStore:
-        arguments: dict[str, object] = {"pipeline": "p", "synchronous": "normal", **options}
-        store = ShardStore.open(tmp_path / "data", shard_count=shard_count, **arguments)  # type: ignore[arg-type]
-        opened.append(store)
-        return store
-
-    yield open_it
-    for store in opened:
-        store.close()
-
-
-def upserts(topic: int, count: int, payload: str = "{}") -> bytes:
-    rows = [Row(topic, RowKind.UPSERT, 1, f"k{n}".encode(), payload.encode()) for n in range(count)]
-    return pack_rows(rows)
-
-
-def test_rows_topics_and_records_survive_a_restart(open_store: Opener) -> None:
+def test_rows_topics_and_records_survive_a_restart(open_store: Opener, upserts: Builder) -> None:
     store = open_store()
     topic = store.create_topic("orders")
     first = store.flush([upserts(topic, 10)])
@@ -54,7 +34,9 @@ def test_rows_topics_and_records_survive_a_restart(open_store: Opener) -> None:
     assert sum(counts) == 10
 
 
-def test_a_topic_named_by_a_push_gets_its_tables_with_the_flush(open_store: Opener) -> None:
+def test_a_topic_named_by_a_push_gets_its_tables_with_the_flush(
+    open_store: Opener, upserts: Builder
+) -> None:
     store = open_store()
     number = store.topic_number("late")
     assert store.topic_number("late") == number
@@ -95,7 +77,9 @@ def test_the_time_index_follows_the_configuration(open_store: Opener) -> None:
         store.close()
 
 
-def test_close_leaves_no_wal_and_only_private_files(open_store: Opener, tmp_path: Path) -> None:
+def test_close_leaves_no_wal_and_only_private_files(
+    open_store: Opener, upserts: Builder, tmp_path: Path
+) -> None:
     store = open_store()
     store.open_readers()
     store.flush([upserts(store.create_topic("orders"), 10)])
@@ -109,7 +93,7 @@ def test_close_leaves_no_wal_and_only_private_files(open_store: Opener, tmp_path
     assert (tmp_path / "data").stat().st_mode & 0o777 == 0o700
 
 
-def test_trimmed_records_go_with_the_next_flush(open_store: Opener) -> None:
+def test_trimmed_records_go_with_the_next_flush(open_store: Opener, upserts: Builder) -> None:
     store = open_store(1)
     topic = store.create_topic("orders")
     seqs = [store.flush([upserts(topic, 1, f"{n}")]).seq for n in range(3)]
@@ -118,7 +102,7 @@ def test_trimmed_records_go_with_the_next_flush(open_store: Opener) -> None:
     assert [seq for seq, _ in store.unapplied(0, 0)] == [seqs[2], last]
 
 
-def test_a_changed_record_is_noticed(open_store: Opener, tmp_path: Path) -> None:
+def test_a_changed_record_is_noticed(open_store: Opener, upserts: Builder, tmp_path: Path) -> None:
     store = open_store(1)
     store.flush([upserts(store.create_topic("orders"), 1)])
     store.close()
@@ -129,7 +113,7 @@ def test_a_changed_record_is_noticed(open_store: Opener, tmp_path: Path) -> None
         list(open_store(1).unapplied(0, 0))
 
 
-def test_skip_to_keeps_numbers_rising(open_store: Opener) -> None:
+def test_skip_to_keeps_numbers_rising(open_store: Opener, upserts: Builder) -> None:
     store = open_store(1)
     store.skip_to(41)
     assert store.flush([upserts(store.create_topic("orders"), 1)]).seq == 42

@@ -1,0 +1,101 @@
+"""The diff state of api sources: what each key's record was at the last poll.
+
+Implements `sources.base.SourceState` over the shards' s<N> tables. The rows are written by the
+batch writer, in the transaction of the topic row of the same key; here they are read, on a thread
+of the default executor, through one set of read-only connections that all sources share. A row
+whose checksum does not fit is never handed out.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import apsw
+
+from litejoin._ext.checksum import row_checksum
+from litejoin._ext.route import shard_of
+from litejoin.errors import CorruptionError
+from litejoin.store.failures import storage_error
+from litejoin.store.manifest import SourceEntry
+
+STATE_ROW = 1
+"""Kind of a state row in its checksum (_ext/rowsum.h)."""
+
+
+class StateReaders:
+    """The shared connections: one a shard, used by one thread at a time."""
+
+    def __init__(self, open_readers: Callable[[], list[apsw.Connection]]) -> None:
+        self._open_readers = open_readers
+        self._connections: list[apsw.Connection] = []
+        self._lock = threading.Lock()
+
+    def hashes(self, number: int) -> list[tuple[bytes, bytes]]:
+        """(key, hash) of every state row of a source. Blocks."""
+        found: list[tuple[bytes, bytes]] = []
+        with self._lock:
+            for shard, connection in enumerate(self._open()):
+                try:
+                    rows = connection.execute(f"SELECT key, hash, payload, checksum FROM s{number}")
+                    found.extend(_checked(shard, number, *row)[:2] for row in rows)
+                except apsw.Error as error:
+                    raise storage_error(error, shard) from error
+        return found
+
+    def payloads(self, number: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The stored records of some keys, None where there is none. Blocks."""
+        query = f"SELECT key, hash, payload, checksum FROM s{number} WHERE key = ?"
+        found: list[bytes | None] = []
+        with self._lock:
+            connections = self._open()
+            for key in keys:
+                shard = shard_of(key, len(connections))
+                try:
+                    row = connections[shard].execute(query, (key.decode(),)).fetchone()
+                except apsw.Error as error:
+                    raise storage_error(error, shard) from error
+                found.append(_checked(shard, number, *row)[2] if row else None)
+        return found
+
+    def _open(self) -> list[apsw.Connection]:
+        # Most pipelines have no api source: no connection is opened for them.
+        if not self._connections:
+            self._connections = self._open_readers()
+        return self._connections
+
+
+class ShardSourceState:
+    """One source's state. The methods are those of SourceState."""
+
+    def __init__(
+        self, entry: SourceEntry, readers: StateReaders, mark_started: Callable[[], None]
+    ) -> None:
+        self.number = entry.number
+        self._entry = entry
+        self._readers = readers
+        self._mark_started = mark_started
+
+    async def hashes(self) -> Sequence[tuple[bytes, bytes]]:
+        return await asyncio.to_thread(self._readers.hashes, self.number)
+
+    async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
+        return await asyncio.to_thread(self._readers.payloads, self.number, keys)
+
+    def is_new(self) -> bool:
+        return not self._entry.started
+
+    async def mark_started(self) -> None:
+        await asyncio.to_thread(self._mark_started)
+
+
+def _checked(
+    shard: int, number: int, key: str, digest: bytes, payload: str | None, checksum: int
+) -> tuple[bytes, bytes, bytes]:
+    raw_key, raw_payload = key.encode(), (payload or "").encode()
+    if row_checksum(STATE_ROW, number, 0, 0, raw_key, raw_payload, digest) != checksum:
+        raise CorruptionError(
+            f"shard {shard}: the state row of {key[:80]!r} (s{number}) is not what was written",
+            shard=shard,
+            hint="restore the shard's file from a backup",
+        )
+    return raw_key, digest, raw_payload

@@ -1,0 +1,69 @@
+"""The diff state an api source finds at its next start is what its last flush wrote."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from litejoin.errors import CorruptionError
+from litejoin.records import Row, RowKind, pack_rows
+from litejoin.sources.base import SourceState
+from litejoin.store.layout import Layout
+from litejoin.store.sqlite import open_database
+from litejoin.store.writer import ShardStore
+
+Opener = Callable[..., ShardStore]
+
+
+def state_row(source: int, key: str, payload: str, digest: bytes = b"h" * 16) -> Row:
+    return Row(source, RowKind.STATE_UPSERT, 0, key.encode(), payload.encode(), digest)
+
+
+def test_hashes_and_payloads_are_what_was_written(open_store: Opener) -> None:
+    store = open_store(3)
+    state: SourceState = store.source_state("shop")
+    rows = [
+        state_row(state.number, f"k{n}", f"{n}" if n else "", bytes([n]) * 16) for n in range(20)
+    ]
+    gone = Row(state.number, RowKind.STATE_DELETE, 0, b"k7")
+    store.flush([pack_rows(rows), pack_rows([gone])])
+    wanted = {f"k{n}".encode(): bytes([n]) * 16 for n in range(20) if n != 7}
+    assert dict(asyncio.run(state.hashes())) == wanted  # type: ignore[arg-type]
+    found = asyncio.run(state.payloads([b"k9", b"k7", b"k0", b"none"]))  # type: ignore[arg-type]
+    assert found == [b"9", None, b"", None]
+
+
+def test_two_sources_do_not_share_state(open_store: Opener) -> None:
+    store = open_store()
+    one, two = store.source_state("one"), store.source_state("two")
+    store.flush([pack_rows([state_row(one.number, "k", "1")])])
+    assert asyncio.run(two.hashes()) == []
+    assert one.number != two.number
+
+
+def test_the_first_poll_is_remembered(open_store: Opener) -> None:
+    store = open_store()
+    state = store.source_state("shop")
+    assert state.is_new()
+    asyncio.run(state.mark_started())
+    assert not state.is_new()
+    store.close()
+    store = open_store()
+    assert not store.source_state("shop").is_new()
+    assert store.source_state("other").is_new()
+
+
+def test_a_changed_state_row_is_never_handed_out(open_store: Opener, tmp_path: Path) -> None:
+    store = open_store(1)
+    state = store.source_state("shop")
+    store.flush([pack_rows([state_row(state.number, "k", "{}")])])
+    store.close()
+    connection = open_database(Layout(tmp_path / "data").shard(0))
+    connection.execute("UPDATE s1 SET payload = '[]'")
+    connection.close()
+    state = open_store(1).source_state("shop")
+    with pytest.raises(CorruptionError, match="state row of 'k'"):
+        asyncio.run(state.hashes())
+    with pytest.raises(CorruptionError, match="state row of 'k'"):
+        asyncio.run(state.payloads([b"k"]))
