@@ -94,7 +94,7 @@ class PollError(SourceError):
 
 
 class RequestError(LiteJoinError):
-    """An HTTP request cannot be answered as asked. `status` and `headers` are those of the answer."""
+    """An HTTP request is refused; `status` and `headers` are those of the answer."""
 
     code = "LJ-HTTP"
 
