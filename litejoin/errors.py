@@ -2,6 +2,8 @@
 
     LiteJoinError                       code, hint, retriable
     ├── ConfigError                     LJ-CFG: the config cannot be used (exit 2)
+    ├── PathError (a ValueError)        LJ-PATH: a path is not well formed; carries the offset
+    ├── JsonError (a ValueError)        LJ-JSON: bytes that are not usable JSON; carries the offset
     ├── StartRefusedError               LJ-START: version, shard count or file mismatch (exit 4)
     ├── DataDirInUseError               LJ-LOCK: another process holds the data_dir (exit 3)
     ├── SourceError                     LJ-SRC: a poll or a push could not be used
@@ -53,6 +55,26 @@ class ConfigError(LiteJoinError):
     """The config file cannot be used; `litejoin validate` shows every finding with its position."""
 
     code = "LJ-CFG"
+
+
+class PathError(LiteJoinError, ValueError):
+    """A gjson path or an ignore_fields path is not well formed. `offset`: character in the path."""
+
+    code = "LJ-PATH"
+
+    def __init__(self, message: str, *, offset: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
+
+
+class JsonError(LiteJoinError, ValueError):
+    """Bytes from outside are not strict JSON, or more than is compared. `offset`: byte, from 0."""
+
+    code = "LJ-JSON"
+
+    def __init__(self, message: str, *, offset: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.offset = offset
 
 
 class StartRefusedError(LiteJoinError):
