@@ -114,6 +114,10 @@ class LogReader(Protocol):
         """
         ...
 
+    def count(self, after: int, queries: Collection[str]) -> int:
+        """How many results of the named joins follow a position."""
+        ...
+
     def positions(
         self,
         queries: Collection[str] | None = None,

@@ -21,8 +21,8 @@ from pathlib import Path
 from litejoin.records import Result, ResultOp
 from litejoin.store.sqlite import open_readonly
 
-SCAN_ROWS = 8192
-"""Log entries one filtered read looks at: bounds the time of a read (about 2 ms) when few match."""
+SCAN_POSITIONS = 8192
+"""Positions one filtered read looks at: bounds the time of a read (about 2 ms) when few match."""
 
 FETCH_POSITIONS = 1024
 """Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
@@ -71,14 +71,22 @@ class ResultLog:
             sql = f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?"
             results = self._results(sql, (after, end, limit))
         else:
-            end = self._scan_end(after, end)
+            window = min(end, after + SCAN_POSITIONS)
             joins, bindings = self._join_filter(queries)
             sql = (
                 f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? AND +join_id IN ({joins})"
                 " ORDER BY pos LIMIT ?"
             )
-            results = self._results(sql, (after, end, *bindings, limit))
+            results = self._results(sql, (after, window, *bindings, limit))
+            end = window if results or window == end else self._next_entry(window, end)
         return results, results[-1].pos if len(results) == limit else end
+
+    def count(self, after: int, queries: Collection[str]) -> int:
+        """How many results of the named joins follow a position. Scans them."""
+        joins, bindings = self._join_filter(queries)
+        sql = f"SELECT count(*) FROM log WHERE pos > ? AND +join_id IN ({joins})"
+        row = self._connection.execute(sql, (after, *bindings)).fetchone()
+        return int(row[0]) if row else 0
 
     def positions(
         self,
@@ -133,10 +141,12 @@ class ResultLog:
         row = self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _scan_end(self, after: int, end: int) -> int:
-        sql = "SELECT pos FROM log WHERE pos > ? ORDER BY pos LIMIT 1 OFFSET ?"
-        row = self._connection.execute(sql, (after, SCAN_ROWS - 1)).fetchone()
-        return min(end, int(row[0])) if row else end
+    def _next_entry(self, after: int, end: int) -> int:
+        """The position before the next entry, so that a trimmed stretch is crossed in one step."""
+        row = self._connection.execute(
+            "SELECT min(pos) FROM log WHERE pos > ?", (after,)
+        ).fetchone()
+        return min(end, int(row[0]) - 1) if row and row[0] is not None else end
 
     def _results(self, sql: str, bindings: Sequence[int | str]) -> list[Result]:
         pipeline, names = self.pipeline, self._names

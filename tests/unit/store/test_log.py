@@ -57,12 +57,24 @@ def test_reads_cover_the_log_once_and_in_order(writer: StateWriter, log: ResultL
 def test_a_filtered_read_is_bounded_and_still_advances(
     writer: StateWriter, log: ResultLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "SCAN_ROWS", 10)
+    monkeypatch.setattr(log_module, "SCAN_POSITIONS", 10)
     writer.put_many(*[("users", n, {"n": n}) for n in range(25)], ("orders", "x", {"n": 1}))
     assert log.read(0, 100, ["orders"]) == ([], 10)
     assert log.read(10, 100, ["orders"]) == ([], 20)
     results, reached = log.read(20, 100, ["orders"])
     assert ([r.key for r in results], reached) == (['"x"'], 26)
+    assert (log.count(0, ["orders"]), log.count(20, ["users"])) == (1, 5)
+
+
+def test_a_trimmed_stretch_is_crossed_in_one_read(
+    writer: StateWriter, log: ResultLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "SCAN_POSITIONS", 10)
+    writer.put_many(*[("orders", "a", {"n": n}) for n in range(500)])
+    writer.trim(500)
+    assert log.read(0, 100, ["orders"]) == ([], 499)
+    assert log.read(0, 100, ["users"]) == ([], 499)
+    assert [r.pos for r in log.read(499, 100, ["orders"])[0]] == [500]
 
 
 def test_a_read_stops_where_it_is_told(writer: StateWriter, log: ResultLog) -> None:

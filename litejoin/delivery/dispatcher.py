@@ -1,0 +1,161 @@
+"""Delivers the results of one sink that takes them one by one (http).
+
+A pump reads the log, max_in_flight workers send. Results of one key stand in a lane: one is in
+flight, the others wait behind it, so a key is never overtaken by itself while other keys pass.
+Retries of the dead-letter queue enter the same lanes, only when their key is idle.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+
+from litejoin.delivery.feed import READ_ROWS, Feed
+from litejoin.delivery.keeper import Keeper
+from litejoin.delivery.ledger import Entry
+from litejoin.delivery.outcomes import Settler
+from litejoin.delivery.progress import Progress
+from litejoin.records import Result
+from litejoin.sinks.base import Outcome, Sink
+
+WAITING_PER_WORKER = 8
+"""Results read ahead of the workers: enough that none idles, few enough to hold in memory."""
+
+MAX_SPAN = 10_000
+"""Results past the oldest unfinished one: what a crash sends again when one request hangs."""
+
+LaneKey = tuple[str, str]
+
+log = logging.getLogger("litejoin.delivery")
+
+
+@dataclass(slots=True)
+class Job:
+    """One result to send; `entry` and `done` are set for a retry."""
+
+    result: Result
+    entry: Entry | None = None
+    done: "asyncio.Future[None] | None" = None
+
+
+class Dispatcher:
+    """One sink's pump, workers and retries. Event loop only."""
+
+    def __init__(self, sink: Sink, feed: Feed, settler: Settler, keeper: Keeper) -> None:
+        self.sink = sink
+        self.feed = feed
+        self.settler = settler
+        self._keeper = keeper
+        self._progress = Progress(0)
+        self._lanes: dict[LaneKey, deque[Job] | None] = {}
+        """Busy keys, and what waits behind the result in flight (None: nothing yet)."""
+        self._ready: asyncio.Queue[Job] = asyncio.Queue()
+        self._pending = 0
+        self._room = asyncio.Event()
+        self._newest: dict[LaneKey, int] | None = None
+        """While the retrier looks at the queue: newest position delivered of each key meanwhile."""
+
+    @property
+    def cursor(self) -> int:
+        """Every result up to here has an outcome."""
+        return self._progress.cursor
+
+    @property
+    def is_idle(self) -> bool:
+        """True when everything in the log has an outcome and no retry is in flight."""
+        return not self._lanes and not self._progress.span and self.feed.at_head(self._reached)
+
+    @property
+    def _reached(self) -> int:
+        return self._progress.reached
+
+    def left_over(self) -> int:
+        """Results of the log without an outcome. Scans the log: at a shutdown only."""
+        return self.feed.behind(self._progress.cursor) - self._progress.ended_ahead
+
+    def start(self, cursor: int) -> list[asyncio.Task[None]]:
+        """Start delivering after `cursor`; the tasks run until cancelled."""
+        self._progress = Progress(cursor)
+        workers = [asyncio.create_task(self._work()) for _ in range(self.sink.max_in_flight)]
+        return [asyncio.create_task(self._pump()), *workers]
+
+    def retry(self, entry: Entry) -> "asyncio.Future[None] | None":
+        """Send an entry of the queue again, unless its key is busy or has moved on."""
+        key = (entry.result.query, entry.result.key)
+        newest = self._newest.get(key, -1) if self._newest else -1
+        if key in self._lanes or newest >= entry.result.pos:
+            return None
+        job = Job(entry.result, entry, asyncio.get_running_loop().create_future())
+        self._enter(job)
+        return job.done
+
+    def begin_look(self) -> None:
+        """Due entries are about to be read: what is delivered from now on outdates them."""
+        self._newest = {}
+
+    def end_look(self) -> None:
+        """The due entries were handed over."""
+        self._newest = None
+
+    async def _pump(self) -> None:
+        most = WAITING_PER_WORKER * self.sink.max_in_flight
+        while True:
+            while self._pending >= most or self._progress.span >= MAX_SPAN:
+                self._room.clear()
+                await self._room.wait()
+            limit = min(READ_ROWS, most - self._pending)
+            results, reached = await self.feed.next(self._progress.reached, limit)
+            for result in results:
+                self._progress.begin(result.pos)
+                self._enter(Job(result))
+            self._progress.reach(reached)
+            self._keeper.advance(self.sink.name, self._progress.cursor, 0)
+
+    def _enter(self, job: Job) -> None:
+        key = (job.result.query, job.result.key)
+        self._pending += 1
+        if key not in self._lanes:
+            self._lanes[key] = None
+            self._ready.put_nowait(job)
+            return
+        lane = self._lanes[key]
+        if lane is None:
+            self._lanes[key] = deque((job,))
+        else:
+            lane.append(job)
+
+    def _leave(self, key: LaneKey) -> None:
+        self._pending -= 1
+        self._room.set()
+        lane = self._lanes[key]
+        if lane:
+            self._ready.put_nowait(lane.popleft())
+        else:
+            del self._lanes[key]
+
+    async def _work(self) -> None:
+        while True:
+            job = await self._ready.get()
+            outcome = await self._send(job.result)
+            self._book(job, outcome)
+
+    async def _send(self, result: Result) -> Outcome:
+        try:
+            return await self.sink.deliver(result)
+        except Exception as error:  # a broken sink must not take its worker, nor its order, with it
+            log.exception("joiner: sink %s raised while sending %s", self.sink.name, result.id)
+            return Outcome("retry", f"{type(error).__name__}: {error}")
+
+    def _book(self, job: Job, outcome: Outcome) -> None:
+        result, key = job.result, (job.result.query, job.result.key)
+        if outcome.status == "delivered" and self._newest is not None:
+            self._newest[key] = result.pos
+        if job.entry is None:
+            self.settler.settle(result, outcome)
+            self._progress.end(result.pos)
+            self._keeper.advance(self.sink.name, self._progress.cursor)
+        else:
+            self.settler.retried(job.entry, outcome)
+        if job.done is not None:
+            job.done.set_result(None)
+        self._leave(key)

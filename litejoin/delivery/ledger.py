@@ -1,0 +1,278 @@
+"""dlq.db: what delivery must remember over a restart.
+
+Owned by the keeper's thread in a running pipeline; the `dlq` commands open the same file from
+another process (SQLite's locks keep the two apart). Blocking, one thread at a time.
+
+    table    columns                                        meaning
+    meta     name, value                                    'format', 'epoch' of the data directory
+    cursors  sink, pos                                      every result up to pos has an outcome
+    dlq      sink, id, pos, pipeline, join, key, op, rows,  one parked or waiting result: all that
+    its
+             emit_at_ms, attempts, created_at_ms,           body is made of, and when it is tried
+             next next_retry_at_ms, error, checksum              (NULL: not by itself)
+    sizes    sink, entries, bytes                           kept by triggers, whoever writes
+
+A cursor and the entries it passed over are committed together, so whatever part of the file a power
+cut takes away, no result is in neither place.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from litejoin._ext.checksum import xxh64
+from litejoin.errors import StartRefusedError
+from litejoin.records import Result, ResultOp
+from litejoin.store.sqlite import open_database
+
+FORMAT = 1
+
+ENTRY_OVERHEAD_BYTES = 256
+"""What an entry costs beside key, rows and error: columns, two index entries, page slack."""
+
+DAMAGED = "damaged: the stored entry is not what was written"
+
+MAX_ERROR_CHARS = 500
+"""An error text is for people; a receiver must not be able to fill the disk with it."""
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cursors(sink TEXT PRIMARY KEY, pos INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dlq(
+  number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id TEXT NOT NULL, pos INTEGER NOT NULL,
+  pipeline TEXT NOT NULL, "join" TEXT NOT NULL, key TEXT NOT NULL, op INTEGER NOT NULL,
+  rows TEXT NOT NULL, emit_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
+  created_at_ms INTEGER NOT NULL, next_retry_at_ms INTEGER, error TEXT NOT NULL,
+  checksum INTEGER NOT NULL, UNIQUE(sink, id));
+CREATE INDEX IF NOT EXISTS dlq_key ON dlq(sink, "join", key);
+CREATE INDEX IF NOT EXISTS dlq_due ON dlq(sink, next_retry_at_ms) WHERE next_retry_at_ms NOT NULL;
+CREATE INDEX IF NOT EXISTS dlq_age ON dlq(created_at_ms);
+CREATE TABLE IF NOT EXISTS sizes(
+  sink TEXT PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS dlq_grown AFTER INSERT ON dlq BEGIN
+  INSERT INTO sizes VALUES(new.sink, 1, length(new.rows) + length(new.key) + {ENTRY_OVERHEAD_BYTES})
+  ON CONFLICT(sink) DO UPDATE SET entries = entries + 1, bytes = bytes + excluded.bytes;
+END;
+CREATE TRIGGER IF NOT EXISTS dlq_shrunk AFTER DELETE ON dlq BEGIN
+  UPDATE sizes SET entries = entries - 1,
+    bytes = bytes - (length(old.rows) + length(old.key) + {ENTRY_OVERHEAD_BYTES})
+  WHERE sink = old.sink;
+END;
+"""
+
+ENTRY_COLUMNS = (
+    'sink, pos, "join", key, rows, op, emit_at_ms, pipeline, attempts, created_at_ms,'
+    " next_retry_at_ms, error, checksum"
+)
+
+
+log = logging.getLogger("litejoin.delivery")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One result in the dead-letter queue of one sink. Times are Unix milliseconds."""
+
+    sink: str
+    result: Result
+    attempts: int
+    created_at_ms: int
+    next_retry_at_ms: int | None
+    """None: parked, only `dlq retry` sends it again."""
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue:
+    """Put an entry in; one that is there already (a redelivery after a crash) stays as it is."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Reschedule:
+    """A retry failed: remember when to try next (None: park)."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Take an entry out: it was delivered."""
+
+    sink: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Supersede:
+    """`result` was delivered: take out every entry of its key that is not newer."""
+
+    sink: str
+    result: Result
+
+
+Change = Enqueue | Reschedule | Remove | Supersede
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How full the queue of one sink is."""
+
+    entries: int = 0
+    bytes: int = 0
+
+
+class Ledger:
+    """The open file. Raises apsw.Error as it is and StartRefusedError for a foreign format."""
+
+    def __init__(self, path: Path, *, durable: bool, create: bool = True) -> None:
+        self.db = open_database(path, create=create)
+        self.db.execute("PRAGMA journal_mode = WAL").fetchall()
+        self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        with self.db:
+            self.db.execute(_SCHEMA).fetchall()
+            self._check_format(path)
+
+    def _check_format(self, path: Path) -> None:
+        found = self.db.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+        if found is None:
+            self.db.execute("INSERT INTO meta VALUES('format', ?)", (FORMAT,))
+        elif found[0] != FORMAT:
+            raise StartRefusedError(
+                f"{path} has format {found[0]}, this version reads format {FORMAT}",
+                hint="run the version of litejoin that wrote it, or move the file away",
+            )
+
+    def cursors(self, epoch: str) -> dict[str, int]:
+        """The stored cursors. Those of another epoch point into another log and are forgotten."""
+        with self.db:
+            stored = self.db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
+            if stored is None or stored[0] != epoch:
+                self.db.execute("DELETE FROM cursors")
+                self.db.execute("INSERT OR REPLACE INTO meta VALUES('epoch', ?)", (epoch,))
+            rows = self.db.execute("SELECT sink, pos FROM cursors").fetchall()
+        return dict(cast(list[tuple[str, int]], rows))
+
+    def commit(
+        self, cursors: Mapping[str, int], changes: Iterable[Change]
+    ) -> list[tuple[str, str]]:
+        """Apply changes in order and the cursors with them, in one transaction.
+
+        Returns (sink, id) of every superseded entry.
+        """
+        superseded: list[tuple[str, str]] = []
+        with self.db:
+            for change in changes:
+                superseded += self._apply(change)
+            self.db.executemany(
+                "INSERT OR REPLACE INTO cursors VALUES(?, ?)",
+                cursors.items(),
+            )
+        return superseded
+
+    def _apply(self, change: Change) -> list[tuple[str, str]]:
+        match change:
+            case Enqueue(entry):
+                marks = ",".join("?" * 14)
+                sql = f"INSERT OR IGNORE INTO dlq({ENTRY_COLUMNS}, id) VALUES({marks})"
+                self.db.execute(sql, (*_columns(entry), entry.result.id))
+            case Reschedule(entry):
+                self.db.execute(
+                    "UPDATE dlq SET attempts = ?, next_retry_at_ms = ?, error = ?"
+                    " WHERE sink = ? AND id = ?",
+                    (entry.attempts, entry.next_retry_at_ms, entry.error[:MAX_ERROR_CHARS],
+                     entry.sink, entry.result.id),
+                )  # fmt: skip
+            case Remove(sink, entry_id):
+                self.db.execute("DELETE FROM dlq WHERE sink = ? AND id = ?", (sink, entry_id))
+            case Supersede(sink, result):
+                gone = self.db.execute(
+                    'DELETE FROM dlq WHERE sink = ? AND "join" = ? AND key = ?'
+                    " AND (pos <= ? OR pipeline <> ?) RETURNING id",
+                    (sink, result.query, result.key, result.pos, result.pipeline),
+                ).fetchall()
+                return [(sink, str(row[0])) for row in gone if row[0] != result.id]
+        return []
+
+    def sizes(self) -> dict[str, Size]:
+        """Entries and bytes by sink."""
+        rows = self.db.execute("SELECT sink, entries, bytes FROM sizes WHERE entries > 0")
+        return {sink: Size(entries, size) for sink, entries, size in rows}
+
+    def due(self, sink: str, now_ms: int, limit: int) -> tuple[list[Entry], int | None]:
+        """Entries of a sink to try now, at most one a key and that the oldest of those due, and
+        when the next one after them falls due (None: none waits).
+        """
+        rows = self.db.execute(
+            f"SELECT {ENTRY_COLUMNS} FROM dlq WHERE sink = ? AND next_retry_at_ms <= ?"
+            " ORDER BY next_retry_at_ms, pos LIMIT ?",
+            (sink, now_ms, limit),
+        ).fetchall()
+        entries = [entry for row in rows if (entry := self._checked(row)) is not None]
+        oldest: dict[tuple[str, str], Entry] = {}
+        for entry in sorted(entries, key=lambda e: e.result.pos):
+            oldest.setdefault((entry.result.query, entry.result.key), entry)
+        after = self.db.execute(
+            "SELECT min(next_retry_at_ms) FROM dlq WHERE sink = ? AND next_retry_at_ms > ?",
+            (sink, now_ms),
+        ).fetchone()
+        return list(oldest.values()), after[0] if after else None
+
+    def is_gone(self, entry: Entry) -> bool:
+        """True when an entry was superseded, purged or expired since it was read."""
+        sql = "SELECT 1 FROM dlq WHERE sink = ? AND id = ?"
+        return self.db.execute(sql, (entry.sink, entry.result.id)).fetchone() is None
+
+    def _checked(self, row: tuple[Any, ...]) -> Entry | None:
+        """A damaged entry is never sent: it is parked, and says so."""
+        entry = entry_of(row)
+        if entry is None:
+            self.db.execute(
+                "UPDATE dlq SET next_retry_at_ms = NULL, error = ? WHERE sink = ? AND checksum = ?",
+                (DAMAGED, row[0], row[-1]),
+            )
+            log.error(
+                "dlq: an entry of sink %s at position %s is damaged and parked", row[0], row[1]
+            )
+        return entry
+
+    def expire(self, created_before_ms: int) -> list[tuple[str, str]]:
+        """Take out entries older than the ttl; returns (sink, id) of each."""
+        sql = "DELETE FROM dlq WHERE created_at_ms < ? RETURNING sink, id"
+        gone = self.db.execute(sql, (created_before_ms,)).fetchall()
+        return cast(list[tuple[str, str]], gone)
+
+    def clamp_retries(self, latest_ms: int) -> None:
+        """Bring retry times within reach, for a wall clock that was set back between two runs."""
+        self.db.execute(
+            "UPDATE dlq SET next_retry_at_ms = ? WHERE next_retry_at_ms > ?", (latest_ms, latest_ms)
+        )
+
+    def close(self) -> None:
+        """Checkpoint and close, so that no -wal file is left."""
+        self.db.close()
+
+
+def _columns(entry: Entry) -> tuple[Any, ...]:
+    result = entry.result
+    return (
+        entry.sink, result.pos, result.query, result.key, result.rows, int(result.op),
+        result.emit_at_ms, result.pipeline, entry.attempts, entry.created_at_ms,
+        entry.next_retry_at_ms, entry.error[:MAX_ERROR_CHARS], checksum(result),
+    )  # fmt: skip
+
+
+def entry_of(row: tuple[Any, ...]) -> Entry | None:
+    """An entry from its ENTRY_COLUMNS; None when it is not what was written."""
+    sink, pos, join, key, rows, op, emit_at_ms, pipeline, attempts, created, due, error, sum_ = row
+    result = Result(pos, join, key, rows, ResultOp(op), emit_at_ms, pipeline)
+    return Entry(sink, result, attempts, created, due, error) if checksum(result) == sum_ else None
+
+
+def checksum(result: Result) -> int:
+    """XXH64 of the body as a signed number: SQLite never says that a stored bit has flipped."""
+    value = xxh64(result.body())
+    return value - (1 << 64) if value >> 63 else value

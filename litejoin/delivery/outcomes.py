@@ -1,0 +1,137 @@
+"""What happens to a result after a sink has answered: counted, dropped, queued, retried or parked.
+
+One Settler a sink, used by its dispatcher. Decides and remembers (through the keeper); never sends.
+
+    outcome     best_effort         at_least_once
+    delivered   done                done; older entries of the key in the queue are superseded
+    retry       logged, dropped     queued with a retry time
+    reject      logged, dropped     queued without one (parked)
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+
+from litejoin.clock import SteadyClock
+from litejoin.delivery.backoff import retry_delay_ms
+from litejoin.delivery.keeper import Keeper
+from litejoin.delivery.ledger import Enqueue, Entry, Remove, Reschedule, Supersede
+from litejoin.plan.nodes import DlqPlan
+from litejoin.records import Result
+from litejoin.sinks.base import Outcome
+
+log = logging.getLogger("litejoin.delivery")
+
+
+@dataclass(slots=True)
+class SinkStats:
+    """Counters of one sink since the start, for /health, /metrics and the monitor line."""
+
+    delivered: int = 0
+    failed: int = 0
+    """Attempts that were not taken."""
+    dropped: int = 0
+    enqueued: int = 0
+    expired: int = 0
+    exceeded: int = 0
+    """Entries that ran out of retries."""
+    failing: int = 0
+    """Failed attempts since the last success."""
+    last_success_ms: int | None = None
+    last_error: str = ""
+
+
+class Settler:
+    """Books the outcomes of one sink. Event loop only."""
+
+    def __init__(
+        self,
+        sink: str,
+        at_least_once: bool,
+        plan: DlqPlan,
+        keeper: Keeper,
+        clock: SteadyClock,
+        random: Random,
+    ) -> None:
+        self.stats = SinkStats()
+        self.on_enqueue: Callable[[], None] = lambda: None
+        self._sink = sink
+        self._at_least_once = at_least_once
+        self._plan = plan
+        self._keeper = keeper
+        self._clock = clock
+        self._random = random
+
+    def settle(self, result: Result, outcome: Outcome) -> None:
+        """Book the first attempt of a result."""
+        if outcome.status == "delivered":
+            self._delivered(result)
+            return
+        self._failed(result, outcome, attempts=1)
+        if self._at_least_once:
+            self._enqueue(result, outcome)
+        else:
+            self.stats.dropped += 1
+
+    def held(self, result: Result, outcome: Outcome, attempts: int) -> None:
+        """Book a failed attempt of a batch sink that will be offered the result again."""
+        self._failed(result, outcome, attempts)
+
+    def retried(self, entry: Entry, outcome: Outcome) -> None:
+        """Book another attempt of an entry of the queue."""
+        if outcome.status == "delivered":
+            self._keeper.push(Remove(self._sink, entry.result.id))
+            self._delivered(entry.result)
+            return
+        attempts = entry.attempts + 1
+        self._failed(entry.result, outcome, attempts)
+        due = None if outcome.status == "reject" else self._due_ms(attempts, outcome)
+        if due is not None and 0 < self._plan.max_retries < attempts:
+            self.stats.exceeded += 1
+            log.error(
+                "dlq: entry exceeded max retries: sink %s, join %s, key %s, id %s, %d attempts: %s;"
+                " parked, send it again with: litejoin dlq retry",
+                self._sink, entry.result.query, entry.result.key, entry.result.id, attempts,
+                outcome.error,
+            )  # fmt: skip
+            due = None
+        changed = replace(entry, attempts=attempts, next_retry_at_ms=due, error=outcome.error)
+        self._keeper.push(Reschedule(changed))
+
+    def _delivered(self, result: Result) -> None:
+        self.stats.delivered += 1
+        self.stats.last_success_ms = self._clock.now_ms()
+        if self.stats.failing:
+            log.info("joiner: sink %s takes results again", self._sink)
+            self.stats.failing = 0
+        if self._keeper.has_entries(self._sink):
+            self._keeper.push(Supersede(self._sink, result))
+
+    def _failed(self, result: Result, outcome: Outcome, attempts: int) -> None:
+        self.stats.failed += 1
+        self.stats.failing += 1
+        self.stats.last_error = outcome.error
+        level = logging.WARNING if self._at_least_once else logging.ERROR
+        log.log(
+            level,
+            "joiner: FAILED sink send: sink %s, join %s, key %s, id %s, attempt %d: %s%s",
+            self._sink, result.query, result.key, result.id, attempts, outcome.error,
+            "" if self._at_least_once else "; dropped (best_effort)",
+        )  # fmt: skip
+
+    def _enqueue(self, result: Result, outcome: Outcome) -> None:
+        due = None if outcome.status == "reject" else self._due_ms(1, outcome)
+        entry = Entry(self._sink, result, 1, self._clock.now_ms(), due, outcome.error)
+        self._keeper.push(Enqueue(entry))
+        self.stats.enqueued += 1
+        log.info(
+            "dlq: enqueued result for sink %s: join %s, key %s, id %s, %s",
+            self._sink, result.query, result.key, result.id,
+            "parked" if due is None else f"retry in {(due - entry.created_at_ms) / 1000:g} s",
+        )  # fmt: skip
+        self.on_enqueue()
+
+    def _due_ms(self, attempts: int, outcome: Outcome) -> int:
+        delay = retry_delay_ms(self._plan, attempts, outcome.retry_after_s, self._random)
+        return self._clock.now_ms() + delay
