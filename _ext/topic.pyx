@@ -184,7 +184,8 @@ cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
     cdef LjVersion *row = &cursor.row
     cdef uint32_t extra
     # column_text before column_bytes: the length is that of the UTF-8 form.
-    cursor.rowid = sqlite3_column_int64(stmt, 0)
+    # One row, one number over all shards: SQLite's RIGHT and FULL JOIN tell rows apart by it.
+    cursor.rowid = <sqlite3_int64>(<uint64_t>shard << SHARD_SHIFT | <uint64_t>sqlite3_column_int64(stmt, 0))
     row.key.at = <const char *>sqlite3_column_text(stmt, 1)
     row.key.len = <uint32_t>sqlite3_column_bytes(stmt, 1)
     row.payload.at = <const char *>sqlite3_column_text(stmt, 2)
@@ -213,7 +214,8 @@ cdef inline bint take_change(Cursor *cursor, LjChange *change, bint old) noexcep
         if not change.flags & LJ_HAS_NEW or change.flags & LJ_NEW_ELIDED:
             return False
         cursor.row = change.now
-    cursor.rowid = change.rowid
+    # Versions of a flush are numbered downwards from -1, apart from the rows of the shards.
+    cursor.rowid = -2 * <sqlite3_int64>(change - cursor.table.topic.changes) - (1 if old else 2)
     return True
 
 
@@ -280,9 +282,10 @@ cdef int topic_connect(sqlite3 *db, void *aux, int argc, const char *const *argv
     topic = host.topics[slot]
     sql = sqlite3_mprintf("CREATE TABLE x(key TEXT, payload TEXT, timestamp INTEGER, "
                           "timestamp_ms INTEGER HIDDEN, op TEXT HIDDEN, changes TEXT HIDDEN")
+    # BLOB is how SQL spells "no affinity"; no type at all would be NUMERIC, as HIDDEN is taken for one.
     for i in range(topic.n_indexes):
         longer = sqlite3_mprintf("%s, \"lj:%d\" %s HIDDEN", sql, i + 1,
-                                 <const char *>"TEXT" if topic.indexes[i].is_text else <const char *>"")
+                                 <const char *>"TEXT" if topic.indexes[i].is_text else <const char *>"BLOB")
         sqlite3_free(sql)
         sql = longer
     longer = sqlite3_mprintf("%s)", sql)
@@ -786,6 +789,10 @@ cdef class TopicTables:
             taken += done
         return taken
 
+    def changed(self) -> list:
+        """The catalogue numbers of the topics that the applied changes touch."""
+        return [self.host.topics[i].number for i in range(self.host.n_topics) if self.host.topics[i].n_changes]
+
     def clear(self) -> None:
         """Empty the delta tables and let go of the change rows."""
         cdef int i, j
@@ -827,7 +834,7 @@ cdef int load_rows(Cursor *cursor, Topic *topic, long *rows) noexcept nogil:
         if rc != SQLITE_OK or cursor.at_end:
             return rc
         rows[0] += 1
-        ref = <uint64_t>cursor.shard << SHARD_SHIFT | <uint64_t>cursor.rowid
+        ref = <uint64_t>cursor.rowid
         for i in range(topic.n_indexes):
             hashed = index_hash(&topic.indexes[i], &cursor.row, &is_null)
             if km_add(&topic.indexes[i].rows, hashed, ref):

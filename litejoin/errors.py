@@ -175,9 +175,15 @@ class CorruptionError(StorageError):
 
 
 class QueryError(LiteJoinError):
-    """A user's query failed, ran too long or used too much memory."""
+    """A user's query failed, ran too long or used too much memory. `extended`: SQLite's result
+    code.
+    """
 
     code = "LJ-QUERY"
+
+    def __init__(self, message: str, *, extended: int = 0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.extended = extended
 
 
 class SinkError(LiteJoinError):

@@ -1,12 +1,14 @@
-"""How a join can be kept up to date: from the query's text to delta queries, or to a reason why not.
+"""How a join can be kept up to date: from the query's text to delta queries, or to a reason why
+not.
 
 Called by `compile`. The scheme (docs/explanation/incremental-joins.md): for each topic reference r,
-`affected_sql` selects the result keys that the changed rows of r can touch, from both their old and new
-versions, following the query's equalities from r to the reference that the key comes from and leaving out
-every other condition (a superset of keys is only more work). `refresh_sql` is the user's query itself,
-restricted to those keys. Both are spliced from the query's own text; hidden columns "lj:n" are added beside
-the original conditions, which stay and are checked, so no value or affinity changes. SQLite's EXPLAIN QUERY
-PLAN must show that no topic is scanned; otherwise the join is evaluated in full, with the reason.
+`affected_sql` selects the result keys that the changed rows of r can touch, from both their old and
+new versions, following the query's equalities from r to the reference that the key comes from and
+leaving out every other condition (a superset of keys is only more work). `refresh_sql` is the
+user's query itself, restricted to those keys. Both are spliced from the query's own text; hidden
+columns "lj:n" are added beside the original conditions, which stay and are checked, so no value or
+affinity changes. SQLite's EXPLAIN QUERY PLAN must show that no topic is scanned; otherwise the join
+is evaluated in full, with the reason.
 """
 
 import copy
@@ -50,7 +52,9 @@ class IndexRequest:
 
 @dataclass
 class IndexRegistry:
-    """The indexed expressions of all joins, numbered per topic: "lj:1" is the first of its topic."""
+    """The indexed expressions of all joins, numbered per topic: "lj:1" is the first of its
+    topic.
+    """
 
     by_topic: dict[str, list[IndexRequest]] = field(default_factory=dict)
     used_by: dict[tuple[str, str], list[str]] = field(default_factory=dict)
@@ -67,14 +71,13 @@ class IndexRegistry:
         return column
 
     def definitions(self) -> dict[str, list[tuple[str, bool]]]:
-        return {
-            t: [(r.expression, r.is_text) for r in rs]
-            for t, rs in self.by_topic.items()
-        }
+        return {t: [(r.expression, r.is_text) for r in rs] for t, rs in self.by_topic.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceAnalysis:
+    """One topic reference, as `nodes.ReferencePlan`."""
+
     topic: str
     alias: str
     strategy: str
@@ -110,7 +113,8 @@ def analyze_join(
 ) -> JoinAnalysis:
     """Analyse one join over these topics (as written in the config); raises BadQuery.
 
-    Adds the indexes that its delta queries probe to `registry`. Pure but for that; tens of milliseconds.
+    Adds the indexes that its delta queries probe to `registry`. Pure but for that; tens of
+    milliseconds.
     """
     query = query.rstrip().removesuffix(";").rstrip()
     columns = output_columns(query, topics)
@@ -157,9 +161,7 @@ def _full(
     finally:
         judge.close()
     references = tuple(
-        ReferenceAnalysis(
-            canonical.get(t.lower(), t), t, "full", reason, None, None, ()
-        )
+        ReferenceAnalysis(canonical.get(t.lower(), t), t, "full", reason, None, None, ())
         for t in read
     )
     ordered = any(t.depth == 0 and t.is_word("ORDER") for t in tokenize(query))
@@ -179,7 +181,9 @@ def _full(
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One side of a link: an expression over one reference. `probe` is the column that finds its rows."""
+    """One side of a link: an expression over one reference. `probe` is the column that finds its
+    rows.
+    """
 
     ref: int
     text: str
@@ -195,16 +199,15 @@ class _Link:
     source: int | None
 
     def from_ref(self, ref: int) -> tuple[_Side, _Side]:
-        return (
-            (self.left, self.right) if self.left.ref == ref else (self.right, self.left)
-        )
+        return (self.left, self.right) if self.left.ref == ref else (self.right, self.left)
 
     def joins(self, ref: int) -> bool:
         return ref in (self.left.ref, self.right.ref)
 
     def leads_to(self, ref: int, outer: bool) -> bool:
-        """An equality in the ON of a LEFT JOIN holds only for rows of its right side, so it may lead there
-        and nowhere else: rows of the other side exist in the result without it."""
+        """An equality in the ON of a LEFT JOIN holds only for rows of its right side, so it may
+        lead there and nowhere else: rows of the other side exist in the result without it.
+        """
         return not outer or self.source == ref
 
 
@@ -234,9 +237,7 @@ class _Delta:
             source = self.shape.sources[i]
             if source.name.lower() not in canonical:
                 raise NotPlain(f"{source.name} is not a topic", source.name_span.start)
-        self.topic_of = {
-            i: canonical[self.shape.sources[i].name.lower()] for i in self.refs
-        }
+        self.topic_of = {i: canonical[self.shape.sources[i].name.lower()] for i in self.refs}
         self.aliases = {self.shape.sources[i].alias.lower(): i for i in self.refs}
         self.key_span, self.key_ref = self._key()
         self.links = self._links()
@@ -244,9 +245,7 @@ class _Delta:
     def analysis(self) -> JoinAnalysis:
         restrict, key_through = self._restriction()
         paths = self._paths_from_key()
-        refresh = self._refresh(
-            f"({restrict}) IN (SELECT v FROM {quoted(AFFECTED)})", paths
-        )
+        refresh = self._refresh(f"({restrict}) IN (SELECT v FROM {quoted(AFFECTED)})", paths)
         null = None
         if not self._is_key_column(self.key_span):
             null = self._refresh(f"({restrict}) IS NULL", paths)
@@ -256,8 +255,7 @@ class _Delta:
             self._check_group(judge)
             refresh_plan = self._no_scan(judge, refresh)
             references = tuple(
-                self._reference(judge, r, paths, key_through, affected[r])
-                for r in self.refs
+                self._reference(judge, r, paths, key_through, affected[r]) for r in self.refs
             )
         finally:
             judge.close()
@@ -285,29 +283,20 @@ class _Delta:
         refs = self._refs_in(span)
         if refs is None or len(refs) != 1:
             what = (
-                "no topic column"
-                if refs is not None and not refs
-                else "columns of several tables"
+                "no topic column" if refs is not None and not refs else "columns of several tables"
             )
-            raise NotPlain(
-                f"the key {span.of(self.query)} is made of {what}", span.start
-            )
+            raise NotPlain(f"the key {span.of(self.query)} is made of {what}", span.start)
         ref = refs.pop()
         if self.shape.sources[ref].outer:
-            raise NotPlain(
-                "the key comes from the optional side of a LEFT JOIN", span.start
-            )
+            raise NotPlain("the key comes from the optional side of a LEFT JOIN", span.start)
         return span, ref
 
     def _key_of_star(self, span: Span) -> tuple[Span, int]:
         first = self.shape.sources[0]
-        if (
-            self.key_index
-            or len(self.shape.sources) != 1
-            or self.shape.outputs[0].span != span
-        ):
+        if self.key_index or len(self.shape.sources) != 1 or self.shape.outputs[0].span != span:
             raise NotPlain("a key inside * over several tables", span.start)
-        # `SELECT * FROM t`: the key is t's first column. Point at the table, whose alias qualifies it.
+        # `SELECT * FROM t`: the key is t's first column. Point at the table, whose alias qualifies
+        # it.
         return first.name_span, 0
 
     def _key_text(self) -> str:
@@ -330,17 +319,13 @@ class _Delta:
         for term in self.shape.group_by:
             normal = self.shape.normal(term)
             is_alias = (
-                len(normal) == 1
-                and output.alias is not None
-                and normal[0] == output.alias.lower()
+                len(normal) == 1 and output.alias is not None and normal[0] == output.alias.lower()
             )
             if normal == wanted or normal == (str(self.key_index + 1),):
                 return
             if is_alias and normal[0] not in TOPIC_COLUMNS:
                 return
-        raise NotPlain(
-            "the key is not one of the GROUP BY terms", self.shape.group_by[0].start
-        )
+        raise NotPlain("the key is not one of the GROUP BY terms", self.shape.group_by[0].start)
 
     # -- references and links
 
@@ -365,11 +350,7 @@ class _Delta:
 
     def _bare_column(self, span: Span) -> str | None:
         parts = self.shape.normal(span)
-        if (
-            len(parts) == 1
-            and len(self.shape.sources) == 1
-            and parts[0] in TOPIC_COLUMNS
-        ):
+        if len(parts) == 1 and len(self.shape.sources) == 1 and parts[0] in TOPIC_COLUMNS:
             return parts[0]
         if (
             len(parts) == 3
@@ -381,9 +362,7 @@ class _Delta:
         return None
 
     def _links(self) -> list[_Link]:
-        return [
-            link for e in self.shape.equalities if (link := self._link(e)) is not None
-        ]
+        return [link for e in self.shape.equalities if (link := self._link(e)) is not None]
 
     def _link(self, equality: Equality) -> _Link | None:
         left, right = self._refs_in(equality.left), self._refs_in(equality.right)
@@ -409,7 +388,8 @@ class _Delta:
         parts = self.shape.normal(span)
         if parts[0] == "cast" and parts[-1] == ")":
             return "TEXT" if parts[-2] == "text" else "NUMERIC"
-        # Anything that still holds a bare top-level column in odd clothing (parentheses, unary plus).
+        # Anything that still holds a bare top-level column in odd clothing (parentheses, unary
+        # plus).
         return "NUMERIC" if parts[0] in ("(", "+", "-") else ""
 
     def _side(self, ref: int, span: Span, is_text: bool) -> _Side:
@@ -423,10 +403,10 @@ class _Delta:
         return _Side(ref, text, False, IndexRequest(expression, is_text, path), path)
 
     def _unqualified(self, span: Span) -> str:
-        """The expression's text without table qualifiers: it is evaluated over one row of the topic."""
-        tokens = [
-            t for t in self.shape.tokens if t.start >= span.start and t.end <= span.end
-        ]
+        """The expression's text without table qualifiers: it is evaluated over one row of the
+        topic.
+        """
+        tokens = [t for t in self.shape.tokens if t.start >= span.start and t.end <= span.end]
         out, at = "", span.start
         for i, token in enumerate(tokens):
             if token.is_op(".") and i and tokens[i - 1].text.lower() in self.aliases:
@@ -435,9 +415,7 @@ class _Delta:
         return out + self.query[at : span.end]
 
     def _readable(self, ref: int, span: Span) -> str:
-        tokens = [
-            t for t in self.shape.tokens if t.start >= span.start and t.end <= span.end
-        ]
+        tokens = [t for t in self.shape.tokens if t.start >= span.start and t.end <= span.end]
         strings = [t.text[1:-1] for t in tokens if t.kind == "string"]
         if len(strings) == 1 and strings[0].startswith("$"):
             return strings[0]
@@ -450,20 +428,12 @@ class _Delta:
         while queue:
             at = queue.popleft()
             # Links into `key` columns first: they need no key map.
-            for link in sorted(
-                self.links, key=lambda k: not k.from_ref(at)[1].probe_key
-            ):
+            for link in sorted(self.links, key=lambda k: not k.from_ref(at)[1].probe_key):
                 if not link.joins(at):
                     continue
                 other = link.from_ref(at)[1].ref
-                outer = (
-                    link.source is not None and self.shape.sources[link.source].outer
-                )
-                if (
-                    other != self.key_ref
-                    and other not in paths
-                    and link.leads_to(other, outer)
-                ):
+                outer = link.source is not None and self.shape.sources[link.source].outer
+                if other != self.key_ref and other not in paths and link.leads_to(other, outer):
                     paths[other] = link
                     queue.append(other)
         for ref in self.refs:
@@ -480,7 +450,8 @@ class _Delta:
         alias = quoted(self.shape.sources[side.ref].alias)
         if side.probe_key or side.request is None:
             return f"{alias}.key"
-        return f"{alias}.{quoted(self.registry.column(self.topic_of[side.ref], side.request, self.name))}"
+        column = self.registry.column(self.topic_of[side.ref], side.request, self.name)
+        return f"{alias}.{quoted(column)}"
 
     # -- the statements
 
@@ -530,9 +501,12 @@ class _Delta:
         return _splice(self.query, edits)
 
     def _affected(self, ref: int, paths: dict[int, _Link]) -> str:
-        """Result keys touched by changed rows of `ref`, walking the links back to the key's reference."""
+        """Result keys touched by changed rows of `ref`, walking the links back to the key's
+        reference.
+        """
         source = self.shape.sources[ref]
-        sql = f"SELECT {self._key_text()} FROM {quoted(self.topic_of[ref] + ':delta')} AS {quoted(source.alias)}"
+        changed = quoted(self.topic_of[ref] + ":delta")
+        sql = f"SELECT {self._key_text()} FROM {changed} AS {quoted(source.alias)}"
         at = ref
         while at != self.key_ref:
             near, far = paths[at].from_ref(at)
@@ -584,9 +558,7 @@ class _Delta:
         for alias in scanned_topics(plan):
             ref = self.aliases.get(alias.lower(), self.key_ref)
             at = self.shape.sources[ref].name_span.start
-            raise NotPlain(
-                f"{alias} would be scanned: no equality leads to its rows", at
-            )
+            raise NotPlain(f"{alias} would be scanned: no equality leads to its rows", at)
         return plan
 
 

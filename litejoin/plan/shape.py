@@ -1,7 +1,8 @@
 """The shape of a query: its clauses, topic references and equalities, each as a span of the text.
 
-Called by `delta`. Understands one plain SELECT; for anything else it says what it met and where, and the
-join is evaluated in full. It never decides whether SQL is valid: SQLite does, before this runs.
+Called by `delta`. Understands one plain SELECT; for anything else it says what it met and where,
+and the join is evaluated in full. It never decides whether SQL is valid: SQLite does, before this
+runs.
 """
 
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ _NOT_A_PLAIN_EQUALITY = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Span:
+    """Characters of the query text."""
+
     start: int
     end: int
 
@@ -115,7 +118,9 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Equality:
-    """`left = right` among the conditions that every result row fulfils; `source` if from an ON clause."""
+    """`left = right` among the conditions that every result row fulfils; `source` if from an ON
+    clause.
+    """
 
     left: Span
     right: Span
@@ -124,6 +129,8 @@ class Equality:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
+    """One plain SELECT, split. `from_end`: where a WHERE clause can be inserted."""
+
     text: str
     tokens: tuple[Token, ...]
     outputs: tuple[Output, ...]
@@ -135,11 +142,15 @@ class Shape:
     equalities: tuple[Equality, ...] = field(default=())
 
     def columns_in(self, span: Span) -> list[tuple[str | None, str]] | None:
-        """(qualifier, column) pairs of an expression; None when it holds something not understood."""
+        """(qualifier, column) pairs of an expression; None when it holds something not
+        understood.
+        """
         return _columns(self._within(span))
 
     def depends_on_now(self, span: Span) -> bool:
-        """True when the value can change although the row does not: such a value cannot be indexed."""
+        """True when the value can change although the row does not: such a value cannot be
+        indexed.
+        """
         inside = self._within(span)
         for i, token in enumerate(inside):
             if token.kind == "string" and token.text[1:-1].strip().lower() in (
@@ -154,9 +165,7 @@ class Shape:
 
     def normal(self, span: Span) -> tuple[str, ...]:
         """The expression's tokens, for comparing two expressions."""
-        return tuple(
-            t.text.lower() if t.is_identifier else t.text for t in self._within(span)
-        )
+        return tuple(t.text.lower() if t.is_identifier else t.text for t in self._within(span))
 
     def _within(self, span: Span) -> list[Token]:
         return [t for t in self.tokens if t.start >= span.start and t.end <= span.end]
@@ -178,24 +187,15 @@ def parse_shape(query: str) -> Shape:
         sources=tuple(sources),
         from_end=clauses["FROM"][-1].end,
         where=where,
-        group_by=tuple(
-            Span(i[0].start, i[-1].end) for i in _split(clauses["GROUP"], ",")
-        ),
+        group_by=tuple(Span(i[0].start, i[-1].end) for i in _split(clauses["GROUP"], ",")),
         has_order=bool(clauses["ORDER"]),
     )
     equalities = [
-        e
-        for i, s in enumerate(sources)
-        if s.on
-        for e in _equalities(shape._within(s.on), i)
+        e for i, s in enumerate(sources) if s.on for e in _equalities(shape._within(s.on), i)
     ]
     equalities += _equalities(clauses["WHERE"], None)
     return Shape(
-        **{
-            name: getattr(shape, name)
-            for name in Shape.__slots__
-            if name != "equalities"
-        },
+        **{name: getattr(shape, name) for name in Shape.__slots__ if name != "equalities"},
         equalities=tuple(equalities),
     )
 
@@ -203,9 +203,7 @@ def parse_shape(query: str) -> Shape:
 def _refuse_constructs(tokens: list[Token]) -> None:
     if not tokens or not tokens[0].is_word("SELECT"):
         what = tokens[0].text if tokens else "an empty query"
-        raise NotPlain(
-            f"{what} is re-evaluated as a whole", tokens[0].start if tokens else 0
-        )
+        raise NotPlain(f"{what} is re-evaluated as a whole", tokens[0].start if tokens else 0)
     for i, token in enumerate(tokens):
         following = tokens[i + 1] if i + 1 < len(tokens) else None
         called = following is not None and following.is_op("(")
@@ -219,11 +217,7 @@ def _refuse_constructs(tokens: list[Token]) -> None:
             raise NotPlain("DISTINCT over the whole result", token.start)
         if token.depth == 0 and token.text == "LIMIT":
             raise NotPlain("LIMIT without a key", token.start)
-        if (
-            token.text == "OVER"
-            and following is not None
-            and (called or following.is_identifier)
-        ):
+        if token.text == "OVER" and following is not None and (called or following.is_identifier):
             raise NotPlain("a window function across keys", token.start)
         if token.text in _VOLATILE and called:
             raise NotPlain(f"{token.text.lower()}() differs on every call", token.start)
@@ -262,17 +256,13 @@ def _span(tokens: list[Token]) -> Span | None:
 
 def _parse_output(item: list[Token]) -> Output:
     span = Span(item[0].start, item[-1].end)
-    if item[-1].is_op("*") and (
-        len(item) == 1 or (len(item) == 3 and item[1].is_op("."))
-    ):
+    if item[-1].is_op("*") and (len(item) == 1 or (len(item) == 3 and item[1].is_op("."))):
         return Output(span, item[0].text if len(item) == 3 else None, star=True)
     if len(item) > 2 and item[-2].is_word("AS"):
         return Output(Span(item[0].start, item[-3].end), _name(item[-1]))
     last, before = item[-1], item[-2] if len(item) > 1 else None
     implicit = (
-        before is not None
-        and not before.is_op(".")
-        and (before.is_op(")") or before.kind != "op")
+        before is not None and not before.is_op(".") and (before.is_op(")") or before.kind != "op")
     )
     if implicit and last.is_identifier and last.text not in _EXPRESSION_WORDS:
         return Output(Span(item[0].start, item[-2].end), _name(last))
@@ -294,9 +284,7 @@ def _parse_from(tokens: list[Token], query: str) -> list[Source]:
     return sources
 
 
-def _parse_source(
-    tokens: list[Token], i: int, outer: bool, query: str
-) -> tuple[Source, int]:
+def _parse_source(tokens: list[Token], i: int, outer: bool, query: str) -> tuple[Source, int]:
     token = tokens[i]
     if not token.is_identifier:
         raise NotPlain("a parenthesised FROM", token.start)
@@ -332,9 +320,7 @@ def _parse_source(
         )
     ):
         alias = (
-            query[tokens[i].start : tokens[i].end]
-            if tokens[i].kind == "word"
-            else tokens[i].text
+            query[tokens[i].start : tokens[i].end] if tokens[i].kind == "word" else tokens[i].text
         )
         i += 1
     start = i
@@ -361,9 +347,7 @@ def _parse_join_operator(tokens: list[Token], i: int) -> tuple[int, bool]:
         return i + 1, False
     outer = token.is_word("LEFT")
     if token.is_word("RIGHT", "FULL", "NATURAL", "USING", "INDEXED", "NOT"):
-        raise NotPlain(
-            f"{token.text} JOIN" if token.text != "USING" else "USING", token.start
-        )
+        raise NotPlain(f"{token.text} JOIN" if token.text != "USING" else "USING", token.start)
     while i < len(tokens) and tokens[i].is_word("LEFT", "OUTER", "INNER", "CROSS"):
         i += 1
     if i >= len(tokens) or not tokens[i].is_word("JOIN"):
@@ -406,11 +390,7 @@ def _conjuncts(tokens: list[Token]) -> list[list[Token]]:
                     parts.append([])
                     continue
         parts[-1].append(token)
-    return (
-        [p for p in parts if p]
-        if len(parts) == 1
-        else [c for p in parts for c in _conjuncts(p)]
-    )
+    return [p for p in parts if p] if len(parts) == 1 else [c for p in parts for c in _conjuncts(p)]
 
 
 def _equality_sides(tokens: list[Token]) -> tuple[Span, Span] | None:
@@ -425,9 +405,7 @@ def _equality_sides(tokens: list[Token]) -> tuple[Span, Span] | None:
     if len(equals) != 1 or odd or equals[0] in (0, len(tokens) - 1):
         return None
     at = equals[0]
-    return Span(tokens[0].start, tokens[at - 1].end), Span(
-        tokens[at + 1].start, tokens[-1].end
-    )
+    return Span(tokens[0].start, tokens[at - 1].end), Span(tokens[at + 1].start, tokens[-1].end)
 
 
 def _columns(tokens: list[Token]) -> list[tuple[str | None, str]] | None:
@@ -438,11 +416,7 @@ def _columns(tokens: list[Token]) -> list[tuple[str | None, str]] | None:
         if not token.is_identifier:
             i += 1
             continue
-        if (
-            i + 2 < len(tokens)
-            and tokens[i + 1].is_op(".")
-            and tokens[i + 2].is_identifier
-        ):
+        if i + 2 < len(tokens) and tokens[i + 1].is_op(".") and tokens[i + 2].is_identifier:
             found.append((token.text.lower(), tokens[i + 2].text.lower()))
             i += 3
             continue

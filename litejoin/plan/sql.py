@@ -1,7 +1,7 @@
 """SQLite as the judge of user queries: validity, topics read, output columns, query plans.
 
-Called by `delta` and `compile`. Works on an in-memory database that holds empty topic tables only, under an
-authorizer that allows reading and nothing else. Never opens a file.
+Called by `delta` and `compile`. Works on an in-memory database that holds empty topic tables only,
+under an authorizer that allows reading and nothing else. Never opens a file.
 """
 
 import re
@@ -35,14 +35,14 @@ _FORBIDDEN_FUNCTIONS = frozenset(
         "litejoin_topic",
     ]
 )
-_ALLOWED_ACTIONS = frozenset(
-    {apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE}
-)
+_ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE})
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFinding:
-    """Something wrong with a query. `kind` names the rule, offsets are characters in the query text."""
+    """Something wrong with a query. `kind` names the rule, offsets are characters in the query
+    text.
+    """
 
     kind: str
     message: str
@@ -68,14 +68,9 @@ def authorize(
 ) -> int:
     """The sandbox of user queries: read topics, call harmless functions, nothing else."""
     if action in _ALLOWED_ACTIONS:
-        internal = action == apsw.SQLITE_READ and (first or "").lower().startswith(
-            "sqlite_"
-        )
+        internal = action == apsw.SQLITE_READ and (first or "").lower().startswith("sqlite_")
         return apsw.SQLITE_DENY if internal else apsw.SQLITE_OK
-    if (
-        action == apsw.SQLITE_FUNCTION
-        and (second or "").lower() not in _FORBIDDEN_FUNCTIONS
-    ):
+    if action == apsw.SQLITE_FUNCTION and (second or "").lower() not in _FORBIDDEN_FUNCTIONS:
         return apsw.SQLITE_OK
     return apsw.SQLITE_DENY
 
@@ -83,8 +78,8 @@ def authorize(
 def topics_in(query: str) -> tuple[str, ...]:
     """The tables that a query reads, in order of first use. Raises BadQuery.
 
-    SQLite itself says which: unknown names are added until the query compiles, so CTE names, functions
-    and string literals are never taken for topics.
+    SQLite itself says which: unknown names are added until the query compiles, so CTE names,
+    functions and string literals are never taken for topics.
     """
     names: list[str] = []
     for _ in range(MAX_TOPICS_IN_QUERY + 1):
@@ -104,13 +99,13 @@ def topics_in(query: str) -> tuple[str, ...]:
             if a.action == apsw.SQLITE_READ
         }
         return tuple(n for n in names if n.lower() in read or _names_table(query, n))
-    raise BadQuery(
-        SqlFinding("syntax", "the query reads more than 64 topics", 0, len(query))
-    )
+    raise BadQuery(SqlFinding("syntax", "the query reads more than 64 topics", 0, len(query)))
 
 
 def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
-    """The names of the result columns. Raises BadQuery for anything SQLite or the sandbox refuses."""
+    """The names of the result columns. Raises BadQuery for anything SQLite or the sandbox
+    refuses.
+    """
     _one_statement(query)
     try:
         described = _describe(query, topics)
@@ -118,23 +113,17 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
         raise BadQuery(finding_of(query, error)) from None
     for action in described.actions or ():
         name = action.function_name or action.table_name
-        if authorize(
-            action.action, action.table_name, action.function_name, None, None
-        ):
+        if authorize(action.action, action.table_name, action.function_name, None, None):
             raise BadQuery(_denied(query, name or "this statement"))
     if not described.is_readonly or not described.description:
-        raise BadQuery(
-            SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query))
-        )
+        raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
     return tuple(name for name, _ in described.description)
 
 
 class PlanJudge:
     """Answers for delta queries: how would SQLite run them over these topics and indexes?"""
 
-    def __init__(
-        self, topics: Iterable[str], indexes: dict[str, list[tuple[str, bool]]]
-    ) -> None:
+    def __init__(self, topics: Iterable[str], indexes: dict[str, list[tuple[str, bool]]]) -> None:
         self._connection = open_memory()
         self._tables = TopicTables(self._connection)
         for number, topic in enumerate(topics, 1):
@@ -142,17 +131,14 @@ class PlanJudge:
         self._connection.execute(f"CREATE TABLE {quoted(AFFECTED)}(v, UNIQUE(v))")
 
     def query_plan(self, sql: str) -> tuple[str, ...]:
-        """The detail lines of EXPLAIN QUERY PLAN. Raises apsw.SQLError when `sql` does not compile."""
-        return tuple(
-            row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {sql}")
-        )
+        """The detail lines of EXPLAIN QUERY PLAN. Raises apsw.SQLError when `sql` does not
+        compile.
+        """
+        return tuple(row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {sql}"))
 
     def aggregates(self, sql: str) -> bool:
         """True when the statement computes an aggregate."""
-        return any(
-            row[1].startswith("Agg")
-            for row in self._connection.execute(f"EXPLAIN {sql}")
-        )
+        return any(row[1].startswith("Agg") for row in self._connection.execute(f"EXPLAIN {sql}"))
 
     def close(self) -> None:
         self._tables.close()
@@ -161,11 +147,7 @@ class PlanJudge:
 
 def scanned_topics(plan: Iterable[str]) -> list[str]:
     """The aliases that a query plan scans in full."""
-    return [
-        m[1]
-        for line in plan
-        if (m := re.match(r"SCAN (.+) VIRTUAL TABLE INDEX 0:scan", line))
-    ]
+    return [m[1] for line in plan if (m := re.match(r"SCAN (.+) VIRTUAL TABLE INDEX 0:scan", line))]
 
 
 def _describe(query: str, topics: Iterable[str]) -> apsw.ext.QueryDetails:
@@ -199,16 +181,14 @@ def _one_statement(query: str) -> None:
         )
     if not tokens or not tokens[0].is_word("SELECT", "WITH", "VALUES"):
         end = tokens[0].end if tokens else 0
-        raise BadQuery(
-            SqlFinding("not-a-select", "the query must be one SELECT", 0, end)
-        )
+        raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, end))
 
 
 def _names_table(query: str, name: str) -> bool:
-    """count(*) reads no column, so the authorizer does not name the table: look for it in the text."""
-    return any(
-        t.is_identifier and t.text.lower() == name.lower() for t in tokenize(query)
-    )
+    """count(*) reads no column, so the authorizer does not name the table: look for it in the
+    text.
+    """
+    return any(t.is_identifier and t.text.lower() == name.lower() for t in tokenize(query))
 
 
 def _denied(query: str, what: str) -> SqlFinding:
@@ -223,7 +203,9 @@ def _denied(query: str, what: str) -> SqlFinding:
 
 
 def finding_of(query: str, error: apsw.Error) -> SqlFinding:
-    """SQLite's error as a finding, with its place in the query as well as SQLite or the text tells it."""
+    """SQLite's error as a finding, with its place in the query as well as SQLite or the text tells
+    it.
+    """
     message = str(error)
     if isinstance(error, apsw.AuthError):
         match = re.search(

@@ -1,8 +1,8 @@
 """SQL text -> tokens with their exact offsets, after SQLite's own lexical rules.
 
-Called by `shape`. The compiler rewrites queries by splicing their text, never by printing a syntax tree:
-a printer that turns `json_extract(a, b)` into `a -> b` would change what the query means. So all it needs
-is where each token starts and ends. https://www.sqlite.org/draft/tokenreq.html
+Called by `shape`. The compiler rewrites queries by splicing their text, never by printing a syntax
+tree: a printer that turns `json_extract(a, b)` into `a -> b` would change what the query means. So
+all it needs is where each token starts and ends. https://www.sqlite.org/draft/tokenreq.html
 """
 
 import re
@@ -23,7 +23,9 @@ _PATTERN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text` is upper case for words, unquoted for names; `depth` counts the parentheses around it."""
+    """`text` is upper case for words, unquoted for names; `depth` counts the parentheses around
+    it.
+    """
 
     kind: str
     text: str
@@ -43,7 +45,9 @@ class Token:
 
 
 def tokenize(sql: str) -> list[Token]:
-    """The tokens of `sql` without white space and comments. Any text gives tokens; nothing raises."""
+    """The tokens of `sql` without white space and comments. Any text gives tokens; nothing
+    raises.
+    """
     tokens: list[Token] = []
     depth = 0
     for match in _PATTERN.finditer(sql):
@@ -53,9 +57,7 @@ def tokenize(sql: str) -> list[Token]:
         text = match.group()
         if text == ")":
             depth -= 1
-        tokens.append(
-            Token(kind, _meaning(kind, text), match.start(), match.end(), depth)
-        )
+        tokens.append(Token(kind, _meaning(kind, text), match.start(), match.end(), depth))
         if text == "(":
             depth += 1
     return tokens

@@ -1,0 +1,659 @@
+"""Evaluates joins: runs their delta queries and appends what changed to the results log.
+
+For one join and one flush: the affected result keys are collected in "lj:affected" (by `affect`),
+the
+refresh query recomputes their rows, rows are grouped by key, each group is compared by hash with
+the stored
+result state, and what differs is written to `state` and `log` (by `refresh`). All of it without
+the GIL;
+the caller owns the transaction on the state database. Reads come first: when the user's query
+fails,
+nothing has been written.
+
+The hash of a group is a sum of the XXH64 of its rows' JSON, so that the order in which SQLite
+happens to
+find rows does not matter; a query with its own ORDER BY chains them instead. Keys are compared by
+their
+JSON text, where a real with a whole value is written as an integer, as SQL compares them.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcmp, memset
+
+from csqlite3 cimport *
+from json_out cimport (LjBuffer, lj_is_json, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
+lj_put_text)
+from xxh64 cimport lj_xxh64
+
+from litejoin._ext import bridge
+from litejoin.errors import QueryError, StorageError, StorageFullError, StorageIOError
+
+cdef enum:
+    UPSERT = 1
+    DELETE = 2
+
+# The evaluator's own statements, as indexes into `own`.
+cdef enum:
+    SELECT_AFFECTED
+    CLEAR_AFFECTED
+    SELECT_STATE
+    ALL_STATE
+    UPSERT_STATE
+    DELETE_STATE
+    APPEND_LOG
+    DELETE_LOG
+    OWN_STATEMENTS
+
+cdef const char *SQL_SELECT_AFFECTED = 'SELECT v FROM "lj:affected"'
+cdef const char *SQL_CLEAR_AFFECTED = 'DELETE FROM "lj:affected"'
+cdef const char *SQL_SELECT_STATE = "SELECT hash, pos FROM state WHERE join_id = ?1 AND key = ?2"
+cdef const char *SQL_ALL_STATE = "SELECT key, hash, pos FROM state WHERE join_id = ?1"
+cdef const char *SQL_UPSERT_STATE = (
+    "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4) "
+    "ON CONFLICT(join_id, key) DO UPDATE SET hash = excluded.hash, pos = excluded.pos")
+cdef const char *SQL_DELETE_STATE = "DELETE FROM state WHERE join_id = ?1 AND key = ?2"
+cdef const char *SQL_APPEND_LOG = (
+    "INSERT INTO log(pos, join_id, op, emit_at_ms, key, rows) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")
+
+cdef const char *SQL_DELETE_LOG = "DELETE FROM log WHERE pos = ?1"
+
+# A row of a group: its JSON in the arena, chained in the order of arrival.
+cdef struct RowPart:
+    size_t at
+    size_t size
+    uint32_t next
+
+cdef struct Group:
+    size_t key_at
+    uint32_t key_size
+    uint32_t rows
+    uint32_t first
+    uint32_t last
+    uint64_t hash
+    bint known
+    int64_t old_hash
+    int64_t old_pos
+
+cdef struct Groups:
+    # Everything a refresh has read. Offsets, not pointers: the arena moves as it grows.
+    LjBuffer arena
+    Group *items
+    uint32_t n
+    uint32_t cap
+    RowPart *parts
+    uint32_t n_parts
+    uint32_t cap_parts
+    uint32_t *slots
+    uint32_t mask
+    bint failed
+
+cdef struct Join:
+    int64_t id
+    int key_index
+    int n_columns
+    LjBuffer *names
+    uint8_t *is_json
+    bint ordered
+    bint emit_all
+    bint emit_deletes
+    bint full
+    sqlite3_stmt *refresh
+    sqlite3_stmt *refresh_null
+    sqlite3_stmt **affected
+    int n_affected
+
+# Where a failure came from: the user's query on the host, or our statements on the state database.
+cdef enum:
+    FAILED_QUERY = -1
+    FAILED_STATE = -2
+    FAILED_MEMORY = -3
+
+
+# ---------------------------------------------------------------- groups
+
+cdef void groups_reset(Groups *g) noexcept nogil:
+    g.arena.size = 0
+    g.arena.failed = 0
+    g.n = 0
+    g.n_parts = 0
+    g.failed = False
+    if g.slots != NULL:
+        memset(g.slots, 0, (<size_t>g.mask + 1) * sizeof(uint32_t))
+
+
+cdef void groups_free(Groups *g) noexcept nogil:
+    free(g.arena.bytes)
+    free(g.items)
+    free(g.parts)
+    free(g.slots)
+    memset(g, 0, sizeof(Groups))
+
+
+cdef bint groups_rehash(Groups *g) noexcept nogil:
+    cdef uint32_t size = (g.mask + 1) * 2 if g.slots != NULL else 1024
+    cdef uint32_t *slots = <uint32_t *>calloc(size, sizeof(uint32_t))
+    cdef uint32_t i, slot
+    if slots == NULL:
+        return False
+    free(g.slots)
+    g.slots = slots
+    g.mask = size - 1
+    for i in range(g.n):
+        slot = <uint32_t>lj_xxh64(g.arena.bytes + g.items[i].key_at, g.items[i].key_size, 0) & g.mask
+        while slots[slot]:
+            slot = (slot + 1) & g.mask
+        slots[slot] = i + 1
+    return True
+
+
+cdef Group *group_of(Groups *g, size_t key_at, bint create) noexcept nogil:
+    """The group of the key that was just written at the arena's end; the key is taken back when
+    known."""
+    cdef uint32_t size = <uint32_t>(g.arena.size - key_at)
+    cdef uint32_t slot
+    cdef Group *group
+    cdef Group *more
+    if g.arena.failed or ((g.slots == NULL or g.n * 2 >= g.mask) and not groups_rehash(g)):
+        g.failed = True
+        return NULL
+    slot = <uint32_t>lj_xxh64(g.arena.bytes + key_at, size, 0) & g.mask
+    while g.slots[slot]:
+        group = &g.items[g.slots[slot] - 1]
+        if group.key_size == size and memcmp(g.arena.bytes + group.key_at, g.arena.bytes + key_at,
+        size) == 0:
+            g.arena.size = key_at
+            return group
+        slot = (slot + 1) & g.mask
+    if not create:
+        g.arena.size = key_at
+        return NULL
+    if g.n == g.cap:
+        more = <Group *>realloc(g.items, (<size_t>g.cap * 2 + 256) * sizeof(Group))
+        if more == NULL:
+            g.failed = True
+            return NULL
+        g.items = more
+        g.cap = g.cap * 2 + 256
+    group = &g.items[g.n]
+    memset(group, 0, sizeof(Group))
+    group.key_at = key_at
+    group.key_size = size
+    g.n += 1
+    g.slots[slot] = g.n
+    return group
+
+
+cdef bint group_add(Groups *g, Group *group, size_t row_at, bint ordered) noexcept nogil:
+    """Add the row that was just written at the arena's end."""
+    cdef RowPart *more
+    cdef size_t size = g.arena.size - row_at
+    cdef uint64_t hashed
+    if g.arena.failed:
+        return False
+    if g.n_parts == g.cap_parts:
+        more = <RowPart *>realloc(g.parts, (<size_t>g.cap_parts * 2 + 256) * sizeof(RowPart))
+        if more == NULL:
+            return False
+        g.parts = more
+        g.cap_parts = g.cap_parts * 2 + 256
+    g.parts[g.n_parts].at = row_at
+    g.parts[g.n_parts].size = size
+    g.parts[g.n_parts].next = 0
+    g.n_parts += 1
+    if group.rows:
+        g.parts[group.last - 1].next = g.n_parts
+    else:
+        group.first = g.n_parts
+    group.last = g.n_parts
+    group.rows += 1
+    hashed = lj_xxh64(g.arena.bytes + row_at, size, group.hash if ordered else 0)
+    group.hash = hashed if ordered else group.hash + hashed
+    return True
+
+
+# ---------------------------------------------------------------- values to JSON
+
+cdef void put_value(LjBuffer *out, sqlite3_stmt *stmt, int column, bint is_json) noexcept nogil:
+    cdef int kind = sqlite3_column_type(stmt, column)
+    cdef const char *text
+    cdef size_t size
+    if kind == SQLITE_NULL:
+        lj_put(out, "null", 4)
+    elif kind == SQLITE_INTEGER:
+        lj_put_integer(out, sqlite3_column_int64(stmt, column))
+    elif kind == SQLITE_FLOAT:
+        lj_put_real(out, sqlite3_column_double(stmt, column))
+    elif kind == SQLITE_TEXT:
+        text = <const char *>sqlite3_column_text(stmt, column)
+        size = <size_t>sqlite3_column_bytes(stmt, column)
+        if is_json and lj_is_json(text, size):
+            lj_put(out, text, size)
+        else:
+            lj_put_text(out, text, size)
+    else:
+        text = <const char *>sqlite3_column_blob(stmt, column)
+        lj_put_hex(out, text, <size_t>sqlite3_column_bytes(stmt, column))
+
+
+cdef void put_key(LjBuffer *out, sqlite3_stmt *stmt, int column) noexcept nogil:
+    cdef double real
+    if sqlite3_column_type(stmt, column) == SQLITE_FLOAT:
+        real = sqlite3_column_double(stmt, column)
+        if -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<int64_t>real) == real:
+            lj_put_integer(out, <int64_t>real)
+            return
+    put_value(out, stmt, column, False)
+
+
+cdef void put_row(LjBuffer *out, Join *join, sqlite3_stmt *stmt) noexcept nogil:
+    cdef int i
+    for i in range(join.n_columns):
+        lj_put(out, join.names[i].bytes, join.names[i].size)
+        put_value(out, stmt, i, join.is_json[i])
+    lj_put(out, "}", 1)
+
+
+# ---------------------------------------------------------------- reading
+
+cdef int read_affected(Groups *g, sqlite3_stmt *stmt, bint *has_null) noexcept nogil:
+    cdef int rc
+    cdef size_t at
+    has_null[0] = False
+    while True:
+        rc = sqlite3_step(stmt)
+        if rc != SQLITE_ROW:
+            sqlite3_reset(stmt)
+            return SQLITE_OK if rc == SQLITE_DONE else rc
+        if sqlite3_column_type(stmt, 0) == SQLITE_NULL:
+            has_null[0] = True
+        at = g.arena.size
+        put_key(&g.arena, stmt, 0)
+        if group_of(g, at, True) == NULL:
+            sqlite3_reset(stmt)
+            return SQLITE_NOMEM
+
+
+cdef int read_rows(Groups *g, Join *join, sqlite3_stmt *stmt) noexcept nogil:
+    """Add the query's rows to their groups; rows of keys that nobody asked for are left out."""
+    cdef int rc
+    cdef size_t at
+    cdef Group *group
+    while True:
+        rc = sqlite3_step(stmt)
+        if rc != SQLITE_ROW:
+            sqlite3_reset(stmt)
+            return SQLITE_OK if rc == SQLITE_DONE else rc
+        at = g.arena.size
+        put_key(&g.arena, stmt, join.key_index)
+        group = group_of(g, at, join.full)
+        if group == NULL:
+            if g.failed:
+                sqlite3_reset(stmt)
+                return SQLITE_NOMEM
+            continue
+        at = g.arena.size
+        put_row(&g.arena, join, stmt)
+        if not group_add(g, group, at, join.ordered):
+            sqlite3_reset(stmt)
+            return SQLITE_NOMEM
+
+
+cdef class Evaluator:
+    """Joins over one host connection (topic tables) and one state connection (state, log).
+
+    Both are apsw connections that stay open until `close`. One thread at a time.
+    """
+
+    cdef sqlite3 *host_db
+    cdef sqlite3 *state_db
+    cdef object host
+    cdef object state
+    cdef Join **joins
+    cdef int n_joins
+    cdef Groups groups
+    cdef LjBuffer body
+    cdef sqlite3_stmt *own[OWN_STATEMENTS]
+
+    def __cinit__(self, host, state):
+        lj_set_api(<size_t>bridge.api_pointer())
+        self.host = host
+        self.state = state
+        self.host_db = <sqlite3 *><size_t>host.sqlite3_pointer()
+        self.state_db = <sqlite3 *><size_t>state.sqlite3_pointer()
+        memset(&self.groups, 0, sizeof(Groups))
+        memset(&self.body, 0, sizeof(LjBuffer))
+        host.execute('CREATE TABLE IF NOT EXISTS "lj:affected"(v, UNIQUE(v))')
+        self.own[SELECT_AFFECTED] = self._prepare(self.host_db, SQL_SELECT_AFFECTED, "affected keys")
+        self.own[CLEAR_AFFECTED] = self._prepare(self.host_db, SQL_CLEAR_AFFECTED, "affected keys")
+        self.own[SELECT_STATE] = self._prepare(self.state_db, SQL_SELECT_STATE, "state")
+        self.own[ALL_STATE] = self._prepare(self.state_db, SQL_ALL_STATE, "state")
+        self.own[UPSERT_STATE] = self._prepare(self.state_db, SQL_UPSERT_STATE, "state")
+        self.own[DELETE_STATE] = self._prepare(self.state_db, SQL_DELETE_STATE, "state")
+        self.own[APPEND_LOG] = self._prepare(self.state_db, SQL_APPEND_LOG, "log")
+        self.own[DELETE_LOG] = self._prepare(self.state_db, SQL_DELETE_LOG, "log")
+
+    def __dealloc__(self):
+        self._free()
+
+    cdef void _free(self) noexcept:
+        cdef int i, j
+        cdef Join *join
+        for i in range(self.n_joins):
+            join = self.joins[i]
+            sqlite3_finalize(join.refresh)
+            sqlite3_finalize(join.refresh_null)
+            for j in range(join.n_affected):
+                sqlite3_finalize(join.affected[j])
+            for j in range(join.n_columns):
+                free(join.names[j].bytes)
+            free(join.names)
+            free(join.is_json)
+            free(join.affected)
+            free(join)
+        free(self.joins)
+        self.joins = NULL
+        self.n_joins = 0
+        for i in range(OWN_STATEMENTS):
+            sqlite3_finalize(self.own[i])
+            self.own[i] = NULL
+        groups_free(&self.groups)
+        free(self.body.bytes)
+        memset(&self.body, 0, sizeof(LjBuffer))
+
+    cdef sqlite3_stmt *_prepare(self, sqlite3 *db, bytes sql, str what) except NULL:
+        cdef sqlite3_stmt *stmt = NULL
+        cdef int rc = sqlite3_prepare_v3(db, sql, <int>len(sql), SQLITE_PREPARE_PERSISTENT, &stmt,
+        NULL)
+        if rc != SQLITE_OK or stmt == NULL:
+            message = sqlite3_errmsg(db).decode("utf-8", "replace")
+            raise QueryError(f"{what}: {message}")
+        return stmt
+
+    def add_join(self, join_id: int, columns, key_index: int, *, json_columns=(), ordered=False,
+    emit_all=False,
+                 emit_deletes=True, refresh_sql: str, refresh_null_sql=None, affected_sql=(),
+                 full=False) -> int:
+        """Compile a join; returns its handle. Raises QueryError when SQLite refuses one of its
+        statements.
+
+        `columns`: the names of the result columns. `affected_sql`: one SELECT of result keys a
+        reference.
+        `full`: `refresh_sql` is the whole query and every key of the join is compared.
+        """
+        cdef Join *join = <Join *>calloc(1, sizeof(Join))
+        cdef Join **more = <Join **>realloc(self.joins, (self.n_joins + 1) * sizeof(Join *))
+        cdef bytes prefix
+        cdef int i
+        if join == NULL or more == NULL:
+            free(join)
+            raise MemoryError
+        self.joins = more
+        self.joins[self.n_joins] = join
+        self.n_joins += 1
+        columns = list(columns)
+        affected_sql = list(affected_sql)
+        join.id = join_id
+        join.key_index = key_index
+        join.ordered = ordered
+        join.emit_all = emit_all
+        join.emit_deletes = emit_deletes
+        join.full = full
+        join.names = <LjBuffer *>calloc(len(columns) + 1, sizeof(LjBuffer))
+        join.is_json = <uint8_t *>calloc(len(columns) + 1, 1)
+        join.affected = <sqlite3_stmt **>calloc(len(affected_sql) + 1, sizeof(sqlite3_stmt *))
+        if join.names == NULL or join.is_json == NULL or join.affected == NULL:
+            raise MemoryError
+        for i, name in enumerate(columns):
+            join.n_columns = i + 1
+            lj_put(&join.names[i], "," if i else "{", 1)
+            prefix = name.encode()
+            lj_put_text(&join.names[i], prefix, len(prefix))
+            lj_put(&join.names[i], ":", 1)
+            join.is_json[i] = name in json_columns
+        join.refresh = self._prepare(self.host_db, refresh_sql.encode(), "refresh query")
+        if refresh_null_sql is not None:
+            join.refresh_null = self._prepare(self.host_db, refresh_null_sql.encode(), "refresh query")
+        for sql in affected_sql:
+            text = f'INSERT OR IGNORE INTO "lj:affected"(v) {sql}'
+            join.affected[join.n_affected] = self._prepare(self.host_db, text.encode(), "affected keys")
+            join.n_affected += 1
+        if sqlite3_column_count(join.refresh) != join.n_columns or not 0 <= key_index < join.n_columns:
+            raise QueryError(f"the query returns {sqlite3_column_count(join.refresh)} columns,"
+                             f" {join.n_columns} were planned")
+        return self.n_joins - 1
+
+    def affect(self, handle: int, reference: int) -> None:
+        """Collect the result keys that the applied changes of one reference touch. Raises
+        QueryError."""
+        cdef sqlite3_stmt *stmt = self.joins[handle].affected[reference]
+        cdef int rc
+        with nogil:
+            rc = sqlite3_step(stmt)
+            sqlite3_reset(stmt)
+        if rc != SQLITE_DONE:
+            self._query_failed(rc)
+
+    def affected(self) -> list:
+        """The keys collected so far, as SQL values; for the slow path that takes them one by
+        one."""
+        return [row[0] for row in self.host.execute('SELECT DISTINCT v FROM "lj:affected"')]
+
+    def set_affected(self, keys) -> None:
+        """Replace the collected keys."""
+        self.host.execute('DELETE FROM "lj:affected"')
+        self.host.executemany('INSERT INTO "lj:affected"(v) VALUES(?)', [(key,) for key in keys])
+
+    def refresh(self, handle: int, head: int, tail: int, emit_at_ms: int) -> int:
+        """Recompute the collected keys, write what changed after log position `head`; returns the
+        new head.
+
+        An entry of the log at or below `tail` that is no longer the current result of its key is
+        removed:
+        every reader has passed it, and it was kept only for snapshots. The collected keys are
+        cleared. Raises QueryError when the user's query fails (nothing is written
+        then, and the keys stay), StorageError when the state database does.
+        """
+        cdef Join *join = self.joins[handle]
+        cdef int64_t pos = head
+        cdef int64_t at_ms = emit_at_ms
+        cdef int64_t passed = tail
+        cdef int rc = SQLITE_OK
+        cdef int failed
+        with nogil:
+            groups_reset(&self.groups)
+            failed = self._read(join, &rc)
+            if not failed:
+                failed = self._write(join, &pos, passed, at_ms, &rc)
+        if failed == FAILED_MEMORY:
+            raise MemoryError
+        if failed == FAILED_QUERY:
+            self._query_failed(rc)
+        if failed:
+            self._state_failed(rc)
+        return pos
+
+    cdef int _read(self, Join *join, int *rc) noexcept nogil:
+        cdef bint has_null = False
+        if not join.full:
+            rc[0] = read_affected(&self.groups, self.own[SELECT_AFFECTED], &has_null)
+            if rc[0] != SQLITE_OK:
+                return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_QUERY
+            if self.groups.n == 0:
+                return 0
+        rc[0] = read_rows(&self.groups, join, join.refresh)
+        if rc[0] == SQLITE_OK and has_null and join.refresh_null != NULL:
+            rc[0] = read_rows(&self.groups, join, join.refresh_null)
+        if rc[0] != SQLITE_OK:
+            return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_QUERY
+        if not join.full:
+            rc[0] = sqlite3_step(self.own[CLEAR_AFFECTED])
+            sqlite3_reset(self.own[CLEAR_AFFECTED])
+            if rc[0] != SQLITE_DONE:
+                return FAILED_QUERY
+        return 0
+
+    cdef int _write(self, Join *join, int64_t *pos, int64_t tail, int64_t at_ms, int *rc) noexcept nogil:
+        cdef Groups *g = &self.groups
+        cdef Group *group
+        cdef uint32_t i
+        if join.full:
+            rc[0] = self._read_all_state(join)
+            if rc[0] != SQLITE_OK:
+                return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_STATE
+        # In key order: neighbours share a page of the state table.
+        sort_groups(g)
+        for i in range(g.n):
+            group = &g.items[i]
+            if not join.full:
+                rc[0] = self._read_state(join, group)
+                if rc[0] != SQLITE_OK:
+                    return FAILED_STATE
+            if group.rows == 0:
+                if not group.known:
+                    continue
+            elif group.known and group.old_hash == <int64_t>group.hash and not join.emit_all:
+                continue
+            rc[0] = self._emit(join, group, pos, at_ms)
+            if rc[0] == SQLITE_OK and group.known and group.old_pos <= tail:
+                rc[0] = self._forget(group.old_pos)
+            if rc[0] != SQLITE_OK:
+                return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_STATE
+        return 0
+
+    cdef int _read_state(self, Join *join, Group *group) noexcept nogil:
+        cdef int rc
+        cdef sqlite3_stmt *stmt = self.own[SELECT_STATE]
+        sqlite3_bind_int64(stmt, 1, join.id)
+        sqlite3_bind_text(stmt, 2, self.groups.arena.bytes + group.key_at, <int>group.key_size,
+        SQLITE_STATIC)
+        rc = sqlite3_step(stmt)
+        if rc == SQLITE_ROW:
+            group.known = True
+            group.old_hash = sqlite3_column_int64(stmt, 0)
+            group.old_pos = sqlite3_column_int64(stmt, 1)
+        sqlite3_reset(stmt)
+        return SQLITE_OK if rc in (SQLITE_ROW, SQLITE_DONE) else rc
+
+    cdef int _read_all_state(self, Join *join) noexcept nogil:
+        """Mark the groups that have a stored result; a stored key without rows becomes an empty
+        group."""
+        cdef sqlite3_stmt *stmt = self.own[ALL_STATE]
+        cdef Group *group
+        cdef size_t at
+        cdef int rc
+        sqlite3_bind_int64(stmt, 1, join.id)
+        while True:
+            rc = sqlite3_step(stmt)
+            if rc != SQLITE_ROW:
+                sqlite3_reset(stmt)
+                return SQLITE_OK if rc == SQLITE_DONE else rc
+            at = self.groups.arena.size
+            lj_put(&self.groups.arena, sqlite3_column_text(stmt, 0),
+            <size_t>sqlite3_column_bytes(stmt, 0))
+            group = group_of(&self.groups, at, True)
+            if group == NULL:
+                sqlite3_reset(stmt)
+                return SQLITE_NOMEM
+            group.known = True
+            group.old_hash = sqlite3_column_int64(stmt, 1)
+            group.old_pos = sqlite3_column_int64(stmt, 2)
+
+    cdef int _emit(self, Join *join, Group *group, int64_t *pos, int64_t at_ms) noexcept nogil:
+        cdef const char *key = self.groups.arena.bytes + group.key_at
+        cdef sqlite3_stmt *stmt
+        cdef int rc
+        cdef bint log = group.rows != 0 or join.emit_deletes
+        if log:
+            pos[0] += 1
+            rc = self._append(join, group, pos[0], at_ms)
+            if rc != SQLITE_OK:
+                return rc
+        if group.rows:
+            stmt = self.own[UPSERT_STATE]
+            sqlite3_bind_int64(stmt, 3, <int64_t>group.hash)
+            sqlite3_bind_int64(stmt, 4, pos[0])
+        else:
+            stmt = self.own[DELETE_STATE]
+        sqlite3_bind_int64(stmt, 1, join.id)
+        sqlite3_bind_text(stmt, 2, key, <int>group.key_size, SQLITE_STATIC)
+        rc = sqlite3_step(stmt)
+        sqlite3_reset(stmt)
+        return SQLITE_OK if rc == SQLITE_DONE else rc
+
+    cdef int _forget(self, int64_t pos) noexcept nogil:
+        cdef int rc
+        sqlite3_bind_int64(self.own[DELETE_LOG], 1, pos)
+        rc = sqlite3_step(self.own[DELETE_LOG])
+        sqlite3_reset(self.own[DELETE_LOG])
+        return SQLITE_OK if rc == SQLITE_DONE else rc
+
+    cdef int _append(self, Join *join, Group *group, int64_t pos, int64_t at_ms) noexcept nogil:
+        cdef sqlite3_stmt *stmt = self.own[APPEND_LOG]
+        cdef RowPart *part
+        cdef uint32_t i
+        cdef int rc
+        self.body.size = 0
+        self.body.failed = 0
+        lj_put(&self.body, "[", 1)
+        i = group.first
+        while i:
+            part = &self.groups.parts[i - 1]
+            if self.body.size > 1:
+                lj_put(&self.body, ",", 1)
+            lj_put(&self.body, self.groups.arena.bytes + part.at, part.size)
+            i = part.next
+        lj_put(&self.body, "]", 1)
+        if self.body.failed:
+            return SQLITE_NOMEM
+        sqlite3_bind_int64(stmt, 1, pos)
+        sqlite3_bind_int64(stmt, 2, join.id)
+        sqlite3_bind_int64(stmt, 3, UPSERT if group.rows else DELETE)
+        sqlite3_bind_int64(stmt, 4, at_ms)
+        sqlite3_bind_text(stmt, 5, self.groups.arena.bytes + group.key_at, <int>group.key_size,
+        SQLITE_STATIC)
+        sqlite3_bind_text(stmt, 6, self.body.bytes, <int>self.body.size, SQLITE_STATIC)
+        rc = sqlite3_step(stmt)
+        sqlite3_reset(stmt)
+        return SQLITE_OK if rc == SQLITE_DONE else rc
+
+    cdef _query_failed(self, int rc):
+        message = sqlite3_errmsg(self.host_db).decode("utf-8", "replace")
+        raise QueryError(message, extended=rc)
+
+    cdef _state_failed(self, int rc):
+        message = sqlite3_errmsg(self.state_db).decode("utf-8", "replace")
+        kind = {SQLITE_FULL: StorageFullError, SQLITE_IOERR: StorageIOError}.get(rc & 0xFF,
+        StorageError)
+        raise kind(f"state.db: {message}", extended=sqlite3_extended_errcode(self.state_db))
+
+    def close(self) -> None:
+        """Finalize every statement, so that the connections can be closed. Idempotent."""
+        self._free()
+
+
+# qsort passes no context, so the arena's address travels beside it: each thread sorts its own
+# evaluator.
+cdef extern from *:
+    """
+    static __thread const char *lj_sort_arena;
+    """
+    const char *lj_sort_arena
+
+
+cdef int compare_groups(const void *a, const void *b) noexcept nogil:
+    cdef const Group *x = <const Group *>a
+    cdef const Group *y = <const Group *>b
+    cdef uint32_t size = x.key_size if x.key_size < y.key_size else y.key_size
+    cdef int order = memcmp(lj_sort_arena + x.key_at, lj_sort_arena + y.key_at, size)
+    if order:
+        return order
+    return (x.key_size > y.key_size) - (x.key_size < y.key_size)
+
+
+cdef void sort_groups(Groups *g) noexcept nogil:
+    # The hash table is not used after this: it would point at the places of before.
+    global lj_sort_arena
+    lj_sort_arena = g.arena.bytes
+    if g.n > 1:
+        qsort(g.items, g.n, sizeof(Group), &compare_groups)

@@ -1,0 +1,285 @@
+"""The engine: change sets in, results out.
+
+Called by the runtime's evaluator thread, and by nobody else. `apply` takes the flushes since the
+last call,
+evaluates every join they touch at one consistent state of the topics, and commits the new results
+together
+with how far it has come. It never writes a shard and never delivers.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import apsw
+
+from litejoin._ext.evaluate import Evaluator
+from litejoin._ext.topic import TopicTables
+from litejoin.clock import Clock
+from litejoin.engine.recovery import BatchRecords, unapplied_changes
+from litejoin.engine.state import StateDatabase
+from litejoin.errors import QueryError
+from litejoin.plan.nodes import JoinPlan, TopicPlan
+from litejoin.store.sqlite import open_memory
+
+FULL_COST_FACTOR = 4
+"""A full re-evaluation that took t ms is not repeated for 4 t ms: at most a fifth of the thread's
+time."""
+
+QUERY_DEADLINE_MS = 30_000
+"""A join's statement that runs longer is interrupted and reported."""
+
+
+class Gate(Protocol):
+    """The lock that the store holds while it commits a flush."""
+
+    def __enter__(self) -> object: ...
+    def __exit__(self, *exc: object) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one `apply` did."""
+
+    head: int
+    results: int
+    failures: tuple[str, ...]
+    wake_in_ms: int | None
+    """When a postponed full re-evaluation is due; None when nothing waits."""
+
+
+@dataclass
+class _Join:
+    plan: JoinPlan
+    join_id: int
+    handle: int
+    full_handle: int
+    references: list[tuple[int, int]] = field(default_factory=list)
+    """(catalogue number of the topic, number of the reference)."""
+    due: bool = False
+    """A full re-evaluation is owed."""
+    not_before_ms: int = 0
+
+
+class Engine:
+    """Keeps the results of all joins up to date. One thread at a time; every method blocks."""
+
+    def __init__(
+        self,
+        topics: Sequence[TopicPlan],
+        joins: Sequence[JoinPlan],
+        numbers: Mapping[str, int],
+        readers: Sequence[apsw.Connection],
+        state_path: Path,
+        synchronous: Literal["full", "normal"],
+        gate: Gate,
+        clock: Clock,
+    ) -> None:
+        self._clock, self._gate, self._readers = clock, gate, readers
+        self._numbers = numbers
+        self.state = StateDatabase(state_path, synchronous)
+        self._host = open_memory()
+        self._tables = TopicTables(self._host, readers)
+        for topic in topics:
+            self._tables.define(
+                topic.name, numbers[topic.name], [(i.expression, i.is_text) for i in topic.indexes]
+            )
+        self._evaluator = Evaluator(self._host, self.state.connection)
+        self._started_ms: int | None = None
+        self._retry = False
+        self._plans = joins
+        self._joins: list[_Join] = []
+
+    # -- start
+
+    def _add_join(self, plan: JoinPlan) -> _Join:
+        definition = json.dumps([plan.query, plan.columns, plan.key_column, plan.json_columns])
+        join_id, changed = self.state.join_id(plan.name, definition)
+
+        def add(**statements: Any) -> int:
+            return self._evaluator.add_join(
+                join_id,
+                plan.columns,
+                plan.key_index,
+                json_columns=plan.json_columns,
+                ordered=plan.ordered,
+                emit_all=plan.emit == "all",
+                emit_deletes=plan.on_delete == "emit",
+                **statements,
+            )
+
+        full = add(refresh_sql=plan.query, full=True)
+        join = _Join(plan, join_id, full, full, due=changed)
+        if plan.strategy != "full":
+            join.handle = add(
+                refresh_sql=plan.refresh_sql,
+                refresh_null_sql=plan.refresh_null_sql,
+                affected_sql=[r.affected_sql or "" for r in plan.references],
+            )
+        join.references = [(self._numbers[r.topic], i) for i, r in enumerate(plan.references)]
+        return join
+
+    def start(self, records: BatchRecords) -> Applied:
+        """Build the key maps, then catch up with the flushes that no result was made from yet.
+
+        A join that is new or whose query changed is computed from the stored topics, and what
+        differs from its old results is emitted. All of it is one transaction.
+        """
+        self.move_snapshot()
+        self._tables.load()
+        changes, newest = unapplied_changes(records, self._readers, self.state.applied)
+        self._tables.apply(changes, maps_current=True)
+        self.state.begin()
+        try:
+            self._joins = [self._add_join(join) for join in self._plans]
+            self.state.forget_joins({j.join_id for j in self._joins})
+            return self._evaluate(newest, wait=False)
+        except BaseException:
+            self.state.rollback()
+            raise
+
+    # -- the main path
+
+    def move_snapshot(self) -> None:
+        """Let the readers see everything committed so far, at the boundary between two flushes."""
+        with self._gate:
+            for reader in self._readers:
+                if reader.in_transaction:
+                    reader.execute("COMMIT")
+                reader.execute("BEGIN; SELECT 1 FROM meta")
+
+    def release_snapshot(self) -> None:
+        """Let go of the snapshot while idle, so that checkpoints can reset the write-ahead logs."""
+        for reader in self._readers:
+            if reader.in_transaction:
+                reader.execute("COMMIT")
+
+    def apply(self, changes: Sequence[bytes], seq: int) -> Applied:
+        """Take in the change rows of all flushes up to `seq` and bring every join up to date.
+
+        Raises StorageFullError or StorageIOError when the results could not be committed; after
+        the former the same call can be repeated.
+        """
+        self.move_snapshot()
+        self._tables.apply(changes, maps_current=self._retry)
+        self._retry = True
+        applied = self._transaction(seq)
+        self._retry = False
+        return applied
+
+    def idle(self) -> Applied:
+        """Run the full re-evaluations that were postponed and are due now."""
+        self.move_snapshot()
+        return self._transaction(self.state.applied)
+
+    def _transaction(self, seq: int) -> Applied:
+        self.state.begin()
+        try:
+            return self._evaluate(seq, wait=True)
+        except BaseException:
+            self.state.rollback()
+            raise
+
+    def _evaluate(self, seq: int, *, wait: bool) -> Applied:
+        changed = set(self._tables.changed())
+        failures: list[str] = []
+        before = head = self.state.head
+        for join in self._joins:
+            head = self._evaluate_join(join, changed, head, wait, failures)
+        self.state.commit(head, seq)
+        self._tables.clear()
+        return Applied(head, head - before, tuple(failures), self._wake_in_ms())
+
+    def _evaluate_join(
+        self, join: _Join, changed: set[int], head: int, wait: bool, failures: list[str]
+    ) -> int:
+        touched = [reference for topic, reference in join.references if topic in changed]
+        now = self._clock.monotonic_ms()
+        self._started_ms = now
+        try:
+            if join.plan.strategy == "full" and touched:
+                join.due = True
+            if join.due:
+                postponed = wait and now < join.not_before_ms
+                return head if postponed else self._refresh_full(join, head, failures)
+            if touched:
+                return self._refresh_delta(join, touched, head, failures)
+            return head
+        finally:
+            self._started_ms = None
+
+    def _refresh_delta(
+        self, join: _Join, touched: list[int], head: int, failures: list[str]
+    ) -> int:
+        try:
+            for reference in touched:
+                self._evaluator.affect(join.handle, reference)
+        except QueryError:
+            # A changed row that the key expression cannot be computed for: only the whole query
+            # can tell.
+            self._evaluator.set_affected(())
+            return self._refresh_full(join, head, failures)
+        try:
+            return self._refresh(join.handle, head)
+        except QueryError:
+            return self._refresh_one_by_one(join, head, failures)
+
+    def _refresh_one_by_one(self, join: _Join, head: int, failures: list[str]) -> int:
+        """A key whose rows cannot be computed is reported; the others go on."""
+        for key in self._evaluator.affected():
+            self._evaluator.set_affected((key,))
+            try:
+                head = self._refresh(join.handle, head)
+            except QueryError as error:
+                failures.append(f"join {join.plan.name}: key {key!r} cannot be evaluated: {error}")
+        self._evaluator.set_affected(())
+        return head
+
+    def _refresh_full(self, join: _Join, head: int, failures: list[str]) -> int:
+        started = self._clock.monotonic_ms()
+        join.due = False
+        try:
+            return self._refresh(join.full_handle, head)
+        except QueryError as error:
+            failures.append(f"join {join.plan.name}: the query cannot be evaluated: {error}")
+            return head
+        finally:
+            done = self._clock.monotonic_ms()
+            join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
+
+    def _refresh(self, handle: int, head: int) -> int:
+        return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms())
+
+    def _wake_in_ms(self) -> int | None:
+        waits = [j.not_before_ms for j in self._joins if j.due]
+        return max(0, min(waits) - self._clock.monotonic_ms()) if waits else None
+
+    # -- the side doors
+
+    def interrupt_if_overdue(self) -> bool:
+        """Called from any thread: stop a statement that has run past its deadline."""
+        started = self._started_ms
+        if started is None or self._clock.monotonic_ms() - started < QUERY_DEADLINE_MS:
+            return False
+        self._host.interrupt()
+        return True
+
+    def trim(self, low: int) -> bool:
+        """Shorten the results log behind the lowest cursor; True when more could go."""
+        return self.state.trim(low)
+
+    def memory_bytes(self) -> int:
+        """Bytes held by the key maps."""
+        return self._tables.memory_bytes()
+
+    def close(self) -> None:
+        """Free statements, close the state database. The readers stay open: they are the
+        store's.
+        """
+        self._evaluator.close()
+        self._tables.close()
+        self.release_snapshot()
+        self._host.close()
+        self.state.close()

@@ -1,0 +1,138 @@
+"""The state database: result state, results log and how far the engine has come.
+
+Owned by the engine's thread, which alone writes it; delivery reads it with its own connections.
+Layout:
+
+    joins    id, name, definition           a join and the text its results were made with
+    log      pos, join_id, op, emit_at_ms, key, rows      results in order; pos never repeats, and
+    is `seq`
+    state    join_id, key, hash, pos        the current result of each key; pos = its entry in log
+    meta     'head': last position given out; 'tail': every entry after it is still in log, older
+    ones stay
+             only while they are the current result of their key; 'applied': last flush whose
+             changes are in
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import apsw
+
+from litejoin.store.sqlite import open_database
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS joins(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, definition TEXT
+NOT NULL);
+CREATE TABLE IF NOT EXISTS log(
+  pos INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, op INTEGER NOT NULL, emit_at_ms INTEGER NOT
+  NULL,
+  key TEXT NOT NULL, rows TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS state(
+  join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
+  PRIMARY KEY(join_id, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0);
+"""
+
+CACHE_KIB = 8_192
+"""Page cache of the writer: the upper levels of `state` of a million keys; the rest is the
+system's cache."""
+
+CHECKPOINT_PAGES = 4_000
+"""Write-ahead log pages (16 MB) between automatic checkpoints: they run on the engine's thread, so
+rarely."""
+
+TRIM_CHUNK = 5_000
+"""Log positions looked at in one trim: some milliseconds on the engine's thread."""
+
+LOG_WINDOW = 100_000
+"""Results kept behind every cursor, so that an SSE client that was away can resume."""
+
+
+class StateDatabase:
+    """The engine's side of state.db. One thread at a time; every method blocks."""
+
+    def __init__(self, path: Path, synchronous: Literal["full", "normal"]) -> None:
+        self.connection = open_database(path)
+        path.chmod(0o600)
+        execute = self.connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute(f"PRAGMA synchronous = {synchronous}")
+        execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        execute(SCHEMA)
+        self.head = self._meta("head")
+        self.tail = self._meta("tail")
+        self.applied = self._meta("applied")
+
+    def _meta(self, name: str) -> int:
+        value = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
+        return int(value)
+
+    def begin(self) -> None:
+        self.connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self, head: int, applied: int) -> None:
+        """Store the positions and commit; they are visible in this object only when that
+        succeeded.
+        """
+        update = "UPDATE meta SET value = ?2 WHERE name = ?1"
+        if head != self.head:
+            self.connection.execute(update, ("head", head))
+        if applied != self.applied:
+            self.connection.execute(update, ("applied", applied))
+        self.connection.execute("COMMIT")
+        self.head, self.applied = head, applied
+
+    def rollback(self) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def join_id(self, name: str, definition: str) -> tuple[int, bool]:
+        """The id of a join, and whether it is new or changed since its results were made."""
+        execute = self.connection.execute
+        row = execute("SELECT id, definition FROM joins WHERE name = ?", (name,)).get
+        if row is None:
+            execute("INSERT INTO joins(name, definition) VALUES(?, ?)", (name, definition))
+            return self.connection.last_insert_rowid(), True
+        if row[1] != definition:
+            execute("UPDATE joins SET definition = ? WHERE id = ?", (definition, row[0]))
+        return row[0], row[1] != definition
+
+    def forget_joins(self, kept: set[int]) -> None:
+        """Drop the result state of joins that are no longer in the config; their log entries age
+        out.
+        """
+        for (join_id,) in self.connection.execute("SELECT id FROM joins").fetchall():
+            if join_id not in kept:
+                self.connection.execute("DELETE FROM state WHERE join_id = ?", (join_id,))
+                self.connection.execute("UPDATE joins SET definition = '' WHERE id = ?", (join_id,))
+
+    def trim(self, low: int) -> bool:
+        """Remove log entries that every cursor (`low`) has passed and that are not current; True
+        if more is left.
+
+        One small transaction. Keeps LOG_WINDOW entries behind the head whatever the cursors say.
+        """
+        goal = min(low, self.head - LOG_WINDOW)
+        if goal <= self.tail:
+            return False
+        upto = min(goal, self.tail + TRIM_CHUNK)
+        with self.connection:
+            self.connection.execute(
+                "DELETE FROM log WHERE pos IN (SELECT l.pos FROM log l LEFT JOIN state s"
+                " ON s.join_id = l.join_id AND s.key = l.key"
+                " WHERE l.pos > ?1 AND l.pos <= ?2 AND s.pos IS NOT l.pos)",
+                (self.tail, upto),
+            )
+            self.connection.execute("UPDATE meta SET value = ? WHERE name = 'tail'", (upto,))
+        self.tail = upto
+        return upto < goal
+
+    def close(self) -> None:
+        """Checkpoint and close: no write-ahead log stays behind unless a reader holds it."""
+        try:
+            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.BusyError:
+            pass
+        self.connection.close()

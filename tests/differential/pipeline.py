@@ -1,0 +1,161 @@
+"""Store and engine on one directory, without the runtime around them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from litejoin.clock import ManualClock
+from litejoin.engine.engine import Engine
+from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
+from litejoin.plan.nodes import IndexPlan, JoinPlan, Place, ReferencePlan, TopicPlan
+from litejoin.records import Row, pack_rows
+from litejoin.store.sqlite import open_readonly
+from litejoin.store.writer import ShardStore
+from tests.harness.results import canonical
+
+TOPICS = ("orders", "users", "products")
+
+Rows = dict[str, dict[str, list[str]]]
+"""join -> canonical key -> canonical rows."""
+
+
+def make_plans(queries: Mapping[str, str], shards: int) -> tuple[list[TopicPlan], list[JoinPlan]]:
+    registry = IndexRegistry()
+    joins = [
+        _join_plan(name, query, analyze_join(name, query, None, TOPICS, registry))
+        for name, query in queries.items()
+    ]
+    topics = []
+    for name in TOPICS:
+        requests = enumerate(registry.by_topic.get(name, ()), 1)
+        indexes = [IndexPlan(f"lj:{i}", r.expression, r.is_text, r.path, ()) for i, r in requests]
+        topics.append(TopicPlan(name, shards, None, tuple(indexes), ()))
+    return topics, joins
+
+
+def _join_plan(name: str, query: str, analysis: JoinAnalysis) -> JoinPlan:
+    references = [
+        ReferencePlan(r.topic, r.alias, _any(r.strategy), r.through, r.index, r.affected_sql, ())
+        for r in analysis.references
+    ]
+    return JoinPlan(
+        name=name,
+        query=query,
+        place=Place(1, 1),
+        columns=analysis.columns,
+        key_column=analysis.key_column,
+        key_index=analysis.key_index,
+        sinks=(),
+        emit="changes",
+        on_delete="emit",
+        json_columns=(),
+        strategy=_any(analysis.strategy),
+        reasons=(),
+        references=tuple(references),
+        refresh_sql=analysis.refresh_sql,
+        refresh_null_sql=analysis.refresh_null_sql,
+        refresh_plan=(),
+        ordered=analysis.ordered,
+    )
+
+
+def _any(value: Any) -> Any:
+    return value
+
+
+class EnginePipeline:
+    """`close`, then `open`: nothing is handed from one to the other, as after kill -9."""
+
+    def __init__(self, root: Path, shards: int, queries: Mapping[str, str]) -> None:
+        self.root, self.shards, self.queries = root, shards, queries
+        self.clock = ManualClock()
+        self.open()
+
+    def open(self) -> None:
+        self.store = ShardStore.open(
+            self.root, pipeline="test", shard_count=self.shards, synchronous="normal"
+        )
+        self.numbers = {name: self.store.create_topic(name) for name in TOPICS}
+        topics, joins = make_plans(self.queries, self.shards)
+        self.engine = Engine(
+            topics,
+            joins,
+            self.numbers,
+            self.store.open_readers(),
+            self.root / "state.db",
+            "normal",
+            self.store.commit_gate,
+            self.clock,
+        )
+        self.engine.start(self.store)
+
+    def write(self, rows: list[Row]) -> tuple[list[bytes], int]:
+        flush = self.store.flush([pack_rows(rows)])
+        return flush.changes, flush.seq
+
+    def settle(self) -> None:
+        """Let postponed full re-evaluations run."""
+        self.clock.advance(60_000)
+        self.engine.idle()
+
+    def close(self) -> None:
+        self.engine.close()
+        self.store.close()
+
+    def log(self) -> list[tuple[str, str, str, int]]:
+        """(join, key, rows, op) in log order; key and rows as JSON text."""
+        return self._read(
+            "SELECT j.name, l.key, l.rows, l.op FROM log l JOIN joins j ON j.id = l.join_id"
+            " ORDER BY pos"
+        )
+
+    def state(self) -> Rows:
+        """The stored current results."""
+        found: Rows = {}
+        for join, key, rows in self._read(
+            "SELECT j.name, l.key, l.rows FROM state s JOIN log l USING(pos)"
+            " JOIN joins j ON j.id = s.join_id"
+        ):
+            found.setdefault(join, {})[canonical(json.loads(key))] = _canonical_rows(rows)
+        return found
+
+    def replayed(self) -> Rows:
+        """What a subscriber that saw every result has; asserts that no result was a no-op."""
+        found: Rows = {}
+        before: dict[tuple[str, str], list[str]] = {}
+        for join, key_text, rows, op in self.log():
+            current, key = found.setdefault(join, {}), canonical(json.loads(key_text))
+            texts = sorted(json.dumps(row) for row in json.loads(rows))
+            if join != "ordered":
+                assert texts != before.get((join, key)), f"{join}: no-op for {key}"
+            before[join, key] = texts
+            if op == 2:
+                assert key in current, f"{join}: delete of {key}, which was not there"
+                del current[key]
+            else:
+                current[key] = _canonical_rows(rows)
+        return found
+
+    def _read(self, sql: str) -> list[Any]:
+        reader = open_readonly(self.root / "state.db")
+        try:
+            return reader.execute(sql).fetchall()
+        finally:
+            reader.close()
+
+
+def _canonical_rows(rows: str) -> list[str]:
+    return [canonical(row) for row in json.loads(rows)]
+
+
+@contextmanager
+def engine_pipeline(
+    root: Path, shards: int, queries: Mapping[str, str]
+) -> Iterator[EnginePipeline]:
+    made = EnginePipeline(root, shards, queries)
+    try:
+        yield made
+    finally:
+        made.close()

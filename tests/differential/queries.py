@@ -1,0 +1,55 @@
+"""The query shapes of the differential tests: name -> SQL over orders, users and products."""
+
+UID = "json_extract(o.payload, '$.user_id')"
+
+QUERIES = {
+    "projection": "SELECT key, payload ->> '$.amount' AS amount, timestamp FROM orders",
+    "star": "SELECT * FROM users",
+    "filter": "SELECT key, payload FROM orders WHERE json_extract(payload, '$.amount') > 50",
+    "inner": f"""SELECT o.key AS k, {UID} AS u, json_extract(u.payload, '$.name') AS name
+        FROM orders o INNER JOIN users u ON {UID} = u.key""",
+    "comma": f"""SELECT o.key AS k, u.payload ->> 'name' AS name FROM orders o, users u
+        WHERE {UID} = u.key""",
+    "left": f"""SELECT o.key AS k, u.key AS u, u.payload ->> '$.name' AS name FROM orders o
+        LEFT JOIN users u ON {UID} = u.key AND json_extract(u.payload, '$.region') <> 'r1'""",
+    "anti": f"""SELECT o.key AS k FROM orders o LEFT JOIN users u ON {UID} = u.key
+        WHERE u.key IS NULL""",
+    "three": f"""SELECT o.key AS k, u.payload ->> '$.name' AS n, p.payload ->> '$.title' AS t
+        FROM orders o JOIN users u ON {UID} = u.key
+        LEFT JOIN products p ON p.key = o.payload ->> '$.product_id'""",
+    "user-side": f"SELECT u.key AS k, o.key AS o FROM users u JOIN orders o ON {UID} = u.key",
+    "raw": """SELECT o.key AS k, p.key AS p FROM orders o JOIN products p
+        ON json_extract(o.payload, '$.size') = json_extract(p.payload, '$.size')""",
+    "group": f"""SELECT json_extract(u.payload, '$.region') AS region, COUNT(*) AS n,
+        SUM(json_extract(o.payload, '$.amount')) AS total
+        FROM orders o JOIN users u ON {UID} = u.key GROUP BY region""",
+    "group-left": f"""SELECT u.key AS k, COUNT(o.key) AS n,
+        MAX(json_extract(o.payload, '$.amount')) AS top
+        FROM users u LEFT JOIN orders o ON {UID} = u.key GROUP BY 1 HAVING n <> 1""",
+    "group-one": """SELECT json_extract(payload, '$.size') AS size, COUNT(*) AS n
+        FROM orders GROUP BY size""",
+    "group-two": """SELECT payload ->> '$.user_id' AS u, payload ->> '$.size' AS s, COUNT(*)
+        FROM orders GROUP BY u, s""",
+    "self": """SELECT a.key AS k, b.key AS twin FROM orders a JOIN orders b
+        ON a.payload ->> '$.user_id' = b.payload ->> '$.user_id' AND a.key < b.key""",
+    "tags": "SELECT o.key, t.value AS tag FROM orders o, json_each(o.payload, '$.tags') t",
+    "ordered": f"""SELECT {UID} AS u, o.key AS k FROM orders o WHERE {UID} IS NOT NULL
+        ORDER BY o.key DESC""",
+    "outer-condition": f"""SELECT u.key AS k, p.key AS p, o.key AS o FROM users u
+        JOIN products p ON p.payload ->> '$.owner' = u.key
+        LEFT JOIN orders o ON {UID} = u.key AND o.payload ->> '$.product_id' = p.key""",
+    "limit": "SELECT key, payload ->> '$.amount' AS a FROM orders ORDER BY a DESC, key LIMIT 3",
+    "distinct": f"SELECT DISTINCT {UID} AS u FROM orders o",
+    "window-function": "SELECT key, row_number() OVER (ORDER BY key) AS n FROM orders",
+    "union": "SELECT key, 'o' AS t FROM orders UNION ALL SELECT key, 'u' FROM users",
+    "total": "SELECT 'all' AS k, COUNT(*) AS n FROM orders",
+    "subquery": """SELECT key FROM users u WHERE EXISTS
+        (SELECT 1 FROM orders o WHERE json_extract(o.payload, '$.user_id') = u.key)""",
+    "cte": """WITH big AS (SELECT * FROM orders WHERE payload ->> '$.amount' > 50)
+        SELECT key FROM big""",
+    "full-join": f"""SELECT coalesce(o.key, u.key) AS k FROM orders o
+        FULL JOIN users u ON {UID} = u.key""",
+}
+
+FULL = {"limit", "distinct", "window-function", "union", "total", "subquery", "cte", "full-join"}
+"""Those that can only be re-evaluated as a whole."""
