@@ -2,9 +2,9 @@
 
 `MAY_IMPORT` is the table of docs/explanation/architecture.md. `plan.nodes` stands in the lowest row
 although its folder stands higher: it holds nothing but frozen values, and they are the vocabulary
-in which config, engine, sinks and runtime speak of a pipeline. `store.sqlite` is a row of its own: the
-one door to SQLite, also for those who only prepare a statement or keep a database of their own; it
-knows nothing of shards.
+in which config, engine, sinks and runtime speak of a pipeline. `store.sqlite` is a row of its own:
+it is the one door to SQLite, also for those who only prepare a statement or keep a database of
+their own, and knows nothing of shards.
 """
 
 import ast

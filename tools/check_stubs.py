@@ -20,7 +20,8 @@ def main() -> int:
     if modules != stubs:
         return 1
     command = [sys.executable, "-m", "mypy.stubtest", "--allowlist", str(ALLOWLIST)]
-    command += ["--ignore-unused-allowlist", "--concise"]
+    # Every cdef class is a "disjoint base"; saying so in each stub would tell a reader nothing.
+    command += ["--ignore-unused-allowlist", "--ignore-disjoint-bases", "--concise"]
     return subprocess.run(
         [*command, *(f"litejoin._ext.{name}" for name in sorted(modules))], cwd=ROOT, check=False
     ).returncode
