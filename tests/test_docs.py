@@ -5,13 +5,17 @@ and must validate without errors; one that shows a part is fenced as ```` ```yam
 """
 
 import re
+import shlex
 from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from docs.tools import generate
+from docs.tools import commands_page, generate
+from litejoin.cli.main import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bench/**/*.md")])
@@ -45,6 +49,20 @@ def blocks(page: Path) -> Iterator[Block]:
 def prose(page: Path) -> str:
     """The page without its fenced blocks."""
     return re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The command lines of a shell block as words; quoted texts may run over lines."""
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=";&|\n")
+    lexer.whitespace, lexer.whitespace_split, lexer.commenters = " \t", True, "#"
+    words: list[str] = []
+    for word in [*lexer, "\n"]:
+        if set(word) <= set(";&|\n"):
+            if words:
+                yield words
+            words = []
+        else:
+            words.append(word)
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -92,3 +110,31 @@ def test_python_blocks_compile() -> None:
     for block in BLOCKS:
         if block.info == "python":
             compile(block.text, f"{block.page}:{block.line}", "exec", dont_inherit=True)
+
+
+PROGRAMS = {"litejoin", "curl", "make", "git", "cd", "sudo", "python", "pip", "source"}
+"""What a documented command line may start with; litejoin's own are checked to the option."""
+
+SHELL_LINES = [
+    pytest.param(words, id=f"{block.page}:{block.line}")
+    for block in BLOCKS
+    if block.info == "sh"
+    for words in commands(block.text)
+]
+
+
+@pytest.mark.parametrize("words", SHELL_LINES)
+def test_documented_commands_exist(words: list[str]) -> None:
+    """The command is one we know, its file is there, and every option is one of its parser."""
+    words = list(dropwhile(lambda word: re.match(r"[A-Z_]+=", word), words))
+    assert words[0] in PROGRAMS
+    if words[0] == "python" and not words[1].startswith("-"):
+        assert (ROOT / words[1]).exists()
+    if words[0] != "litejoin" or words[1].startswith("-"):
+        return
+    assert words[1] in COMMANDS
+    if find_spec(f"litejoin.cli.{words[1]}") is None:
+        return
+    known = set(commands_page.parser_of(words[1])._option_string_actions)
+    given = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
+    assert given <= known | {"--debug"}
