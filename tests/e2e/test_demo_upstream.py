@@ -1,4 +1,4 @@
-"""The demo's upstream API: the same shop for the same seed, all three kinds of change, no orphan."""
+"""The demo's upstream API: one seed, one shop; all three kinds of change; no orphan."""
 
 import json
 import subprocess
