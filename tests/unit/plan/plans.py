@@ -134,7 +134,7 @@ def shop_plan() -> Plan:
                 "orders",
                 8,
                 86_400_000,
-                (IndexPlan("lj:1", "CAST(1 AS TEXT)", "$.user_id", ("order-user",)),),
+                (IndexPlan("lj:1", "CAST(1 AS TEXT)", True, "$.user_id", ("order-user",)),),
                 ("orders-api", "push"),
             ),
             TopicPlan("users", 8, None, (), ("bus", "push")),
