@@ -27,9 +27,9 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from rows cimport (
-    LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow, LjRowHead,
+    LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow,
     lj_entries_add, lj_entries_free, lj_entries_sort, lj_fold, lj_row_at, lj_row_check)
-from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
+from rowsum cimport LJ_NO_EXTRA, lj_row_checksum, lj_row_hash, lj_row_seal
 from xxh64 cimport lj_xxh64
 
 from litejoin._ext import bridge
@@ -46,11 +46,8 @@ cdef enum:
     KEEP_BYTES = 1 << 20
 
 cdef struct _Table:
-    sq.sqlite3_stmt *find
-    sq.sqlite3_stmt *insert
-    sq.sqlite3_stmt *update
-    sq.sqlite3_stmt *remove
     sq.sqlite3_stmt *upsert
+    sq.sqlite3_stmt *remove
     int64_t next_id
 
 cdef struct _Shard:
@@ -75,6 +72,12 @@ cdef struct _Shard:
     int number
     bint wrote
     bint full
+    # What lj_replace has to know of the row that is being written, and says of the one it found.
+    LjRow *row
+    bint found
+    bint drop_noops
+    bint versions
+    bint plain
 
 cdef struct _Failure:
     int rc
@@ -86,9 +89,9 @@ cdef struct _Options:
     int64_t seq
     bint drop_noops
     bint want_changes
-    bint versions  # old versions are read: for the changes or for the records
     bint records
     bint checksums
+    bint plain  # no old versions, for nobody: benchmarks
 
 
 cdef int _fail(_Failure *failure, _Shard *s, int rc, const char *doing) noexcept nogil:
@@ -125,11 +128,8 @@ cdef int _run(sq.sqlite3_stmt *stmt) noexcept nogil:
 
 cdef void _drop_table(_Table *t) noexcept nogil:
     # finalize repeats the code of the last step, which has been looked at.
-    sq.sqlite3_finalize(t.find)
-    sq.sqlite3_finalize(t.insert)
-    sq.sqlite3_finalize(t.update)
-    sq.sqlite3_finalize(t.remove)
     sq.sqlite3_finalize(t.upsert)
+    sq.sqlite3_finalize(t.remove)
     free(t)
 
 
@@ -155,22 +155,30 @@ cdef int _load_next_id(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
 
 
 cdef int _compile_topic(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
+    # ON CONFLICT cannot return the old version, and finding it first costs a second descent into the
+    # table; so the statement shows it to lj_replace, which notes it and says whether to go on.
     # Ids are given out here, rising, and never twice while the process lives: an id names one row of a
     # flush even when rows were deleted in it.
     return (
         _load_next_id(s, n, t)
-        or _compile(s, b"SELECT id,payload,timestamp_ms,op,changes FROM t%u WHERE key=?1", n, &t.find)
         or _compile(
             s, b"INSERT INTO t%u(id,key,payload,timestamp_ms,op,changes,checksum)"
-            b" VALUES(?1,?2,?3,?4,1,?5,?6)", n, &t.insert)
+            b" VALUES(?1,?2,?3,?4,1,?5,?6) ON CONFLICT(key) DO UPDATE"
+            b" SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?7"
+            b" WHERE lj_replace(id,payload,timestamp_ms,op,changes)", n, &t.upsert)
         or _compile(
-            s, b"UPDATE t%u SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?6 WHERE id=?1",
-            n, &t.update)
-        or _compile(s, b"DELETE FROM t%u WHERE id=?1", n, &t.remove)
-        or _compile(
-            s, b"INSERT INTO t%u(key,payload,timestamp_ms,op,changes,checksum) VALUES(?2,?3,?4,1,?5,?6)"
-            b" ON CONFLICT(key) DO UPDATE SET payload=excluded.payload,op=2,changes=excluded.changes,"
-            b"timestamp_ms=excluded.timestamp_ms,checksum=excluded.checksum", n, &t.upsert)
+            s, b"DELETE FROM t%u WHERE key=?2 AND lj_replace(id,payload,timestamp_ms,op,changes)",
+            n, &t.remove)
+    )
+
+
+cdef int _compile_plain(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
+    return (
+        _compile(
+            s, b"INSERT INTO t%u(key,payload,timestamp_ms,op,changes,checksum)"
+            b" VALUES(?2,?3,?4,1,?5,?6) ON CONFLICT(key) DO UPDATE"
+            b" SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?7", n, &t.upsert)
+        or _compile(s, b"DELETE FROM t%u WHERE key=?2", n, &t.remove)
     )
 
 
@@ -210,7 +218,10 @@ cdef int _table(_Shard *s, bint state, unsigned int number, _Table **found) noex
         t = <_Table *>calloc(1, sizeof(_Table))
         if t == NULL:
             return sq.SQLITE_NOMEM
-        rc = _compile_state(s, number, t) if state else _compile_topic(s, number, t)
+        if state:
+            rc = _compile_state(s, number, t)
+        else:
+            rc = _compile_plain(s, number, t) if s.plain else _compile_topic(s, number, t)
         if rc != sq.SQLITE_OK:
             _drop_table(t)
             return rc
@@ -222,33 +233,10 @@ cdef int _table(_Shard *s, bint state, unsigned int number, _Table **found) noex
 
 # --- rows ---------------------------------------------------------------------------------------
 
-cdef int _store(sq.sqlite3_stmt *stmt, int64_t row_id, LjRow *row, bint updated, _Options *o) noexcept nogil:
-    """Bind a topic row to insert, update or upsert, and run it."""
-    cdef int64_t checksum = 0
-    cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
-    cdef int rc
-    if o.checksums:
-        checksum = lj_row_checksum(
-            0, row.head.table, 2 if updated else 1, row.head.timestamp_ms, row.key, row.head.key_len,
-            row.payload, row.head.payload_len, extra, row.head.extra_len if extra else LJ_NO_EXTRA)
-    rc = (
-        sq.sqlite3_bind_text(stmt, 3, <const char *>row.payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
-        or sq.sqlite3_bind_int64(stmt, 4, row.head.timestamp_ms)
-        or sq.sqlite3_bind_text(stmt, 5, <const char *>extra, <int>row.head.extra_len, sq.SQLITE_STATIC)
-        or sq.sqlite3_bind_int64(stmt, 6, checksum)
-    )
-    if rc == sq.SQLITE_OK and row_id:
-        rc = sq.sqlite3_bind_int64(stmt, 1, row_id)
-    if rc == sq.SQLITE_OK and not updated:
-        rc = sq.sqlite3_bind_text(stmt, 2, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
-    return rc or _run(stmt)
-
-
-cdef int _note(_Shard *s, LjRow *row, int64_t row_id, sq.sqlite3_stmt *old) noexcept nogil:
-    """Append the change row: `old` is positioned on the old version, or NULL."""
+cdef int _note(_Shard *s, int64_t row_id, sq.sqlite3_value **old) noexcept nogil:
+    """Append the change row of `s.row`; `old` are the columns lj_replace was shown, or NULL."""
+    cdef LjRow *row = s.row
     cdef LjChange head
-    cdef const void *fresh = NULL
-    cdef const void *fresh_changes = NULL
     cdef const void *old_payload = NULL
     cdef const void *old_changes = NULL
     memset(&head, 0, sizeof(head))
@@ -260,79 +248,88 @@ cdef int _note(_Shard *s, LjRow *row, int64_t row_id, sq.sqlite3_stmt *old) noex
         head.flags = LJ_HAS_NEW
         head.new_ts = row.head.timestamp_ms
         head.new_len = row.head.payload_len
-        fresh = row.payload
+        head.new_changes_len = row.head.extra_len
         if row.head.extra_len:
             head.flags |= LJ_NEW_CHANGES
-            head.new_changes_len = row.head.extra_len
-            fresh_changes = row.extra
     if old != NULL:
         head.flags |= LJ_HAS_OLD | (LJ_NEW_UPDATED if head.flags & LJ_HAS_NEW else 0)
-        old_payload = sq.sqlite3_column_blob(old, 1)
-        head.old_len = <uint32_t>sq.sqlite3_column_bytes(old, 1)
-        head.old_ts = sq.sqlite3_column_int64(old, 2)
-        if sq.sqlite3_column_int(old, 3) == 2:
+        old_payload = sq.sqlite3_value_blob(old[1])
+        head.old_len = <uint32_t>sq.sqlite3_value_bytes(old[1])
+        head.old_ts = sq.sqlite3_value_int64(old[2])
+        if sq.sqlite3_value_int64(old[3]) == 2:
             head.flags |= LJ_OLD_UPDATED
-        if sq.sqlite3_column_type(old, 4) != sq.SQLITE_NULL:
+        if sq.sqlite3_value_type(old[4]) != sq.SQLITE_NULL:
             head.flags |= LJ_OLD_CHANGES
-            old_changes = sq.sqlite3_column_blob(old, 4)
-            head.old_changes_len = <uint32_t>sq.sqlite3_column_bytes(old, 4)
-    if lj_change_append(&s.changes, &head, row.key, fresh, fresh_changes, old_payload, old_changes) < 0:
+            old_changes = sq.sqlite3_value_blob(old[4])
+            head.old_changes_len = <uint32_t>sq.sqlite3_value_bytes(old[4])
+    if lj_change_append(
+            &s.changes, &head, row.key, row.payload, row.extra, old_payload, old_changes) < 0:
         return sq.SQLITE_NOMEM
     return sq.SQLITE_OK
 
 
-cdef bint _same_payload(sq.sqlite3_stmt *old, LjRow *row) noexcept nogil:
-    cdef const void *payload = sq.sqlite3_column_blob(old, 1)
-    cdef uint32_t size = <uint32_t>sq.sqlite3_column_bytes(old, 1)
-    return size == row.head.payload_len and (size == 0 or memcmp(payload, row.payload, size) == 0)
-
-
-cdef int _apply_found(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
-    """The key is there: `t.find` is positioned on its row."""
-    cdef int64_t row_id = sq.sqlite3_column_int64(t.find, 0)
-    cdef bint upsert = row.head.kind == LJ_UPSERT
-    cdef int rc
-    if upsert and o.drop_noops and _same_payload(t.find, row):
-        s.unchanged += 1
-        return sq.sqlite3_reset(t.find)
-    if row.head.flags & LJ_EXPIRE and sq.sqlite3_column_int64(t.find, 2) > row.head.timestamp_ms:
-        return sq.sqlite3_reset(t.find)  # written again since retention looked
-    rc = _note(s, row, row_id, t.find) if o.versions else sq.SQLITE_OK
-    rc = rc or sq.sqlite3_reset(t.find)
-    if rc != sq.SQLITE_OK:
-        return rc
+cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **old) noexcept nogil:
+    """SQL function lj_replace(id, payload, timestamp_ms, op, changes): may `s.row` replace this row?"""
+    cdef _Shard *s = <_Shard *>sq.sqlite3_user_data(context)
+    cdef LjRow *row = s.row
+    cdef const void *payload
+    s.found = True
+    if row.head.flags & LJ_EXPIRE and sq.sqlite3_value_int64(old[2]) > row.head.timestamp_ms:
+        sq.sqlite3_result_int(context, 0)  # written again since retention looked
+        return
+    if s.drop_noops and row.head.kind == LJ_UPSERT:
+        payload = sq.sqlite3_value_blob(old[1])
+        if (<uint32_t>sq.sqlite3_value_bytes(old[1]) == row.head.payload_len
+                and memcmp(payload, row.payload, row.head.payload_len) == 0):
+            s.unchanged += 1
+            sq.sqlite3_result_int(context, 0)
+            return
+    if s.versions and _note(s, sq.sqlite3_value_int64(old[0]), old) != sq.SQLITE_OK:
+        sq.sqlite3_result_error_nomem(context)
+        return
     s.wrote = True
-    if upsert:
-        return _store(t.update, row_id, row, True, o)
-    return sq.sqlite3_bind_int64(t.remove, 1, row_id) or _run(t.remove)
+    sq.sqlite3_result_int(context, 1)
+
+
+cdef int _bind_version(sq.sqlite3_stmt *stmt, LjRow *row, _Options *o) noexcept nogil:
+    cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
+    cdef unsigned long long partial
+    cdef int64_t created = 0, updated = 0
+    if o.checksums:
+        partial = lj_row_hash(
+            0, row.head.table, row.head.timestamp_ms, row.key, row.head.key_len, row.payload,
+            row.head.payload_len, extra, row.head.extra_len if extra else LJ_NO_EXTRA)
+        created = lj_row_seal(partial, 1)
+        updated = lj_row_seal(partial, 2)
+    return (
+        sq.sqlite3_bind_text(stmt, 3, <const char *>row.payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(stmt, 4, row.head.timestamp_ms)
+        or sq.sqlite3_bind_text(stmt, 5, <const char *>extra, <int>row.head.extra_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(stmt, 6, created)
+        or sq.sqlite3_bind_int64(stmt, 7, updated)
+    )
 
 
 cdef int _apply_topic(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
-    cdef int rc
-    if row.head.kind == LJ_UPSERT and not (o.versions or o.checksums or o.drop_noops):
+    cdef bint upsert = row.head.kind == LJ_UPSERT
+    cdef sq.sqlite3_stmt *stmt = t.upsert if upsert else t.remove
+    cdef int rc = sq.sqlite3_bind_text(
+        stmt, 2, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+    s.row = row
+    s.found = o.plain
+    if rc == sq.SQLITE_OK and upsert:
+        rc = _bind_version(stmt, row, o)
+        if rc == sq.SQLITE_OK and not o.plain:
+            rc = sq.sqlite3_bind_int64(stmt, 1, t.next_id)
+    rc = rc or _run(stmt)
+    if o.plain:
         s.wrote = True
-        return _store(t.upsert, 0, row, False, o)  # nobody asks what was there
-    rc = sq.sqlite3_bind_text(t.find, 1, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
-    if rc != sq.SQLITE_OK:
-        return rc
-    rc = sq.sqlite3_step(t.find)
-    if rc == sq.SQLITE_ROW:
-        rc = _apply_found(s, t, row, o)
-        if rc != sq.SQLITE_OK:
-            sq.sqlite3_reset(t.find)
-        return rc
-    if rc != sq.SQLITE_DONE:
-        sq.sqlite3_reset(t.find)
-        return rc
-    rc = sq.sqlite3_reset(t.find)
-    if rc != sq.SQLITE_OK or row.head.kind != LJ_UPSERT:
-        return rc  # a delete of a key that is not there changes nothing
-    rc = _note(s, row, t.next_id, NULL) if o.versions else sq.SQLITE_OK
-    if rc != sq.SQLITE_OK:
-        return rc
-    s.wrote = True
-    t.next_id += 1
-    return _store(t.insert, t.next_id - 1, row, False, o)
+    elif rc == sq.SQLITE_OK and upsert and not s.found:
+        s.wrote = True
+        t.next_id += 1
+        if s.versions:
+            rc = _note(s, t.next_id - 1, NULL)
+    return rc
 
 
 cdef int _apply_state(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept nogil:
@@ -402,6 +399,8 @@ cdef int _end(_Shard *s) noexcept nogil:
 
 cdef int _apply_shard(_Shard *s, _Options *o, _Failure *failure) noexcept nogil:
     cdef int rc
+    s.drop_noops = o.drop_noops
+    s.versions = o.want_changes or o.records
     lj_entries_sort(&s.entries)
     rc = _run(s.begin)
     if rc != sq.SQLITE_OK:
@@ -523,7 +522,7 @@ cdef class BatchWriter:
     cdef bint _prepared
     cdef bint _busy
 
-    def __cinit__(self, connections, int shard_count, *, bint checksums=True, bint records=True):
+    def __cinit__(self, connections, int shard_count, *, bint checksums=True, bint records=True, bint plain=False):
         cdef int i
         if not bridge.api_pointer():
             raise RuntimeError("load_native() of litejoin.store.sqlite has not run")
@@ -538,6 +537,7 @@ cdef class BatchWriter:
         self._connections = [connection for _, connection in pairs]  # keeps the handles open
         self._options.checksums = checksums
         self._options.records = records
+        self._options.plain = plain
         for i in range(MAX_SHARDS):
             self._local[i] = -1
         for number, connection in pairs:
@@ -545,6 +545,7 @@ cdef class BatchWriter:
                 raise ValueError(f"shard {number} of {shard_count} is out of range or given twice")
             self._local[number] = <short>self._count
             self._shards[self._count].number = number
+            self._shards[self._count].plain = plain
             self._shards[self._count].db = <sq.sqlite3 *><size_t>connection.sqlite3_pointer()
             self._count += 1
             self._open(&self._shards[self._count - 1])
@@ -552,8 +553,11 @@ cdef class BatchWriter:
     cdef int _open(self, _Shard *s) except -1:
         cdef _Failure failure
         failure.rc = 0
+        cdef int flags = sq.SQLITE_UTF8 | sq.SQLITE_DIRECTONLY
         cdef int rc = (
-            _compile(s, b"BEGIN IMMEDIATE", 0, &s.begin)
+            sq.sqlite3_create_function_v2(
+                s.db, b"lj_replace", 5, flags, s, _replace, NULL, NULL, NULL)
+            or _compile(s, b"BEGIN IMMEDIATE", 0, &s.begin)
             or _compile(s, b"COMMIT", 0, &s.commit)
             or _compile(s, b"ROLLBACK", 0, &s.rollback)
         )
@@ -576,8 +580,10 @@ cdef class BatchWriter:
         cdef _Shard *s
         for i in range(self._count):
             s = &self._shards[i]
-            sq.sqlite3_wal_hook(s.db, NULL, NULL)
             _drop_tables(s)
+            sq.sqlite3_wal_hook(s.db, NULL, NULL)
+            sq.sqlite3_create_function_v2(
+                s.db, b"lj_replace", 5, sq.SQLITE_UTF8, NULL, NULL, NULL, NULL, NULL)
             sq.sqlite3_finalize(s.begin)
             sq.sqlite3_finalize(s.commit)
             sq.sqlite3_finalize(s.rollback)
@@ -622,7 +628,6 @@ cdef class BatchWriter:
             self._options.seq = seq
             self._options.drop_noops = drop_noops
             self._options.want_changes = want_changes
-            self._options.versions = want_changes or self._options.records
             self._take(held)
             with nogil:
                 rc = _apply_all(self._shards, self._count, &self._options, &failure)

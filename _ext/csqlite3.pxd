@@ -168,6 +168,12 @@ cdef extern from "sqlite_bridge.h" nogil:
     int sqlite3_create_module_v2(sqlite3 *, const char *, const sqlite3_module *, void *, sqlite3_destructor_type)
     int sqlite3_declare_vtab(sqlite3 *, const char *)
     int sqlite3_vtab_config(sqlite3 *, int, ...)
+    enum:
+        SQLITE_DIRECTONLY
+    ctypedef void (*sqlite3_function)(sqlite3_context *, int, sqlite3_value **) noexcept nogil
+    int sqlite3_create_function_v2(
+        sqlite3 *, const char *, int, int, void *, sqlite3_function, void *, void *, void *)
+    void *sqlite3_user_data(sqlite3_context *)
     ctypedef int (*sqlite3_wal_callback)(void *, sqlite3 *, const char *, int) noexcept nogil
     void *sqlite3_wal_hook(sqlite3 *, sqlite3_wal_callback, void *)
     int sqlite3_wal_checkpoint_v2(sqlite3 *, const char *, int, int *, int *)

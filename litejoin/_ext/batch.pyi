@@ -28,7 +28,7 @@ class BatchWriter:
 
     Uses the connections alone and keeps them referenced; `close` before closing them. Rows of
     shards outside the group are skipped, so that several groups can be given the same batches.
-    `checksums` and `records` are switched off by benchmarks only.
+    `checksums`, `records` and `plain` (old versions are not looked at) are for benchmarks only.
     """
 
     def __new__(
@@ -38,6 +38,7 @@ class BatchWriter:
         *,
         checksums: bool = True,
         records: bool = True,
+        plain: bool = False,
     ) -> BatchWriter: ...
     def prepare(
         self,

@@ -231,7 +231,7 @@ def test_trim_deletes_applied_records_with_the_next_transaction(
 
 
 def test_plain_upserts_store_the_same_rows(shards: list[tuple[int, apsw.Connection]]) -> None:
-    writer = BatchWriter(shards[:1], 1, checksums=False, records=False)
+    writer = BatchWriter(shards[:1], 1, checksums=False, records=False, plain=True)
     for payload in ("1", "2"):
         batch = pack_rows([upsert(f"k{n}", payload) for n in range(3)])
         assert writer.write([batch], 1, want_changes=False).changes == b""

@@ -5,6 +5,7 @@ import struct
 from xxhash import xxh64_intdigest
 
 HEAD = struct.Struct("<IIqIIII")
+TAIL = struct.Struct("<Q")
 NO_EXTRA = 0xFFFFFFFF
 
 
@@ -24,8 +25,9 @@ def row_checksum(
 ) -> int:
     """The chain of rowsum.h, as a signed number."""
     extra_len = NO_EXTRA if extra is None else len(extra)
-    head = HEAD.pack(table, op, timestamp_ms, len(key), len(payload), extra_len, kind)
+    head = HEAD.pack(table, kind, timestamp_ms, len(key), len(payload), extra_len, 0)
     value = 0
-    for part in (head, key, payload) if extra is None else (head, key, payload, extra):
+    middle = (key, payload) if extra is None else (key, payload, extra)
+    for part in (head, *middle, TAIL.pack(op)):
         value = xxh64(part, value)
     return value - (1 << 64) if value >> 63 else value
