@@ -1,0 +1,123 @@
+"""Checks of what a config exposes: addresses that clash or are public, secrets written in clear.
+
+Called by `check` with the repaired document. Conservative about secrets: only fields that hold
+secrets by their meaning, and values that no variable filled.
+"""
+
+import re
+from collections.abc import Iterator
+from urllib.parse import parse_qsl, urlsplit
+
+from litejoin.config.diagnostics import Diagnostics, pointer_of
+from litejoin.config.document import Document
+from litejoin.config.nodes import Node, Scalar
+from litejoin.config.schema import marks
+from litejoin.config.shape import Path, Shape
+from litejoin.config.values import parse_address
+from litejoin.plan.nodes import Address
+
+MIN_SECRET = 6
+"""Shorter texts in secret fields are no secrets worth a warning ("none", "json")."""
+
+_SECRET_NAME = re.compile(
+    r"authorization|(^|[_-])(token|secret|password|passwd|pwd|cookie|api[_-]?key|app[_-]?id"
+    r"|access[_-]?key|signature)s?$|apikey|appid$",
+    re.IGNORECASE,
+)
+
+
+def check_exposure(document: Document, shape: Shape, found: Diagnostics) -> None:
+    """Add findings about addresses and secrets."""
+    addresses = list(_addresses(document))
+    _check_clashes(document, addresses, found)
+    if not document.get("/server/auth/tokens"):
+        _check_public(document, addresses, found)
+    _check_secrets(shape, found)
+
+
+def _addresses(document: Document) -> Iterator[tuple[str, Address]]:
+    """Listening addresses that are written in the config, with their pointers."""
+    pointers = [f"/sources/{at}/config/addr" for at in range(len(document.value["sources"]))]
+    pointers += [f"/sinks/{at}/config/addr" for at in range(len(document.value["sinks"]))]
+    for pointer in [*pointers, "/server/addr"]:
+        text = document.get(pointer)
+        if text is not None and document.has(pointer) and not document.is_unknown(pointer):
+            yield pointer, parse_address(text)
+
+
+def _check_clashes(
+    document: Document, addresses: list[tuple[str, Address]], found: Diagnostics
+) -> None:
+    by_port: dict[int, dict[Address, str]] = {}
+    for pointer, address in addresses:
+        known = by_port.setdefault(address.port, {})
+        for other, where in known.items():
+            if other.host != address.host and _overlap(other, address):
+                line = document.place(where).line
+                message = f"{address} cannot be listened on beside {other} (line {line})"
+                hint = "use one address for both, which then share a listener, or another port"
+                found.add(document.finding("LJ205", pointer, message, hint=hint))
+                break
+        known.setdefault(address, pointer)
+
+
+def _overlap(one: Address, other: Address) -> bool:
+    """For one port: all interfaces hold every address, and a host may have two spellings."""
+    return not one.host or not other.host or _host(one) == _host(other)
+
+
+def _host(address: Address) -> str:
+    """`localhost` is 127.0.0.1: two spellings of one listener."""
+    return "127.0.0.1" if address.host == "localhost" else address.host.lower()
+
+
+def _check_public(
+    document: Document, addresses: list[tuple[str, Address]], found: Diagnostics
+) -> None:
+    warned: set[Address] = set()
+    for pointer, address in addresses:
+        if address.is_public and address not in warned:
+            warned.add(address)
+            where = "all interfaces" if not address.host else address.host
+            message = f"{address} listens on {where} without auth"
+            hint = f"listen on 127.0.0.1:{address.port}, or set server.auth.tokens"
+            found.add(document.finding("LJ260", pointer, message, hint=hint))
+
+
+def _check_secrets(shape: Shape, found: Diagnostics) -> None:
+    for path, node in shape.nodes.items():
+        if not isinstance(node, Scalar) or node.pieces or len(node.text) < MIN_SECRET:
+            continue
+        schema = shape.schemas[path]
+        if marks(schema).get("secret") and _is_secret_field(path):
+            _warn(node, path, f"{path[-1] if isinstance(path[-1], str) else 'a token'}", found)
+        elif schema.get("format") == "url":
+            name = _secret_in_url(node.text)
+            if name:
+                _warn(node, path, name, found)
+
+
+def _is_secret_field(path: Path) -> bool:
+    """Every header is redacted, but only some of them are secret."""
+    is_header = len(path) > 1 and path[-2] == "headers"
+    return not is_header or _SECRET_NAME.search(str(path[-1])) is not None
+
+
+def _secret_in_url(text: str) -> str | None:
+    """What in a URL is secret by its name: a password or a parameter."""
+    try:
+        parts = urlsplit(text)
+        if parts.password:
+            return "a password in the URL"
+        for name, value in parse_qsl(parts.query):
+            if _SECRET_NAME.search(name) and len(value) >= MIN_SECRET:
+                return f'the parameter "{name}"'
+    except ValueError:
+        return None  # reported as a bad URL already
+    return None
+
+
+def _warn(node: Node, path: Path, what: str, found: Diagnostics) -> None:
+    message = f"{what} is written in clear"
+    hint = "use ${NAME} or ${file:/run/secrets/name}"
+    found.node(node, "LJ261", message, hint=hint, pointer=pointer_of(path))

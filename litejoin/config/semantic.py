@@ -1,0 +1,205 @@
+"""Checks of what the parts of a config mean to each other; everything that needs no SQL.
+
+Called by `check` with the repaired document, so values have their types. Names are taken from the
+file's own nodes, so that a sink with a mistake in it still counts as a sink.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from litejoin.config.diagnostics import Diagnostics
+from litejoin.config.document import Document
+from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
+from litejoin.config.text import shown, suggestion
+from litejoin.config.values import parse_duration_ms
+
+_SQL_WORDS = frozenset(
+    "add all alter and as autoincrement between case check collate commit constraint create "
+    "default deferrable delete distinct drop else escape except exists foreign from group "
+    "having in index insert intersect into is isnull join limit nothing not notnull null on "
+    "or order primary references returning select set table then to transaction union "
+    "unique update using values when where cross full inner left natural outer right".split()
+)
+"""Words that SQLite does not take as the name of a table without quotes."""
+
+
+def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
+    """Add a finding for everything that does not go together."""
+    names = _names(root)
+    _check_names(names, found)
+    _check_topics(document, names, found)
+    _check_sinks(document, names, found)
+    for index, source in enumerate(document.value["sources"]):
+        if source["type"] == "api":
+            _check_api(document, f"/sources/{index}/api", source["api"], found)
+    for index, window in enumerate(document.value["windows"]):
+        _check_window(document, f"/windows/{index}", window, found)
+    _check_storage(document, found)
+
+
+Named = list[tuple[str, Scalar]]
+
+
+def _names(root: Node) -> dict[str, Named]:
+    """The names of all sources, joins, windows and sinks as written, with their nodes."""
+    return {section: list(_names_in(root, section)) for section in _SECTIONS}
+
+
+_SECTIONS = {"sources": "source", "joins": "join", "windows": "window", "sinks": "sink"}
+
+
+def _names_in(root: Node, section: str) -> Iterator[tuple[str, Scalar]]:
+    entry = root.entries.get(section) if isinstance(root, Mapping) else None
+    items = entry.value.items if entry and isinstance(entry.value, Sequence) else []
+    for item in items:
+        name = item.entries.get("name") if isinstance(item, Mapping) else None
+        if name and isinstance(name.value, Scalar) and not name.value.unknown:
+            yield name.value.text, name.value
+
+
+def _check_names(names: dict[str, Named], found: Diagnostics) -> None:
+    for group in (("sources",), ("joins", "windows"), ("sinks",)):
+        first: dict[str, tuple[str, Scalar]] = {}
+        for section in group:
+            for name, node in names[section]:
+                kind = _SECTIONS[section]
+                _check_reserved(kind, name, node, found)
+                known = first.setdefault(name.lower(), (kind, node))
+                if known[1] is not node:
+                    line = known[1].place.line
+                    message = f'the name "{shown(name)}" is used by the {known[0]} in line {line}'
+                    hint = "upper and lower case count as equal"
+                    found.node(node, "LJ201", message, hint=hint if name != known[1].text else "")
+
+
+def _check_reserved(kind: str, name: str, node: Node, found: Diagnostics) -> None:
+    if name.lower().startswith("sqlite_"):
+        message = f'the {kind} name "{shown(name)}" is reserved: sqlite_ belongs to SQLite'
+        found.node(node, "LJ202", message)
+
+
+def _check_topics(document: Document, names: dict[str, Named], found: Diagnostics) -> None:
+    windows = {name.lower() for name, _ in names["windows"]}
+    spelled: dict[str, str] = {}
+    for pointer, topic in _topics(document):
+        if topic.lower().startswith("sqlite_"):
+            message = f'the topic name "{shown(topic)}" is reserved: sqlite_ belongs to SQLite'
+            found.add(document.finding("LJ202", pointer, message))
+        elif topic.lower() in windows:
+            message = f'the topic "{topic}" has the name of a window; queries could mean either'
+            found.add(document.finding("LJ202", pointer, message))
+        first = spelled.setdefault(topic.lower(), topic)
+        if first != topic:
+            message = f'the topic "{topic}" differs from "{first}" in upper and lower case only'
+            found.add(document.finding("LJ201", pointer, message))
+        if topic.lower() in _SQL_WORDS or not topic.isidentifier():
+            message = f'the topic "{topic}" needs quotes in queries'
+            hint = f'write FROM "{topic}"'
+            found.add(document.finding("LJ209", pointer, message, hint=hint))
+
+
+def _topics(document: Document) -> Iterator[tuple[str, str]]:
+    """Every topic that a source names, with its pointer; the first place of each spelling."""
+    seen: set[str] = set()
+    for at, source in enumerate(document.value["sources"]):
+        places = [(f"/sources/{at}/topic", source.get("topic"))]
+        for index, topic in enumerate(source.get("topics", ())):
+            mapped = source["config"].get("topic_map", {}).get(topic, topic)
+            places.append((f"/sources/{at}/topics/{index}", mapped))
+        for pointer, topic in places:
+            if topic is not None and topic not in seen:
+                seen.add(topic)
+                yield pointer, topic
+
+
+def _check_sinks(document: Document, names: dict[str, Named], found: Diagnostics) -> None:
+    known = {name for name, _ in names["sinks"]}
+    used: set[str] = set()
+    for pointer, name in _sink_uses(document):
+        used.add(name)
+        if name in known:
+            continue
+        near = suggestion(name, known)
+        told = f' (did you mean "{near}"?)' if near else ""
+        hint = f"sinks are {', '.join(sorted(known)[:10])}" if known else "there are no sinks"
+        message = f'unknown sink "{shown(name)}"{told}'
+        found.add(document.finding("LJ203", pointer, message, hint=hint))
+    if not document.complete:
+        return
+    for name, node in names["sinks"]:
+        if name not in used:
+            message = f'no join and no window sends to the sink "{shown(name)}"'
+            found.node(node, "LJ204", message, hint="name it in a join's sink, or remove it")
+
+
+def _sink_uses(document: Document) -> Iterator[tuple[str, str]]:
+    for section in ("joins", "windows"):
+        for at, item in enumerate(document.value[section]):
+            for key in ("sink", "late_sink"):
+                if key in item:
+                    yield f"/{section}/{at}/{key}", item[key]
+            for index, name in enumerate(item.get("sinks", ())):
+                yield f"/{section}/{at}/sinks/{index}", name
+
+
+def _check_api(document: Document, pointer: str, api: dict[str, Any], found: Diagnostics) -> None:
+    strategy = api["watermark"]["strategy"]
+    is_filtered = strategy in ("timestamp", "cursor")
+    if is_filtered and api["detect_deletes"] and "full_sweep_interval" not in api:
+        message = f"detect_deletes cannot work with the watermark strategy {strategy}: "
+        message += "a filtered fetch does not show what is gone"
+        hint = "add full_sweep_interval, or switch one of the two off"
+        where = f"{pointer}/detect_deletes"
+        found.add(document.finding("LJ207", where, message, hint=hint))
+    for section, low, high in (
+        ("retry", "backoff", "max_backoff"),
+        ("adaptive", "min_interval", "max_interval"),
+    ):
+        if section in api:
+            _check_order(document, f"{pointer}/{section}", low, high, found)
+    if strategy == "timestamp":
+        _need_one(document, f"{pointer}/watermark", ("param", "header", "body_path"), found)
+    if strategy == "cursor":
+        _need_one(document, f"{pointer}/watermark", ("param",), found)
+    if api["pagination"]["type"] == "cursor":
+        _need_one(document, f"{pointer}/pagination", ("param", "body_path"), found)
+
+
+def _check_order(document: Document, pointer: str, low: str, high: str, found: Diagnostics) -> None:
+    values = document.get(pointer)
+    if parse_duration_ms(values[low]) <= parse_duration_ms(values[high]):
+        return
+    key = low if document.has(f"{pointer}/{low}") else high
+    message = f"{low} ({shown(values[low])}) is longer than {high} ({shown(values[high])})"
+    found.add(document.finding("LJ208", f"{pointer}/{key}", message))
+
+
+def _need_one(document: Document, pointer: str, keys: tuple[str, ...], found: Diagnostics) -> None:
+    if not any(key in document.get(pointer) for key in keys):
+        quoted = " or ".join(f'"{key}"' for key in keys)
+        name = pointer.rpartition("/")[2]
+        found.add(document.finding("LJ114", pointer, f"{name} needs {quoted}"))
+
+
+def _check_window(
+    document: Document, pointer: str, window: dict[str, Any], found: Diagnostics
+) -> None:
+    if window["type"] == "sliding":
+        size, slide = window["size"], window["slide"]
+        if parse_duration_ms(slide) > parse_duration_ms(size):
+            message = f"slide ({shown(slide)}) is larger than size ({shown(size)})"
+            hint = "messages between two windows would be in none"
+            found.add(document.finding("LJ206", f"{pointer}/slide", message, hint=hint))
+    if window["on_late"] == "sink" and "late_sink" not in window:
+        found.add(document.finding("LJ114", f"{pointer}/on_late", 'on_late needs "late_sink"'))
+    if window["on_late"] != "sink" and "late_sink" in window:
+        message = "late_sink needs on_late: sink"
+        found.add(document.finding("LJ114", f"{pointer}/late_sink", message))
+
+
+def _check_storage(document: Document, found: Diagnostics) -> None:
+    _check_order(document, "/delivery/dlq", "retry_interval", "max_backoff", found)
+    if document.get("/replication/enabled"):
+        _need_one(document, "/replication", ("replica_url",), found)
+    if document.get("/storage/archive/cloud/enabled"):
+        _need_one(document, "/storage/archive/cloud", ("bucket",), found)
