@@ -283,7 +283,7 @@ class _Delta:
         refs = self._refs_in(span)
         if refs is None or len(refs) != 1:
             what = (
-                "no topic column" if refs is not None and not refs else "columns of several tables"
+                "several tables" if refs else "more than topic columns" if refs is None else "none"
             )
             raise NotPlain(f"the key {span.of(self.query)} is made of {what}", span.start)
         ref = refs.pop()

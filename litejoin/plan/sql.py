@@ -81,6 +81,7 @@ def topics_in(query: str) -> tuple[str, ...]:
     SQLite itself says which: unknown names are added until the query compiles, so CTE names,
     functions and string literals are never taken for topics.
     """
+    _one_statement(query)
     names: list[str] = []
     for _ in range(MAX_TOPICS_IN_QUERY + 1):
         try:
