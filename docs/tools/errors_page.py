@@ -5,6 +5,7 @@ import pkgutil
 from importlib import import_module
 
 import litejoin
+from litejoin.config.codes import CODES, Rule
 from litejoin.errors import LiteJoinError, error_classes
 
 FILE = "errors.md"
@@ -22,10 +23,24 @@ answers carry the code in `"code"`, the log in the field `code`.
 """
 
 
+FINDINGS_HEAD = """
+## Findings of validate
+
+A finding has a place in the file; all of them are shown, never only the first. `litejoin explain
+CODE` shows an example. A warning can be hidden where it stands by a comment
+`# litejoin: ignore[CODE]`.
+
+| code | level | meaning | what to do |
+|---|---|---|---|
+"""
+
+
 def page() -> str:
     """The whole page as Markdown."""
     load_all()
-    return HEAD + "".join(error_row(cls) for _, cls in sorted(error_classes().items()))
+    classes = "".join(error_row(cls) for _, cls in sorted(error_classes().items()))
+    findings = "".join(finding_row(rule) for _, rule in sorted(CODES.items()))
+    return HEAD + classes + FINDINGS_HEAD + findings
 
 
 def load_all() -> None:
@@ -42,3 +57,9 @@ def error_row(cls: type[LiteJoinError]) -> str:
     kind = parent.__name__ if parent is not LiteJoinError else ""
     again = "yes" if cls.retriable else "no"
     return f"| `{cls.code}` | {text} | {kind} | {again} |\n"
+
+
+def finding_row(rule: Rule) -> str:
+    """One line of the table of findings."""
+    cells = (f"`{rule.code}`", rule.level, f"**{rule.title}**: {rule.cause}", rule.fix)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"

@@ -8,10 +8,10 @@ Run by `make docs` and `make docs-check`. Each page is one module here with `FIL
 import sys
 from pathlib import Path
 
-from docs.tools import commands_page, errors_page
+from docs.tools import commands_page, config_page, errors_page
 
 REFERENCE = Path(__file__).resolve().parent.parent / "reference"
-PAGES = (commands_page, errors_page)
+PAGES = (commands_page, config_page, errors_page)
 
 
 def main(arguments: list[str]) -> int:
