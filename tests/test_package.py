@@ -4,10 +4,12 @@ The wheel is built from the sdist, so a file that MANIFEST.in forgets fails here
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -85,10 +87,15 @@ def test_the_wheel_holds_modules_stubs_and_schema_but_no_native_source(
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_every_module_of_the_package(wheel_names: set[str]) -> None:
-    """A new folder must be listed in pyproject.toml."""
-    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "litejoin").rglob("*.py")}
-    assert modules <= wheel_names
+def test_the_wheel_holds_every_file_of_the_package(wheel_names: set[str]) -> None:
+    """A new folder, or a new kind of file, must be listed in pyproject.toml."""
+    files = [path for path in (ROOT / "litejoin").rglob("*") if path.is_file()]
+    wanted = {
+        str(path.relative_to(ROOT))
+        for path in files
+        if "__pycache__" not in path.parts and path.suffix != ".so"
+    }
+    assert wanted <= wheel_names
 
 
 @pytest.mark.slow
@@ -106,3 +113,20 @@ def test_an_installed_wheel_runs(dist: Path, tmp_path: Path) -> None:
     assert where.startswith(str(site))
     assert "litejoin 0." in run(python, "-m", "litejoin", "version", cwd=tmp_path)
     assert "validate" in run(tmp_path / "venv" / "bin" / "litejoin", "--help", cwd=tmp_path)
+
+
+def test_the_lock_file_pins_everything_pyproject_names() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    pins = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][^ ]*", pin) for pin in pins)
+    pinned = {normal(pin) for pin in pins}
+    assert {normal(name) for name in asked} <= pinned
+
+
+LOCK = ROOT / "requirements" / "dev.txt"
+
+
+def normal(requirement: str) -> str:
+    """`prometheus_client==0.26` -> `prometheus-client`."""
+    return re.split(r"[<>=\[; ]", requirement)[0].lower().replace("_", "-")
