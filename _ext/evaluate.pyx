@@ -1,20 +1,15 @@
 """Evaluates joins: runs their delta queries and appends what changed to the results log.
 
 For one join and one flush: the affected result keys are collected in "lj:affected" (by `affect`),
-the
-refresh query recomputes their rows, rows are grouped by key, each group is compared by hash with
-the stored
-result state, and what differs is written to `state` and `log` (by `refresh`). All of it without
-the GIL;
-the caller owns the transaction on the state database. Reads come first: when the user's query
-fails,
-nothing has been written.
+the refresh query recomputes their rows, rows are grouped by key, each group is compared by hash
+with the stored result state, and what differs is written to `state` and `log` (by `refresh`). All
+of it without the GIL; the caller owns the transaction on the state database. Reads come first: when
+the user's query fails, nothing has been written.
 
 The hash of a group is a sum of the XXH64 of its rows' JSON, so that the order in which SQLite
-happens to
-find rows does not matter; a query with its own ORDER BY chains them instead. Keys are compared by
-their
-JSON text, where a real with a whole value is written as an integer, as SQL compares them.
+happens to find rows does not matter; a query with its own ORDER BY chains them instead. Keys are
+compared by their JSON text, where a real with a whole value is written as an integer, as SQL
+compares them. This is one file because modules here cannot share cdef code.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t

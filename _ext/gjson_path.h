@@ -5,7 +5,9 @@
  *     u32 magic, u32 ops, u32 main      ops [0, main) are the path, the others are left sides of queries
  *     40 bytes an op: u32 kind, u32 oper, u32 text, u32 text_size, u32 sub, u32 sub_size,
  *                     u32 value, u32 value_size, i64 index
- *     the texts */
+ *     the texts
+ *
+ * This is one file because the operators of a path call one another. */
 #ifndef LJ_GJSON_PATH_H
 #define LJ_GJSON_PATH_H
 #include <stdio.h>

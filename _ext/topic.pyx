@@ -10,6 +10,7 @@ FNV-1a, an equality on "lj:n" to the key map of that expression and from there t
 else scans, at a cost that tells SQLite's planner not to.
 
 Interface: https://www.sqlite.org/vtab.html. One thread at a time; every callback runs without the GIL.
+This is one file because modules here cannot share cdef code, and every part of it is one of SQLite's callbacks.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE

@@ -1,5 +1,4 @@
-"""How a join can be kept up to date: from the query's text to delta queries, or to a reason why
-not.
+"""How a join can be kept up to date: from the query's text to delta queries, or to a reason.
 
 Called by `compile`. The scheme (docs/explanation/incremental-joins.md): for each topic reference r,
 `affected_sql` selects the result keys that the changed rows of r can touch, from both their old and
@@ -8,7 +7,8 @@ leaving out every other condition (a superset of keys is only more work). `refre
 user's query itself, restricted to those keys. Both are spliced from the query's own text; hidden
 columns "lj:n" are added beside the original conditions, which stay and are checked, so no value or
 affinity changes. SQLite's EXPLAIN QUERY PLAN must show that no topic is scanned; otherwise the join
-is evaluated in full, with the reason.
+is evaluated in full, with the reason. This is one file because the analysis is one walk whose steps
+share its state.
 """
 
 import copy
