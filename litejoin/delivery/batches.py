@@ -58,9 +58,10 @@ class BatchDispatcher:
 
     def start(self, cursor: int) -> list[asyncio.Task[None]]:
         """Start delivering after `cursor`; the tasks run until cancelled."""
-        if self.sink.position is not None:
-            # The sink's file may be older than our cursor: restored, or deleted to have it rebuilt.
-            cursor = min(cursor, self.sink.position)
+        stored = self.sink.position(self.feed.epoch)
+        if stored is not None:
+            # The sink's file may be older than our cursor: restored, or deleted to be rebuilt.
+            cursor = min(cursor, stored)
         self._progress = Progress(cursor)
         return [asyncio.create_task(self._pump())]
 

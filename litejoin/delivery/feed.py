@@ -62,6 +62,11 @@ class Feed:
             await asyncio.sleep(0)  # a long stretch of other joins' results must not hold the loop
         return [r for r in results if self._route.takes(r)], reached
 
+    @property
+    def epoch(self) -> str:
+        """The epoch that positions belong to."""
+        return self._reader.epoch
+
     def at_head(self, reached: int) -> bool:
         """True when nothing is left to read."""
         return reached >= self._signal.head

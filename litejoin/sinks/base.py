@@ -69,10 +69,11 @@ class BatchSink(Sink, Protocol):
     max_batch: int
     """Most results of one `deliver_batch` call."""
 
-    position: int | None
-    """After `open`: the log position the sink itself has stored, so that delivery starts no later
-    than there. None: it stores none and delivery's own cursor counts.
-    """
+    def position(self, epoch: str) -> int | None:
+        """After `open`: the log position the sink itself has stored for an epoch (0: none), so
+        that delivery starts no later than there. None: the sink stores none.
+        """
+        ...
 
     async def deliver_batch(self, results: Sequence[Result]) -> Sequence[Outcome]:
         """Take a batch; one outcome a result. When the first outcome that is not `delivered` or

@@ -31,7 +31,7 @@ from urllib3.exceptions import (
 from urllib3.util import Url, make_headers, parse_url
 
 from litejoin import __version__
-from litejoin.clock import Clock
+from litejoin.clock import Clock, SystemClock
 from litejoin.errors import SinkError
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.records import Result
@@ -57,11 +57,11 @@ SHORTEST_SECRET = 6
 class HttpSink:
     """A webhook receiver."""
 
-    def __init__(self, plan: HttpSinkPlan, clock: Clock) -> None:
+    def __init__(self, plan: HttpSinkPlan, clock: Clock | None = None) -> None:
         self.name = plan.name
         self.max_in_flight = plan.max_in_flight
         self._plan = plan
-        self._clock = clock
+        self._clock = clock or SystemClock()
         self._posters: list[_Poster] = []
         self._workers: Workers[_Poster, Result, Outcome] | None = None
 

@@ -3,6 +3,7 @@
 Writes on a thread: a pipe that nobody reads blocks that thread, not the event loop.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -17,11 +18,10 @@ class StdoutSink:
 
     max_in_flight = 1
     max_batch = 256
-    position: int | None = None
 
-    def __init__(self, plan: StdoutSinkPlan, stream: BinaryIO) -> None:
+    def __init__(self, plan: StdoutSinkPlan, stream: BinaryIO | None = None) -> None:
         self.name = plan.name
-        self._stream = stream
+        self._stream = stream or sys.stdout.buffer
         self._workers: Workers[None, bytes, None] | None = None
 
     async def open(self) -> None:
@@ -29,6 +29,10 @@ class StdoutSink:
         self._workers = Workers(
             f"lj-sink-{self.name}", 1, lambda: None, lambda _, lines: self._write(lines)
         )
+
+    def position(self, epoch: str) -> int | None:
+        """Nothing is stored here."""
+        return None
 
     async def deliver(self, result: Result) -> Outcome:
         """Print one result."""

@@ -78,16 +78,23 @@ class SseHub:
         """Events handed to connections since the start."""
 
     def open(
-        self, reader: LogReader, signal: LogSignal, on_fatal: Callable[[Exception], None]
+        self,
+        reader: LogReader,
+        signal: LogSignal,
+        on_fatal: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Serve from now on. `reader` stays the caller's and is read on the event loop."""
+        """Serve from now on. `reader` is the hub's from here: read on the event loop, closed with
+        it. `on_fatal` is called when the log cannot be read any more.
+        """
         self.pos = signal.head
         self._opened = (reader, reader.clone(), signal, Wire(reader.epoch))
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._beat())]
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and isinstance(error := task.exception(), Exception):
-                on_fatal(error)
+                log.error("sse: the results log cannot be read: %s", error)
+                if on_fatal is not None:
+                    on_fatal(error)
 
         for task in self._tasks:
             task.add_done_callback(ended)
@@ -102,9 +109,11 @@ class SseHub:
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
         if self._opened is not None:
-            bulk = self._opened[1]
+            reader, bulk = self._opened[:2]
             self._opened = None
-            self._thread.submit(bulk.close)
+            reader.close()
+            # A read that is under way ends first; an open connection would keep the -wal file.
+            await asyncio.get_running_loop().run_in_executor(self._thread, bulk.close)
         self._thread.shutdown(wait=False)
 
     def health(self) -> dict[str, object]:

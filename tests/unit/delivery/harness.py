@@ -117,8 +117,11 @@ class FakeBatchSink(FakeSink):
     def __init__(self, name: str, max_batch: int = 10, position: int | None = None) -> None:
         super().__init__(name, 1)
         self.max_batch = max_batch
-        self.position = position
+        self.stored = position
         self.batches: list[list[int]] = []
+
+    def position(self, epoch: str) -> int | None:
+        return self.stored
 
     async def deliver_batch(self, results: Sequence[Result]) -> Sequence[Outcome]:
         self.batches.append([r.pos for r in results])

@@ -67,7 +67,6 @@ async def serving(writer: StateWriter, max_clients: int = 100) -> AsyncIterator[
     yield served
     await hub.close()
     done = await asyncio.gather(*(c.task for c in served.calls), return_exceptions=True)
-    reader.close()
     assert not fatal, fatal
     assert not [e for e in done if e is not None and not isinstance(e, LiteJoinError)]
 

@@ -1,0 +1,229 @@
+"""Keeps the current rows of each join in a table of a SQLite file that belongs to the user.
+
+The rows of a batch and the position of the last one are one transaction, so the file always holds
+exactly the results up to a position: what is delivered again after a crash is recognised and left
+out. This is the one sink for which "exactly once" holds. A file that was restored from a copy, or
+deleted, is brought up to date: delivery starts no later than the position in the file.
+
+    table               columns                       meaning
+    <join>              see sqlite_table              current rows
+    _litejoin_cursors   sink, join, pipeline, pos     results of the join are in up to pos
+"""
+
+import logging
+import re
+from collections.abc import Sequence
+
+import apsw
+import msgspec
+
+from litejoin.errors import SinkError
+from litejoin.plan.nodes import Plan, SqliteSinkPlan
+from litejoin.records import Result
+from litejoin.sinks.base import DELIVERED, Outcome
+from litejoin.sinks.sqlite_table import ResultTable
+from litejoin.sinks.workers import Workers
+from litejoin.store.sqlite import open_database
+
+CURSORS = "_litejoin_cursors"
+
+OUR_FILES = re.compile(r"(lock|manifest\.json|marks|state\.db|dlq\.db|shard-\d+\.db)(-wal|-shm)?")
+
+REFUSED = (
+    apsw.SQLError, apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, apsw.RangeError,
+    msgspec.MsgspecError,
+)  # fmt: skip
+"""One result cannot be stored, and never will be: too many columns, a value too large."""
+
+BUSY_MS = 2_000
+"""How long a batch waits for another program's write; then it is offered again."""
+
+log = logging.getLogger("litejoin.sqlite")
+
+
+class SqliteSink:
+    """A SQLite file with a table for each join, or for the one join when `table` is set."""
+
+    max_in_flight = 1
+    max_batch = 500
+
+    def __init__(self, plan: SqliteSinkPlan, pipeline: Plan) -> None:
+        self.name = plan.name
+        self._plan = plan
+        columns: dict[str, tuple[str, ...]] = {
+            join.name: join.columns for join in pipeline.joins if plan.name in join.sinks
+        }
+        columns |= {w.name: () for w in pipeline.windows if plan.name in w.sinks}
+        self._columns = columns
+        self._data_dir = pipeline.storage.data_dir
+        self._dlq_path = pipeline.delivery.dlq.path
+        self._file: _File | None = None
+        self._workers: Workers[None, tuple[Sequence[Result], bool], list[Outcome]] | None = None
+
+    async def open(self) -> None:
+        """Open or create the file and its tables.
+
+        Raises SinkError for a path or table that is not ours to write.
+        """
+        self._check_path()
+        if self._plan.table and len(self._columns) > 1:
+            raise SinkError(
+                f"sink {self.name}: `table` is set, but several joins write to the sink",
+                hint="leave `table` out (one table a join), or make one sink for each join",
+            )
+        try:
+            self._file = _File(self._plan, self._columns)
+        except apsw.Error as error:
+            raise SinkError(f"sink {self.name}: cannot open {self._plan.path}: {error}") from error
+        file = self._file
+        self._workers = Workers(
+            f"lj-sink-{self.name}", 1, lambda: None, lambda _, work: file.store(*work)
+        )
+
+    def position(self, epoch: str) -> int | None:
+        """The position up to which the file holds every join of the sink; 0 for another epoch."""
+        assert self._file is not None
+        return self._file.position(epoch)
+
+    async def deliver(self, result: Result) -> Outcome:
+        """Store one parked result, whatever the file's position."""
+        return (await self._submit([result], True))[0]
+
+    async def deliver_batch(self, results: Sequence[Result]) -> Sequence[Outcome]:
+        """Store results in one transaction; those the file has already are left out."""
+        return await self._submit(results, False)
+
+    async def _submit(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        assert self._workers is not None
+        return await self._workers.submit((results, parked))
+
+    async def close(self) -> None:
+        """Close the file after the batch that is being written, if there is one."""
+        if self._workers is not None and self._file is not None:
+            await self._workers.submit(((), False))
+            self._workers.stop()
+            self._file.close()
+
+    def _check_path(self) -> None:
+        path = self._plan.path.resolve()
+        if not path.parent.is_dir():
+            raise SinkError(
+                f"sink {self.name}: there is no folder {path.parent}",
+                hint=f"mkdir -p {path.parent}",
+            )
+        in_data_dir = path.parent == self._data_dir.resolve() and OUR_FILES.fullmatch(path.name)
+        if in_data_dir or path == self._dlq_path.resolve() or path.is_dir():
+            raise SinkError(
+                f"sink {self.name}: {path} is not a file a sink may write",
+                hint="name a file of its own, outside data_dir",
+            )
+
+
+class _File:
+    """The open file. After opening used by the sink's thread only."""
+
+    def __init__(self, plan: SqliteSinkPlan, columns: dict[str, tuple[str, ...]]) -> None:
+        is_new = not plan.path.exists() or not plan.path.stat().st_size
+        self._plan = plan
+        self._columns = columns
+        self._db = open_database(plan.path)
+        self._db.set_busy_timeout(BUSY_MS)
+        if is_new:
+            # So that readers do not stop the sink, nor it them. An existing file keeps its mode.
+            self._db.execute("PRAGMA journal_mode = WAL").fetchall()
+        safe = plan.guarantee == "at_least_once"
+        self._db.execute(f"PRAGMA synchronous = {'FULL' if safe else 'NORMAL'}")
+        self._tables: dict[str, ResultTable] = {}
+        self._cursors: dict[str, tuple[str, int]] = {}
+        try:
+            with self._db:
+                self._prepare()
+        except SinkError:
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        self._db.execute(
+            f'CREATE TABLE IF NOT EXISTS {CURSORS}(sink TEXT NOT NULL, "join" TEXT NOT NULL,'
+            " pipeline TEXT NOT NULL, pos INTEGER NOT NULL,"
+            ' PRIMARY KEY(sink, "join")) WITHOUT ROWID'
+        )
+        sql = f'SELECT "join", pipeline, pos FROM {CURSORS} WHERE sink = ?'
+        for join, pipeline, pos in self._db.execute(sql, (self._plan.name,)).fetchall():
+            self._cursors[str(join)] = (str(pipeline), int(str(pos)))
+        self._tables.clear()
+        for join in self._columns:
+            self._table(join)
+
+    def _table(self, join: str) -> ResultTable:
+        table = self._tables.get(join)
+        if table is None:
+            name = self._plan.table or join
+            if name.casefold() == CURSORS:
+                raise SinkError(f"sink {self._plan.name}: a table cannot be named {CURSORS}")
+            table = ResultTable(self._db, name, self._columns.get(join, ()))
+            self._tables[join] = table
+        return table
+
+    def position(self, epoch: str) -> int:
+        """See SqliteSink.position."""
+        found = [self._cursors.get(join, ("", 0)) for join in self._columns]
+        return min((pos if p.endswith(f"/{epoch}") else 0 for p, pos in found), default=0)
+
+    def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        """Store in one transaction. Blocking; never raises."""
+        try:
+            try:
+                return self._transaction(results, parked, one_by_one=False)
+            except (ValueError, *REFUSED):
+                # One of them cannot be stored at all: find out which.
+                return self._transaction(results, parked, one_by_one=True)
+        except (apsw.Error, ValueError, SinkError) as error:
+            return [Outcome("retry", f"{self._plan.path}: {error}")] * len(results)
+
+    def _transaction(
+        self, results: Sequence[Result], parked: bool, *, one_by_one: bool
+    ) -> list[Outcome]:
+        cursors = dict(self._cursors)
+        try:
+            with self._db:
+                outcomes = [self._put(r, cursors, parked, one_by_one) for r in results]
+                self._db.executemany(
+                    f"INSERT OR REPLACE INTO {CURSORS} VALUES(?, ?, ?, ?)",
+                    [(self._plan.name, join, *cursor) for join, cursor in cursors.items()
+                     if cursor != self._cursors.get(join)],
+                )  # fmt: skip
+        except BaseException:
+            # Columns may have been added and are gone again: what we knew of the tables is void.
+            self._tables.clear()
+            raise
+        self._cursors = cursors
+        return outcomes
+
+    def _put(
+        self, result: Result, cursors: dict[str, tuple[str, int]], parked: bool, one_by_one: bool
+    ) -> Outcome:
+        table = self._table(result.query)
+        pipeline, pos = cursors.get(result.query, (result.pipeline, 0))
+        if pipeline != result.pipeline:
+            log.info("sink %s: table of %s starts anew: another data directory",
+                     self._plan.name, result.query)  # fmt: skip
+            table.clear()
+            pos = 0
+        elif result.pos <= pos and not parked:
+            return DELIVERED
+        cursors[result.query] = (result.pipeline, max(pos, result.pos))
+        if not one_by_one:
+            table.put(result)
+            return DELIVERED
+        try:
+            with self._db:
+                table.put(result)
+        except (ValueError, *REFUSED) as error:
+            self._tables.pop(result.query, None)
+            return Outcome("reject", f"this result cannot be stored: {error}")
+        return DELIVERED
+
+    def close(self) -> None:
+        """Checkpoint and close."""
+        self._db.close()
