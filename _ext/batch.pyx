@@ -21,6 +21,7 @@ from changes cimport (
     LJ_HAS_NEW, LJ_HAS_OLD, LJ_NEW_CHANGES, LJ_NEW_UPDATED, LJ_OLD_CHANGES, LJ_OLD_UPDATED,
     LjChange, lj_change_append, lj_change_elide)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.exc cimport PyErr_Clear
 from fnv cimport lj_fnv1a32
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdio cimport snprintf
@@ -633,6 +634,7 @@ cdef class BatchWriter:
                 rc = _apply_all(self._shards, self._count, &self._options, &failure)
                 if rc != sq.SQLITE_OK:
                     _rollback_all(self._shards, self._count)
+            PyErr_Clear()  # a handler in Python that raised: SQLite's code says so already
             if rc != sq.SQLITE_OK:
                 raise _error(&failure)
             self._prepared = True
@@ -670,6 +672,7 @@ cdef class BatchWriter:
                 rc = _commit_all(self._shards, self._count, &failure)
                 if rc != sq.SQLITE_OK:
                     _rollback_all(self._shards, self._count)
+            PyErr_Clear()
             if rc != sq.SQLITE_OK:
                 raise _error(&failure)
             return self._result()

@@ -1,11 +1,11 @@
 """Checkpoints on a thread of their own, off the write path.
 
-A WAL is copied back when it has grown past PASSIVE_PAGES; a passive checkpoint waits for nobody.
-Under steady writing it never catches the last page, so the WAL would grow for ever: past
-RESTART_PAGES a restarting checkpoint makes the next writer wait (it asks in BEGIN) until the log
-starts again. That also needs every reader of the shard to have ended its transaction, so readers
-end theirs when an evaluation is over. While they do not, the attempt is given up after BUSY_MS and
-made again later.
+Each time a WAL has grown by PASSIVE_PAGES it is copied back; a passive checkpoint waits for nobody.
+Under steady writing it never catches the last page, so the log would grow for ever: at
+RESTART_PAGES the flush thread stands back in `make_room` until a restarting checkpoint has brought
+the log to its start. That also needs every reader of the shard to have ended its transaction, so
+readers end theirs when an evaluation is over. One that does not is waited for BUSY_MS, and again
+half a log later.
 
 Started and closed by the store. One connection a shard, opened when first needed, used here only.
 """
@@ -24,70 +24,99 @@ PASSIVE_PAGES = 4_000
 """16 MB. Random keys gain from a larger WAL (a page written often is copied once), disks do not."""
 
 RESTART_PAGES = 16_000
-"""64 MB of WAL a shard, at most four times what a passive checkpoint leaves alone."""
+"""64 MB of WAL a shard."""
 
 BUSY_MS = 200
-"""How long a restarting checkpoint may hold the shard's writer back."""
+"""How long the flush thread may be held up for readers of one shard."""
 
 
 class Checkpointer:
-    """The thread. `notify` is called after each flush and never blocks."""
+    """The thread. The flush thread calls `make_room` before and `notify` after each flush."""
 
     def __init__(self, paths: Mapping[int, Path]) -> None:
         self._paths = dict(paths)
         self._connections: dict[int, apsw.Connection] = {}
-        self._pages: dict[int, int] = {}
+        self._seen = dict.fromkeys(paths, 0)
+        """Pages in the WAL at the last checkpoint."""
+        self._limits = dict.fromkeys(paths, RESTART_PAGES)
+        self._due: dict[int, int] = {}
+        self._urgent: set[int] = set()
         self._wake = threading.Condition()
         self._stopping = False
         self.failure: StorageError | None = None
-        """An I/O error or corruption met while copying pages back: fatal, raised by the next
-        flush.
-        """
+        """An I/O error or corruption met while copying back: fatal, raised by the next flush."""
         self._thread = threading.Thread(target=self._run, name="checkpoint", daemon=True)
         self._thread.start()
 
     def notify(self, pages: Mapping[int, int]) -> None:
-        """Tell how many pages each shard's WAL has."""
-        due = {shard: count for shard, count in pages.items() if count >= PASSIVE_PAGES}
-        if due:
+        """Tell how many pages each shard's WAL has. Never blocks on the disk."""
+        with self._wake:
+            for shard, count in pages.items():
+                if count < self._seen[shard]:
+                    self._seen[shard] = 0  # the log has started again
+                if count >= self._seen[shard] + PASSIVE_PAGES:
+                    self._due[shard] = count
+                if count >= self._limits[shard]:
+                    self._due[shard] = count
+                    self._urgent.add(shard)
+            if self._due:
+                self._wake.notify_all()
+
+    def make_room(self) -> None:
+        """Wait for the logs that have reached their bound; at most about BUSY_MS for each."""
+        if self._urgent:
             with self._wake:
-                self._pages.update(due)
-                self._wake.notify()
+                self._wake.wait_for(lambda: not self._urgent or self.failure or self._stopping)
 
     def close(self) -> None:
         """Stop after the checkpoint that is running; may be called twice."""
         with self._wake:
             self._stopping = True
-            self._wake.notify()
+            self._wake.notify_all()
         self._thread.join()
         for connection in self._connections.values():
             connection.close()
         self._connections.clear()
 
     def _run(self) -> None:
-        while self.failure is None:
+        while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._pages or self._stopping)
+                self._wake.wait_for(lambda: self._due or self._stopping)
                 if self._stopping:
                     return
-                shard, pages = self._pages.popitem()
+                shard = next(iter(self._urgent), next(iter(self._due)))
+                pages = self._due.pop(shard)
+                is_urgent = shard in self._urgent
+            failure = None
             try:
-                self._checkpoint(shard, pages)
+                limit = self._checkpoint(shard, pages, restart=is_urgent)
             except apsw.Error as error:
-                failure = storage_error(error, shard)
                 # A full disk keeps the pages in the WAL, where they are safe; next time, perhaps.
-                if not failure.retriable:
+                failure, limit = storage_error(error, shard), pages + RESTART_PAGES // 2
+            with self._wake:
+                self._seen[shard] = pages
+                if is_urgent:
+                    self._limits[shard] = limit
+                    self._urgent.discard(shard)
+                if failure and not failure.retriable:
                     self.failure = failure
+                self._wake.notify_all()
+                if self.failure:
+                    return
 
-    def _checkpoint(self, shard: int, pages: int) -> None:
+    def _checkpoint(self, shard: int, pages: int, *, restart: bool) -> int:
+        """Copy the log back; the number of pages at which it is to be restarted next."""
         connection = self._connections.get(shard)
         if connection is None:
             connection = open_database(self._paths[shard], create=False)
             connection.set_busy_timeout(BUSY_MS)
+            # A connection that has not read yet does not know of the WAL and checkpoints nothing.
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
             self._connections[shard] = connection
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        if pages >= RESTART_PAGES:
+        if restart:
             try:
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
             except apsw.BusyError:
-                pass  # a reader is in the way; the next flush asks again
+                return pages + RESTART_PAGES // 2
+        return RESTART_PAGES

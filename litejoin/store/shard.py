@@ -15,6 +15,8 @@ as seed. The explicit ids keep VACUUM from renumbering rows. Opened by the store
 written by `_ext.batch` only.
 """
 
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -35,29 +37,50 @@ READER_CACHE_KIB = 1024
 APPLICATION_ID = 0x4C4A5348  # "LJSH"
 
 
-def open_writer(path: Path, synchronous: Synchronous, *, create: bool = False) -> apsw.Connection:
-    """The one connection that writes the shard. `create` makes the file, private to its owner.
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which shard of which data directory a file is; written into it."""
 
-    Raises StartRefusedError when the file cannot be opened or is no database.
+    number: int
+    epoch: str
+
+
+def open_writer(
+    path: Path, identity: Identity, synchronous: Synchronous, *, create: bool
+) -> apsw.Connection:
+    """The one connection that writes the shard. `create` makes what is missing, private to its
+    owner.
+
+    Raises StartRefusedError when the file cannot be opened, is no database, or is another shard's;
+    without `create` it is as before then.
     """
     try:
-        if create and not path.exists():
-            create_private(path)
-        connection = open_database(path, create=False)
-        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        # Checkpoints run on a thread of their own; inside a commit they are the slowest of all
-        # commits.
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
-        connection.execute(f"PRAGMA synchronous = {synchronous}")
-        connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        connection.execute("PRAGMA trusted_schema = OFF")
+        with ExitStack() as undo:
+            if create and not path.exists():
+                create_private(path)
+            connection = open_database(path, create=False)
+            undo.callback(connection.close)
+            if create:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                connection.execute("PRAGMA journal_mode = WAL")
+                initialize(connection, identity)
+            _check_identity(connection, path, identity)
+            _tune_writer(connection, synchronous)
+            undo.pop_all()
     except (apsw.Error, OSError) as error:
         raise StartRefusedError(
             f"shard {path}: {error}", hint="check the file's owner, or restore it from a backup"
         ) from error
     return connection
+
+
+def _tune_writer(connection: apsw.Connection, synchronous: Synchronous) -> None:
+    # Checkpoints run on a thread of their own; inside a commit they are the slowest of commits.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA synchronous = {synchronous}")
+    connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA trusted_schema = OFF")
 
 
 def open_reader(path: Path) -> apsw.Connection:
@@ -67,7 +90,7 @@ def open_reader(path: Path) -> apsw.Connection:
     return connection
 
 
-def initialize(connection: apsw.Connection, number: int, epoch: str) -> None:
+def initialize(connection: apsw.Connection, identity: Identity) -> None:
     """Create the shard's own tables, in one transaction. Does nothing when they are there."""
     with connection:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -78,21 +101,13 @@ def initialize(connection: apsw.Connection, number: int, epoch: str) -> None:
             "CREATE TABLE IF NOT EXISTS batches(seq INTEGER PRIMARY KEY, body BLOB NOT NULL,"
             " checksum INTEGER NOT NULL)"
         )
-        rows = (("epoch", epoch), ("shard", number))
+        rows = (("epoch", identity.epoch), ("shard", identity.number))
         connection.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", rows)
 
 
-def check_identity(connection: apsw.Connection, path: Path, number: int, epoch: str) -> None:
-    """Refuse a file that belongs to another directory or another shard. Raises
-    StartRefusedError.
-    """
-    try:
-        found = {str(name): value for name, value in connection.execute("SELECT * FROM meta")}
-    except apsw.Error as error:
-        raise StartRefusedError(
-            f"shard {path}: {error}", hint="restore the file from a backup"
-        ) from error
-    if found.get("epoch") != epoch or found.get("shard") != number:
+def _check_identity(connection: apsw.Connection, path: Path, identity: Identity) -> None:
+    found = {str(name): value for name, value in connection.execute("SELECT * FROM meta")}
+    if found.get("epoch") != identity.epoch or found.get("shard") != identity.number:
         raise StartRefusedError(
             f"shard {path} belongs to another data_dir or is another shard's file (it says shard"
             f" {found.get('shard')!r})",

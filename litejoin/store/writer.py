@@ -117,11 +117,10 @@ class ShardStore:
             self._save_manifest()
         for number in range(manifest.shard_count):
             path = self.layout.shard(number)
-            connection = shards.open_writer(path, self._synchronous, create=not manifest.created)
-            self._connections.append(connection)
-            if not manifest.created:
-                shards.initialize(connection, number, manifest.epoch)
-            shards.check_identity(connection, path, number, manifest.epoch)
+            identity = shards.Identity(number, manifest.epoch)
+            self._connections.append(
+                shards.open_writer(path, identity, self._synchronous, create=not manifest.created)
+            )
         if not manifest.created:
             manifest.created = True
             self._save_manifest()
@@ -225,6 +224,7 @@ class ShardStore:
         """
         with self._flushing:
             writer, marks, checkpointer = self._usable()
+            checkpointer.make_room()
             self._make_tables()
             self._seq += 1
             writer.prepare(batches, self._seq, drop_noops=drop_noops)
@@ -235,11 +235,18 @@ class ShardStore:
                     self._failure = StorageIOError(f"a commit failed half way: {error}")
                     raise
             if result.committed:
-                marks.record(result.committed, self._seq)
+                self._record(marks, result.committed)
                 checkpointer.notify(writer.wal_pages())
             return Flush(
                 self._seq, [result.changes], result.rows, result.unchanged, result.full_shards
             )
+
+    def _record(self, marks: Marks, committed: tuple[int, ...]) -> None:
+        try:
+            marks.record(committed, self._seq)
+        except StorageError as error:
+            self._failure = error
+            raise
 
     def _usable(self) -> tuple[BatchWriter, Marks, Checkpointer]:
         writer, marks, checkpointer = self._writer, self._marks, self._checkpointer

@@ -14,7 +14,7 @@ from litejoin._ext.checksum import xxh64
 from litejoin._ext.route import shard_of
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.changes import Change, Version, unpack_changes
-from litejoin.store.shard import create_state_table, create_topic_table, initialize
+from litejoin.store.shard import Identity, create_state_table, create_topic_table, initialize
 from litejoin.store.sqlite import open_memory
 from tests.reference.batch import TwinWriter
 
@@ -27,7 +27,7 @@ def open_shards(count: int = SHARDS) -> list[tuple[int, apsw.Connection]]:
     pairs = []
     for number in range(count):
         connection = open_memory()
-        initialize(connection, number, "e" * 32)
+        initialize(connection, Identity(number, "e"))
         for topic in TOPICS:
             create_topic_table(connection, topic, time_index=topic == 2)
         create_state_table(connection, SOURCE)
@@ -186,7 +186,7 @@ def test_prepare_shows_nothing_until_commit(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     connection, reader = apsw.Connection(str(path)), apsw.Connection(str(path))
     connection.execute("PRAGMA journal_mode=WAL")
-    initialize(connection, 0, "e")
+    initialize(connection, Identity(0, "e"))
     create_topic_table(connection, 1, time_index=False)
     writer = BatchWriter([(0, connection)], 1)
     count = "SELECT count(*) FROM t1"
