@@ -9,7 +9,8 @@ enum {
     LJ_FAULT_SIZE,         /* one record with more values than LJ_RECORD_VALUES */
     LJ_FAULT_PATH,         /* the response path leads nowhere */
     LJ_FAULT_SHAPE,        /* the response path leads to something that is no array and no object */
-    LJ_FAULT_BODY          /* more than 4 GiB */
+    LJ_FAULT_BODY,         /* more than 4 GiB */
+    LJ_FAULT_RECORD        /* one record larger than the store takes (LJ_MAX_VALUE of rows.h) */
 };
 
 /* Values (members, elements) of one record. A tree node takes 64 bytes, so comparing two records takes at
@@ -30,6 +31,7 @@ static inline const char *lj_fault_text(int code) {
     case LJ_FAULT_SIZE: return "a record with more than 1,000,000 values";
     case LJ_FAULT_PATH: return "nothing at the response path";
     case LJ_FAULT_SHAPE: return "neither an array nor an object at the response path";
+    case LJ_FAULT_RECORD: return "a record larger than 64 MiB";
     case LJ_FAULT_BODY: return "more than 4 GiB";
     default: return "out of memory";
     }
