@@ -58,6 +58,8 @@ class _Open:
     anchor: str | None
     key: Scalar | None = None
     duplicate: bool = False
+    tagged: bool = False
+    """It has a tag that is refused: what it holds must not be judged."""
     inherited: dict[str, Entry] = field(default_factory=dict)
     """What `<<` brought: kept aside, because the mapping's own keys win wherever they stand."""
 
@@ -162,12 +164,13 @@ def _count(builder: _Builder, index: int, nodes: int) -> None:
 def _scalar(builder: _Builder, event: yaml.ScalarEvent) -> None:
     start = _start(event)
     _count(builder, start, 1)
-    _check_tag(builder, event.tag, start, scalar=True)
+    tagged = _has_bad_tag(builder, event.tag, start, scalar=True)
     plain = event.style in (None, "") and event.tag not in _STRING_TAGS
     if event.anchor is not None or event.tag is not None:
         start = _past_properties(builder.source.text, start, _end(event))
     end = _end(event)
     node = Scalar(builder.source, start, end, event.value, plain, event.style or None)
+    node.unknown = tagged
     _add(builder, node, event.anchor, 1)
 
 
@@ -177,13 +180,14 @@ def _past_properties(text: str, start: int, end: int) -> int:
     return match.end() if match else start
 
 
-def _check_tag(builder: _Builder, tag: str | None, index: int, *, scalar: bool) -> None:
+def _has_bad_tag(builder: _Builder, tag: str | None, index: int, *, scalar: bool) -> bool:
     if tag is None or tag in _CORE_TAGS or (scalar and tag in _STRING_TAGS) or tag == "!":
-        return
+        return False
     name = tag.replace(_CORE_TAG, "!!")
     builder.found.at(
         builder.source, index, "LJ126", f"the tag {shown(name)} is not supported in a config"
     )
+    return True
 
 
 def _alias(builder: _Builder, event: yaml.AliasEvent) -> None:
@@ -219,12 +223,13 @@ def _open(builder: _Builder, event: yaml.CollectionStartEvent) -> None:
     _count(builder, index, 1)
     if len(builder.stack) >= MAX_DEPTH:
         _refuse(builder, index, "LJ122", f"the config is nested deeper than {MAX_DEPTH} levels")
-    _check_tag(builder, event.tag, index, scalar=False)
+    tagged = _has_bad_tag(builder, event.tag, index, scalar=False)
     top = builder.stack[-1] if builder.stack else None
     if top is not None and isinstance(top.node, Mapping) and top.key is None:
         _refuse(builder, index, "LJ127", "a key must be a plain text, not a list or a mapping")
     kind = Mapping if isinstance(event, yaml.MappingStartEvent) else Sequence
-    builder.stack.append(_Open(kind(builder.source, index, index), event.anchor))
+    node = kind(builder.source, index, index)
+    builder.stack.append(_Open(node, event.anchor, tagged=tagged))
     builder.counts.append(builder.nodes)
 
 
@@ -235,7 +240,11 @@ def _close(builder: _Builder, event: yaml.CollectionEndEvent) -> None:
         for name, entry in level.inherited.items():
             level.node.entries.setdefault(name, entry)
     nodes = builder.nodes - builder.counts.pop() + 1
-    _add(builder, level.node, level.anchor, nodes)
+    node: Node = level.node
+    if level.tagged:
+        node = Scalar(builder.source, node.start, node.end, "", plain=True, style=None)
+        node.unknown = True
+    _add(builder, node, level.anchor, nodes)
 
 
 def _add(builder: _Builder, node: Node, anchor: str | None, nodes: int) -> None:

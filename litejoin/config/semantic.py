@@ -10,6 +10,7 @@ from typing import Any
 from litejoin.config.diagnostics import Diagnostics
 from litejoin.config.document import Document
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
+from litejoin.config.shape import is_nothing
 from litejoin.config.text import shown, suggestion
 from litejoin.config.values import parse_duration_ms
 
@@ -28,7 +29,7 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     names = _names(root)
     _check_names(names, found)
     _check_topics(document, names, found)
-    _check_sinks(document, names, found)
+    _check_sinks(document, names, _all_named(root, "sinks"), found)
     for index, source in enumerate(document.value["sources"]):
         if source["type"] == "api":
             _check_api(document, f"/sources/{index}/api", source["api"], found)
@@ -112,12 +113,23 @@ def _topics(document: Document) -> Iterator[tuple[str, str]]:
                 yield pointer, topic
 
 
-def _check_sinks(document: Document, names: dict[str, Named], found: Diagnostics) -> None:
+def _all_named(root: Node, section: str) -> bool:
+    """False when an item has no name that can be read: any name could be its."""
+    entry = root.entries.get(section) if isinstance(root, Mapping) else None
+    items = entry.value.items if entry and isinstance(entry.value, Sequence) else None
+    if items is None:
+        return entry is None or is_nothing(entry.value)
+    return len(list(_names_in(root, section))) == len(items)
+
+
+def _check_sinks(
+    document: Document, names: dict[str, Named], all_named: bool, found: Diagnostics
+) -> None:
     known = {name for name, _ in names["sinks"]}
     used: set[str] = set()
     for pointer, name in _sink_uses(document):
         used.add(name)
-        if name in known:
+        if name in known or not all_named or document.is_unknown(pointer):
             continue
         near = suggestion(name, known)
         told = f' (did you mean "{near}"?)' if near else ""

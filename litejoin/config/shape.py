@@ -36,6 +36,8 @@ _SCALAR_RULES = (
     "minimum", "maximum", "exclusiveMinimum",
 )  # fmt: skip
 
+_SCALAR_TYPES = frozenset(("string", "integer", "number", "boolean", "null"))
+
 _STAND_INS = {
     "go-duration": "1s",
     "go-duration-positive": "1s",
@@ -59,7 +61,7 @@ class Shape:
     schemas: dict[Path, Schema] = field(default_factory=dict)
     nodes: dict[Path, Node] = field(default_factory=dict)
     broken: list[Path] = field(default_factory=list)
-    """Mappings whose type could not be told: nothing inside of them was judged."""
+    """Parts that nothing can be said about: mappings of no known type, unset variables."""
 
 
 def shape(root: Node, schema: Schema, found: Diagnostics) -> Shape:
@@ -84,6 +86,8 @@ class _Walk:
             return self._sequence(node, schema, path)
         assert isinstance(node, Scalar)
         if node.unknown:
+            if types(schema) and not _SCALAR_TYPES & set(types(schema)):
+                self.outcome.broken.append(path)
             return stand_in(schema, node.text), True
         value = _scalar(node, types(schema))
         if isinstance(value, str) and (node.secrets or marks(schema).get("secret")):
