@@ -16,6 +16,7 @@ import pytest
 
 from docs.tools import commands_page, generate
 from litejoin.cli.main import COMMANDS
+from litejoin.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bench/**/*.md")])
@@ -104,6 +105,29 @@ def test_every_make_lane_named_exists(page: Path) -> None:
     named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
     named |= set(re.findall(r"^\s*make ([a-z-]+)", page.read_text(), re.MULTILINE))
     assert named <= lanes
+
+
+CONFIGS = [
+    pytest.param(block.text, id=f"{block.page}:{block.line}")
+    for block in BLOCKS
+    if block.info == "yaml"
+] + [
+    pytest.param(path.read_text(), id=str(path.relative_to(ROOT)))
+    for path in sorted((ROOT / "examples").rglob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_every_config_validates(text: str) -> None:
+    """Whole, with its SQL, in an environment without variables."""
+    document, findings = load_config(text, env={})
+    assert not [finding for finding in findings if finding.level == "error"]
+    assert document is not None
+
+
+def test_yaml_that_is_no_config_says_so() -> None:
+    infos = {block.info for block in BLOCKS if "yaml" in block.info or "yml" in block.info}
+    assert infos <= {"yaml", "yaml fragment"}
 
 
 def test_python_blocks_compile() -> None:
