@@ -322,8 +322,11 @@ class Connection(asyncio.Protocol):
         self._request = request
         request.task = self._loop.create_task(request.run(self._rules.app))
 
-    def _refuse(self, fault: RequestError) -> None:
-        """Parse no more; answer with the fault when its turn comes, then close."""
+    def _refuse(self, fault: RequestError, *, silent: bool = False) -> None:
+        """Parse no more; answer with the fault when its turn comes, then close.
+
+        `silent`: the client has stopped sending, so that there is nothing to linger for.
+        """
         self._refused = True
         self._in_head = False
         reading, self._reading = self._reading, None
@@ -334,6 +337,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._waiting.append(reading)
         reading.fail(fault)
+        reading.body_complete = silent
 
     def _body_too_large(self) -> RequestError:
         return RequestError(f"body over {self._rules.max_body_bytes} bytes", status=413)
@@ -423,10 +427,14 @@ class Connection(asyncio.Protocol):
                 self.abort()
         elif self._in_head:
             if not self._paused and now > self._deadline:
-                self._refuse(RequestError("the request head took too long", status=408))
+                self._refuse(
+                    RequestError("the request head took too long", status=408), silent=True
+                )
         elif self._reading is not None:
             if not self._paused and now > self._body_deadline:
-                self._refuse(RequestError("the request body came too slowly", status=408))
+                self._refuse(
+                    RequestError("the request body came too slowly", status=408), silent=True
+                )
         elif self._request is None and now > self._deadline:
             self._transport.close()
 
