@@ -53,7 +53,8 @@ class Delivery:
         on_fatal: Callable[[Exception], None],
         random: Random | None = None,
     ) -> None:
-        """`sinks`: the running sinks by name, without SSE. `on_fatal` is called on the event loop
+        """`reader` is delivery's from here on: read on the event loop, closed with it. `sinks`: the
+        running sinks by name, without SSE. `on_fatal` is called on the event loop
         when the process must end (an I/O error on dlq.db or a log that cannot be read).
         """
         self._plan = plan
@@ -114,11 +115,10 @@ class Delivery:
         for dispatcher in self._dispatchers.values():
             await dispatcher.sink.close()
         await self._keeper.close()
+        self._reader.close()
 
     def low_watermark(self) -> int:
-        """The position up to which every sink's cursor is on disk: the log may be trimmed behind
-        it.
-        """
+        """Every sink's cursor is on disk up to here: trim the log no further. Any thread."""
         durable = self._keeper.durable
         return min((durable.get(name, 0) for name in self._dispatchers), default=self._signal.head)
 

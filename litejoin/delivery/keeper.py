@@ -56,6 +56,8 @@ class Keeper:
         self.superseded: dict[str, int] = {}
         self.full = False
         self._queued: set[str] = set()
+        self._is_broken = False
+        """A commit had an I/O error and may be on disk all the same: never write again."""
 
     async def open(self, epoch: str) -> dict[str, int]:
         """Open the file and return the stored cursors. Raises StartRefusedError and apsw.Error."""
@@ -139,7 +141,7 @@ class Keeper:
         changes, cursors, outcomes = self._changes, self._cursors, self._outcomes
         self._pushed.clear()
         self._urgent.clear()
-        if not changes and not cursors:
+        if self._is_broken or not (changes or cursors):
             return
         self._changes, self._cursors, self._outcomes = [], {}, 0
         assert self._ledger is not None
@@ -175,9 +177,9 @@ class Keeper:
             self._pushed.set()
             return
         self._roomy.clear()
-        self._on_fatal(
-            StorageIOError(f"dlq.db: {error}", extended=getattr(error, "extendedresult", 0))
-        )
+        self._is_broken = True
+        extended = getattr(error, "extendedresult", 0)
+        self._on_fatal(StorageIOError(f"dlq.db: {error}", extended=extended))
 
     async def _call(self, function: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)

@@ -25,7 +25,7 @@ from litejoin.plan.nodes import (
     StoragePlan,
 )
 from litejoin.records import Result
-from litejoin.sinks.base import DELIVERED, Outcome
+from litejoin.sinks.base import DELIVERED, Outcome, Sink
 from litejoin.store.log import ResultLog
 from litejoin.store.signal import LogSignal
 from tests.unit.store.state_writer import StateWriter
@@ -156,7 +156,7 @@ class Running:
 async def running(
     plan: Plan,
     writer: StateWriter,
-    *sinks: FakeSink,
+    *sinks: Sink,
     clock: ManualClock | None = None,
     seed: int = 0,
     crash: bool = False,
