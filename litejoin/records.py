@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 ROW_HEADER = struct.Struct("<IHBBqIIII")
@@ -142,8 +143,13 @@ def result_id(pipeline: str, query: str, key: str, seq: int) -> str:
 
 def rfc3339(unix_ms: int) -> str:
     """`2026-11-23T12:00:00.123Z`."""
-    moment = datetime.fromtimestamp(unix_ms / 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{unix_ms % 1000:03d}Z"
+    return f"{_whole_second(unix_ms // 1000)}.{unix_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _whole_second(unix_s: int) -> str:
+    # Results come in bursts of one second; formatting a date costs more than the rest of a body.
+    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _quote(name: str) -> str:

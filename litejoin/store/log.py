@@ -28,6 +28,9 @@ FETCH_POSITIONS = 1024
 """Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
 """
 
+_OPS = {int(op): op for op in ResultOp}
+"""Looked up rather than called: the enum's constructor costs as much as the rest of a row."""
+
 _COLUMNS = "pos, join_id, op, emit_at_ms, key, rows"
 
 
@@ -153,7 +156,7 @@ class ResultLog:
         results = []
         for pos, join_id, op, emit_at_ms, key, rows in self._connection.execute(sql, bindings):
             name = names.get(join_id) or self._load_name(join_id)
-            results.append(Result(pos, name, key, rows, ResultOp(op), emit_at_ms, pipeline))
+            results.append(Result(pos, name, key, rows, _OPS[op], emit_at_ms, pipeline))
         return results
 
     def _load_name(self, join_id: int) -> str:
