@@ -1,4 +1,4 @@
-# Declarations of poll_set.h.
+# Declarations of poll_set.h and poll_pack.h.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from buffer cimport LjBuffer
@@ -53,12 +53,6 @@ cdef extern from "poll_set.h" nogil:
         int code
         const uint8_t *base
         const uint8_t *error_at
-    ctypedef struct lj_pack:
-        uint16_t topic
-        uint16_t state
-        int64_t timestamp_ms
-        int keep_records
-        int emit
     void lj_set_free(lj_set *s)
     void lj_page_free(lj_page *p)
     uint32_t lj_set_entry(lj_set *s, const uint8_t *key, size_t size)
@@ -67,5 +61,13 @@ cdef extern from "poll_set.h" nogil:
     void lj_set_finish(lj_set *s)
     int lj_page_compare(lj_set *s, lj_page *p, const uint8_t *bytes, size_t size)
     void lj_page_apply(lj_set *s, const lj_page *p, uint32_t start, uint32_t stop)
+
+cdef extern from "poll_pack.h" nogil:
+    ctypedef struct lj_pack:
+        uint16_t topic
+        uint16_t state
+        int64_t timestamp_ms
+        int keep_records
+        int emit
     int64_t lj_page_pack(const lj_set *s, const lj_page *p, uint32_t start, uint32_t stop, const lj_pack *how,
                          const uint8_t *const *befores, const size_t *before_sizes, lj_out *out, uint64_t *same)
