@@ -383,6 +383,20 @@ _warning(
     "query: SELECT key FROM customers",
     "Correct the name, or add a source.",
 )
+_error(
+    "LJ218",
+    "JSON column not in the output",
+    "json_columns names a column that the query does not return.",
+    "query: SELECT key, payload FROM orders\njson_columns: [tags]",
+    "Name output columns of the query only.",
+)
+_warning(
+    "LJ219",
+    "output column twice",
+    "Two output columns have one name; a JSON object can hold one of them only.",
+    "query: SELECT o.key, u.key FROM orders o JOIN users u ON o.key = u.key",
+    "Give one of them another name with AS.",
+)
 _warning(
     "LJ241",
     "full re-evaluation",

@@ -15,6 +15,7 @@ import copy
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import apsw
 
@@ -36,6 +37,8 @@ from litejoin.plan.sql import (
     topics_in,
 )
 from litejoin.plan.tokens import quoted, tokenize
+
+Strategy = Literal["native", "delta", "full"]
 
 _TEXT_COLUMNS = ("key", "payload", "op", "changes")
 _INTEGER_COLUMNS = ("timestamp", "timestamp_ms")
@@ -80,7 +83,7 @@ class ReferenceAnalysis:
 
     topic: str
     alias: str
-    strategy: str
+    strategy: Strategy
     through: str
     index: str | None
     affected_sql: str | None
@@ -94,7 +97,7 @@ class JoinAnalysis:
     columns: tuple[str, ...]
     key_column: str
     key_index: int
-    strategy: str
+    strategy: Strategy
     reasons: tuple[tuple[str, int], ...]
     references: tuple[ReferenceAnalysis, ...]
     refresh_sql: str

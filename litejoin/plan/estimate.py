@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from litejoin.plan.nodes import (
     ApiSourcePlan,
     Estimates,
-    JoinPlan,
     SourcePlan,
     StoragePlan,
     TopicPlan,
@@ -33,7 +32,7 @@ ASSUMED_ROW_BYTES = 250
 DISK_FACTOR = 2.5
 """Rows on disk with their unique index, batch records and write-ahead log: 2-3 times the data."""
 KEY_MAP_ENTRY_BYTES = 16
-"""One row in one key map of a native join."""
+"""One row in one key map, while values are unique."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,6 @@ def estimate(
     storage: StoragePlan,
     sources: Sequence[SourcePlan],
     topics: Sequence[TopicPlan],
-    joins: Sequence[JoinPlan],
 ) -> Estimates:
     """Memory and disk of a running pipeline under the assumptions above."""
     polled = sum(
@@ -73,7 +71,7 @@ def estimate(
     pushed = len(pushing) * ASSUMED_ROWS_PER_S * kept_ms // 1000
     disk_mb = (polled + pushed) * ASSUMED_ROW_BYTES * DISK_FACTOR / 1e6
 
-    maps = sum(len(topic.indexes) for topic in topics) if _any_native(joins) else 0
+    maps = sum(len(topic.indexes) for topic in topics)
     memory_mb = BASE_MEMORY_MB + MEMORY_PER_SHARD_MB * storage.shard_count
     memory = f"{BASE_MEMORY_MB} MB + {count_text(storage.shard_count, 'shard')} x 1 MB"
     if maps:
@@ -95,10 +93,6 @@ def _kept(topics: Sequence[TopicPlan]) -> tuple[int, str]:
     """For how long pushed rows stay; a day's worth stands in where they are kept for good."""
     periods = [topic.retention_ms for topic in topics]
     if not periods or None in periods:
-        return DAY_MS, "24h (rows are kept for good: this much again every day)"
+        return DAY_MS, "24h, and again every day"
     longest = max(period for period in periods if period is not None)
     return longest, duration_text(longest)
-
-
-def _any_native(joins: Sequence[JoinPlan]) -> bool:
-    return any(join.strategy == "native" for join in joins)

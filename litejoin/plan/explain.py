@@ -11,7 +11,7 @@ from litejoin.plan.explain_json import plan_tree
 from litejoin.plan.explain_mermaid import plan_mermaid
 from litejoin.plan.explain_text import plan_text
 from litejoin.plan.nodes import Plan
-from litejoin.plan.redact import mask_all, redacted, secret_values
+from litejoin.plan.redact import hidden_values, mask_all, redacted
 
 Finding = Mapping[str, object]
 """A finding as `validate --format json` prints it: file, line, column, code, level, message, ..."""
@@ -24,7 +24,7 @@ def explain(
 
     `secrets` are values to mask beyond those that the plan itself knows as secret.
     """
-    masked_warnings = mask_all(list(warnings), secret_values(plan) | secrets)
+    masked_warnings = mask_all(list(warnings), hidden_values(plan, secrets))
     return FORMS[form](redacted(plan, secrets), masked_warnings)
 
 

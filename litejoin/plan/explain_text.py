@@ -26,6 +26,7 @@ from litejoin.plan.nodes import (
     TopicPlan,
     WindowPlan,
 )
+from litejoin.plan.steps import steps_text
 from litejoin.plan.units import count_text, duration_text, megabytes_text, rate_text
 
 TOPIC_COLUMNS = "key, payload, timestamp, timestamp_ms, op, changes"
@@ -33,8 +34,7 @@ TOPIC_COLUMNS = "key, payload, timestamp, timestamp_ms, op, changes"
 
 def plan_text(plan: Plan, findings: Sequence[str]) -> str:
     """The whole page; `findings` are the warnings, one text each."""
-    native = {join.name for join in plan.joins if join.strategy == "native"}
-    topic_rows = [_topic(topic, native) for topic in plan.topics]
+    topic_rows = [_topic(topic) for topic in plan.topics]
     shards = count_text(plan.storage.shard_count, "shard")
     lines = [
         *wrapped(
@@ -62,7 +62,7 @@ def _sources(sources: Sequence[SourcePlan]) -> Iterable[str]:
     for source, lines in zip(sources, aligned(rows), strict=True):
         yield from lines
         if isinstance(source, ApiSourcePlan):
-            yield from wrapped(f"    {source.method} {source.url}", 6)
+            yield from wrapped(f"    {source.method} {source.shown_url}", 6)
 
 
 def _source(source: SourcePlan) -> str:
@@ -92,15 +92,14 @@ def _budget(source: ApiSourcePlan) -> str:
     return text.replace("%)", " %)")
 
 
-def _topic(topic: TopicPlan, native: set[str]) -> tuple[str, str, str]:
+def _topic(topic: TopicPlan) -> tuple[str, str, str]:
     kept = "kept for good" if topic.retention_ms is None else (
         f"retention {duration_text(topic.retention_ms)}"
     )  # fmt: skip
     indexes = []
     for index in topic.indexes:
-        kind = "key map" if native.issuperset(index.used_by) else "index"
-        indexes.append(f"{kind} on {index.path} ({', '.join(index.used_by)})")
-    return topic.name, kept, "; ".join(indexes) or "no index needed"
+        indexes.append(f"{index.column} key map on {index.path} ({', '.join(index.used_by)})")
+    return topic.name, kept, "; ".join(indexes) or "no key map needed"
 
 
 def _joins(plan: Plan) -> Iterable[str]:
@@ -125,12 +124,11 @@ def _references(join: JoinPlan) -> Iterable[str]:
         yield from wrapped(
             f"    {name:<{width}}   {reference.strategy:<6}   {reference.through}", 6
         )
-        for step in reference.query_plan:
-            yield from wrapped(f"      {step}", 8)
+        if reference.query_plan:
+            yield from wrapped(f"      affected keys: {steps_text(reference.query_plan)}", 8)
     if join.refresh_plan:
-        yield "    recompute the affected keys"
-        for step in join.refresh_plan:
-            yield from wrapped(f"      {step}", 8)
+        what = "every result" if join.strategy == "full" else "results of affected keys"
+        yield from wrapped(f"    {what}: {steps_text(join.refresh_plan)}", 6)
 
 
 def _reference_name(reference: ReferencePlan) -> str:
@@ -164,7 +162,7 @@ def _sink(sink: SinkPlan) -> tuple[str, str, str, str]:
 def destination(sink: SinkPlan) -> str:
     """Where a sink's results go, as one text."""
     if isinstance(sink, HttpSinkPlan):
-        return f"{sink.method} {sink.url}"
+        return f"{sink.method} {sink.shown_url}"
     if isinstance(sink, SseSinkPlan):
         return _http(sink.addr, "/subscribe")
     if isinstance(sink, SqliteSinkPlan):
@@ -177,8 +175,10 @@ def destination(sink: SinkPlan) -> str:
 
 
 def _unsupported(plan: Plan) -> Iterable[str]:
+    places: dict[str, list[str]] = {}
     for item in plan.unsupported:
-        yield from wrapped(f"  {item.feature} ({_where(plan.file, item.place)})", 4)
+        places.setdefault(item.feature, []).append(f"{item.place.line}:{item.place.column}")
+    return table([(name, f"{plan.file}:{', '.join(where)}") for name, where in places.items()])
 
 
 def _estimate(plan: Plan) -> Iterable[str]:

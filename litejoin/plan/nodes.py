@@ -142,6 +142,8 @@ class ApiSourcePlan:
     max_pages: int = 1
     allowed_per_minute: float | None = None
     """The config's own rate limit; None when it names none."""
+    shown_url: str = ""
+    """The URL as the config writes it, secrets masked: for logs and `plan`."""
     type: Literal["api"] = "api"
 
 
@@ -276,6 +278,8 @@ class HttpSinkPlan:
     timeout_ms: int
     headers: Mapping[str, Secret]
     max_in_flight: int
+    shown_url: str = ""
+    """The URL as the config writes it, secrets masked: for logs and `plan`."""
     type: Literal["http"] = "http"
 
 

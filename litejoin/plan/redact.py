@@ -31,6 +31,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 _USER_INFO = re.compile(r"^([a-z][a-z0-9+.-]*://)([^/?#@]*)@", re.IGNORECASE)
+_REFERENCE = re.compile(r"\$\{(file:)?[^:}]+\}")
+"""`${NAME}` says where a secret comes from, not what it is."""
 _PARAMETER = re.compile(r"([?&;#])([^=&;#]*)=([^&;#]*)")
 
 
@@ -50,9 +52,20 @@ def secret_values(plan: object) -> frozenset[str]:
     return frozenset(value for value in _walk(plan) if len(value) >= MIN_SECRET_LENGTH)
 
 
+def hidden_values(plan: Plan, also: frozenset[str] = frozenset()) -> frozenset[str]:
+    """What to mask by value when this plan is shown; `also` are values from the environment.
+
+    A value that is part of a name (`name: shop-${STAGE}`) is not: names are in every result.
+    """
+    parts = (*plan.sources, *plan.topics, *plan.joins, *plan.windows, *plan.sinks)
+    names = " ".join([plan.name, *(part.name for part in parts)])
+    wanted = secret_values(plan) | {value for value in also if len(value) >= MIN_SECRET_LENGTH}
+    return frozenset(value for value in wanted if value not in names)
+
+
 def redacted(plan: Plan, also: frozenset[str] = frozenset()) -> Plan:
     """The plan with every secret masked in every text. `also`: more values to mask."""
-    return mask_all(plan, secret_values(plan) | also)
+    return mask_all(plan, hidden_values(plan, also))
 
 
 def mask_all(value: Value, secrets: frozenset[str]) -> Value:
@@ -83,7 +96,11 @@ def _masked(value: object, pattern: re.Pattern[str]) -> object:
 
 def _masked_parameter(match: re.Match[str]) -> str:
     mark, name, value = match.groups()
-    return f"{mark}{name}={MASK if value and is_secret_name(name) else value}"
+    return f"{mark}{name}={MASK if _is_secret_parameter(name, value) else value}"
+
+
+def _is_secret_parameter(name: str, value: str) -> bool:
+    return bool(value) and is_secret_name(name) and not _REFERENCE.fullmatch(value)
 
 
 def _walk(value: object) -> Iterator[str]:
@@ -114,6 +131,6 @@ def _hidden_in_url(text: str) -> Iterator[str]:
     if info:
         yield info.group(2).partition(":")[2] or info.group(2)
     for _, name, value in _PARAMETER.findall(text):
-        if value and is_secret_name(name):
+        if _is_secret_parameter(name, value):
             yield value
             yield unquote_plus(value)

@@ -229,9 +229,13 @@ def finding_of(query: str, error: apsw.Error) -> SqlFinding:
     if match := re.match(r"no such table: (.+)$", message):
         if offset < 0:
             start, end = _place(query, match[1])
-        return SqlFinding("no-such-topic", f"no such topic: {match[1]}", start, end)
+        hint = f'a topic name with a dot needs quotes: "{match[1]}"' if "." in match[1] else ""
+        return SqlFinding("no-such-topic", f"no such topic: {match[1]}", start, end, hint)
     if match := re.match(r"no such function: (.+)$", message):
         start, end = _place(query, match[1])
+    if message == "incomplete input" and (tokens := tokenize(query)):
+        # What is missing is missing at the end, not where the query starts.
+        start, end = tokens[-1].start, tokens[-1].end
     return SqlFinding("syntax", message, start, end)
 
 

@@ -60,6 +60,7 @@ ORDERS_API = ApiSourcePlan(
     min_pages=1,
     max_pages=5,
     allowed_per_minute=60.0,
+    shown_url="https://api.example.com/orders?limit=100&appid=${OWM_KEY}",
 )
 
 ORDER_USER = JoinPlan(
@@ -76,12 +77,24 @@ ORDER_USER = JoinPlan(
     strategy="native",
     reasons=(),
     references=(
-        ReferencePlan("orders", "o", "native", "by key", None, "SELECT 1", ("SEARCH o",)),
+        ReferencePlan(
+            "orders",
+            "o",
+            "native",
+            "by key",
+            None,
+            "SELECT 1",
+            ("SCAN o VIRTUAL TABLE INDEX 2:delta",),
+        ),
         ReferencePlan("users", "u", "native", "through orders.$.user_id", "lj:1", None, ()),
     ),
     refresh_sql="SELECT 2",
     refresh_null_sql=None,
-    refresh_plan=("SEARCH u",),
+    refresh_plan=(
+        "SCAN o VIRTUAL TABLE INDEX 1:key",
+        "SCAN u VIRTUAL TABLE INDEX 16:index lj:1",
+        "USE TEMP B-TREE FOR ORDER BY",
+    ),
 )
 
 TOP_ORDERS = JoinPlan(
@@ -148,7 +161,7 @@ def shop_plan() -> Plan:
         ),
         sinks=(
             HttpSinkPlan(
-                "hook", "at_least_once", "http://localhost:9000/hook", "POST", 30_000, {}, 8
+                "hook", "at_least_once", "http://localhost:9000/hook", "POST", 30_000, {}, 8, "http://localhost:9000/hook"
             ),
             SseSinkPlan("live", "at_least_once", Address("127.0.0.1", 9100)),
             SqliteSinkPlan("file", "at_least_once", Path("out.db"), None),

@@ -22,7 +22,7 @@ def test_without_a_limit_there_is_no_share() -> None:
 def test_disk_follows_retention_and_says_how() -> None:
     plan = shop_plan()
     topics = tuple(replace(topic, retention_ms=3_600_000) for topic in plan.topics)
-    found = estimate(plan.storage, plan.sources, topics, plan.joins)
+    found = estimate(plan.storage, plan.sources, topics)
     assert found.disk_mb == pytest.approx((2 * 10 * 3600 + 100) * 250 * 2.5 / 1e6, abs=0.1)
     assert "2 push sources x 10 new keys/s x 1h + 100 polled records" in found.formula
     assert found.memory_mb == 48.0
@@ -31,10 +31,9 @@ def test_disk_follows_retention_and_says_how() -> None:
 
 def test_rows_kept_for_good_are_counted_by_the_day() -> None:
     plan = shop_plan()
-    found = estimate(plan.storage, plan.sources[1:2], plan.topics, ())
+    found = estimate(plan.storage, plan.sources[1:2], plan.topics)
     assert found.disk_mb == pytest.approx(10 * 86_400 * 250 * 2.5 / 1e6)
     assert "again every day" in found.formula
-    assert "key map" not in found.formula
 
 
 @pytest.mark.parametrize(

@@ -32,21 +32,20 @@ shop   config 3f9ac2d01b2c   8 shards in ./data   at_least_once, synchronous ful
 Sources
   orders-api   api     orders      every 30s, 1 to 5 pages (cursor)  ->  2 to 10 requests/min of 60
                                    allowed (3 %)
-    GET https://api.example.com/orders?limit=100&appid=***
+    GET https://api.example.com/orders?limit=100&appid=${OWM_KEY}
   push         http    any topic   POST http://0.0.0.0:8080/ingest
   bus          kafka   users       b:9092, group lj
 
 Topics   (key, payload, timestamp, timestamp_ms, op, changes; 8 shards each)
-  orders   retention 24h   key map on $.user_id (order-user)
-  users    kept for good   no index needed
+  orders   retention 24h   lj:1 key map on $.user_id (order-user)
+  users    kept for good   no key map needed
 
 Joins
   order-user   key order_id   native   -> hook, live
     orders o   native   by key
-      SEARCH o
+      affected keys: changed rows of o
     users u    native   through orders.$.user_id
-    recompute the affected keys
-      SEARCH u
+    results of affected keys: o by key, then u by lj:1, then sort for ORDER BY
   top-orders   key key        full     -> live
     orders   full     re-evaluated
     not incremental: LIMIT without a key (shop.yaml:31:9)
@@ -63,7 +62,7 @@ Sinks
   pg        postgres   at_least_once                dsn postgres://***@db/x
 
 Not supported yet (run refuses)
-  windows (shop.yaml:40:3)
+  windows   shop.yaml:40:3
 
 Estimate
   memory   48 MB    40 MB + 8 shards
@@ -125,7 +124,7 @@ def test_the_json_form_has_the_documented_names() -> None:
         "through": "by key",
         "index": None,
         "sql": "SELECT 1",
-        "query_plan": ["SEARCH o"],
+        "query_plan": ["SCAN o VIRTUAL TABLE INDEX 2:delta"],
     }
     assert tree["joins"][1]["reasons"] == [
         {"message": "LIMIT without a key", "line": 31, "column": 9}

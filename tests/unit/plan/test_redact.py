@@ -32,6 +32,7 @@ def test_names_that_do_not(name: str) -> None:
         ("https://tok@h/p?x=a@b", "https://***@h/p?x=a@b"),
         ("https://h/p?x=a@b", "https://h/p?x=a@b"),
         ("https://h/p?token=", "https://h/p?token="),
+        ("https://h/p?key=${API_KEY}&sig=${S:-abc}", "https://h/p?key=${API_KEY}&sig=***"),
         ("https://h/p", "https://h/p"),
     ],
 )  # fmt: skip

@@ -1,0 +1,46 @@
+"""`litejoin explain CODE`: what a finding of `validate` means, an example, and how to fix it."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from litejoin.cli.args import CommandParser
+from litejoin.config.codes import CODES
+from litejoin.plan.layout import wrapped
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the entry of a code, or a list of all codes. Returns 0."""
+    parser = CommandParser(
+        "explain",
+        "Explain a code of `litejoin validate`; without a code, list all of them.",
+        "litejoin explain LJ241",
+    )
+    parser.add_argument("code", nargs="?", metavar="CODE", help="such as LJ103")
+    options = parser.parse(argv)
+    if options.code is None:
+        for code, rule in CODES.items():
+            print(f"{code}  {rule.level:<7}  {rule.title}")
+        return 0
+    code = options.code.upper()
+    if code not in CODES:
+        near = get_close_matches(code, CODES, n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "litejoin explain lists all codes"
+        parser.error(f"unknown code {options.code!r}; {hint}")
+    print(entry(code))
+    return 0
+
+
+def entry(code: str) -> str:
+    """The text about a code of the registry: title, cause, example, fix."""
+    rule = CODES[code]
+    lines = [
+        f"{code} {rule.level}: {rule.title}",
+        "",
+        *wrapped(rule.cause, 0),
+        "",
+        "Example:",
+        *(f"    {line}" for line in rule.example.splitlines()),
+        "",
+        *wrapped(f"Fix: {rule.fix}", 5),
+    ]
+    return "\n".join(lines)

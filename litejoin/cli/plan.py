@@ -1,0 +1,35 @@
+"""`litejoin plan -c FILE`: what a config will do and cost. Starts nothing, writes nothing."""
+
+import sys
+from collections.abc import Sequence
+
+from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.config import load, report
+from litejoin.config.diagnostics import json_object
+from litejoin.plan.explain import FORMS, explain
+
+
+def run(argv: Sequence[str]) -> int:
+    """Print the plan. Returns 0, or 2 when the config has errors, which go to stderr."""
+    parser = CommandParser(
+        "plan",
+        "Show what a config will do and cost; starts nothing and writes nothing.",
+        "litejoin plan -c shop.yaml --format mermaid",
+    )
+    add_config_options(parser)
+    parser.add_argument(
+        "--format", choices=tuple(FORMS), default="text", help="form of the plan (default: text)"
+    )
+    parser.add_argument(
+        "--no-env-check",
+        action="store_true",
+        help="put stand-ins where variables are not set, instead of refusing",
+    )
+    options = parser.parse(argv)
+    loaded = load(options)
+    if loaded.plan is None:
+        report(loaded)
+        return 2
+    warnings = [json_object(finding) for finding in loaded.findings]
+    sys.stdout.write(explain(loaded.plan, options.format, warnings, loaded.secrets))
+    return 0

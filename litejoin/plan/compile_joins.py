@@ -1,0 +1,278 @@
+"""Joins and windows of the document -> their plans, and findings about their queries.
+
+Called by `compile`. What a query means is decided in `delta` and by SQLite; this module brings the
+names together and gives every reason and mistake its place in the config file.
+"""
+
+from collections.abc import Iterable
+
+from litejoin.config.codes import SQL_CODES
+from litejoin.config.diagnostics import Diagnostic
+from litejoin.config.text import suggestion
+from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
+from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
+from litejoin.plan.section import Section
+from litejoin.plan.sql import BadQuery, SqlFinding, output_columns, topics_in
+from litejoin.plan.tokens import tokenize
+
+OVER_WINDOW = "joins over windows"
+"""The feature's name in the plan's list of what is not supported yet."""
+
+CODES_OF_KEYS = {
+    "key-column": ("LJ216", "key_column"),
+    "result-key": ("LJ216", "result_key"),
+    "json-columns": ("LJ218", "json_columns"),
+}
+"""Kinds of findings that are about a key beside the query: the code and that key."""
+
+
+class QueryCompiler:
+    """Compiles the queries of one document over its topics; collects findings."""
+
+    def __init__(self, topics: list[str], windows: Iterable[str]) -> None:
+        self.topics = topics
+        """Names as first written. Queries may add more with `take_topics`."""
+        self.registry = IndexRegistry()
+        self.findings: list[Diagnostic] = []
+        self.unsupported: list[Unsupported] = []
+        self._windows = {name.lower() for name in windows}
+        self._read: dict[str, tuple[str, ...]] = {}
+
+    def take_topics(self, section: Section) -> None:
+        """Add the topics that the query of a join or window reads; SQLite says which."""
+        query = section.text("query")
+        try:
+            read = topics_in(query)
+        except BadQuery as bad:
+            # A window has columns of its own, which a topic of its name would not have.
+            read = tuple(name for name in self._windows if _in_from(query, name))
+            if not read:
+                self._refuse(section, bad.finding)
+                return
+        self._read[section.pointer] = read
+        known = {topic.lower() for topic in self.topics}
+        self.topics += [t for t in read if t.lower() not in known | self._windows]
+
+    def read_by(self, section: Section) -> tuple[str, ...]:
+        """The topics and windows that a query reads; empty when it cannot be used."""
+        return self._read.get(section.pointer, ())
+
+    def join(self, section: Section) -> JoinPlan | None:
+        """The plan of a join; None when its query cannot be used, with a finding."""
+        if section.pointer not in self._read:
+            return None
+        if any(name.lower() in self._windows for name in self.read_by(section)):
+            self.unsupported.append(Unsupported(OVER_WINDOW, section.place("query")))
+            return _unanalyzed(section, self.read_by(section))
+        try:
+            analysis = self._analysis(section)
+        except BadQuery as bad:
+            self._refuse(section, bad.finding)
+            return None
+        self._warn_of_full(section, analysis)
+        return _join_plan(section, analysis)
+
+    def window(self, section: Section) -> WindowPlan | None:
+        """The plan of a window; None when its query cannot be used, with a finding."""
+        if section.pointer not in self._read:
+            return None
+        try:
+            columns = output_columns(section.text("query"), self.topics)
+            _check_columns(section, columns)
+        except BadQuery as bad:
+            self._refuse(section, bad.finding)
+            return None
+        size, gap = section.maybe_duration_ms("size"), section.maybe_duration_ms("gap")
+        lateness = section.duration_ms("allowed_lateness")
+        return WindowPlan(
+            name=section.text("name"),
+            type=section.value["type"],
+            topic=section.text("topic"),
+            query=section.text("query"),
+            place=section.place("query"),
+            size_ms=size,
+            slide_ms=section.maybe_duration_ms("slide"),
+            gap_ms=gap,
+            buffer_bound_ms=None if size is None else size + lateness,
+            sinks=sinks_of(section),
+            allowed_lateness_ms=lateness,
+        )
+
+    def warn_of_unfed(self, section: Section, fed: Iterable[str]) -> None:
+        """A warning for every topic that a query reads and no source feeds."""
+        known = {name.lower() for name in fed} | self._windows
+        for topic in self.read_by(section):
+            if topic.lower() not in known:
+                start, end = _name_in(section.text("query"), topic)
+                near = suggestion(topic, fed)
+                guess = f' (did you mean "{near}"?)' if near else ""
+                message = f'no source feeds the topic "{topic}"{guess}'
+                hint = f"fed are {', '.join(sorted(fed))}" if fed else ""
+                self._find(section, "LJ217", message, start, end, hint)
+
+    def _analysis(self, section: Section) -> JoinAnalysis:
+        """The analysis of a join, after the checks that need its output columns only."""
+        query = section.text("query")
+        columns = output_columns(query, self.topics)
+        key_column = _key_column(section, columns)
+        _check_columns(section, columns)
+        self._warn_of_twins(section, columns)
+        return analyze_join(section.text("name"), query, key_column, self.topics, self.registry)
+
+    def _warn_of_full(self, section: Section, analysis: JoinAnalysis) -> None:
+        name = section.text("name")
+        for reason, offset in analysis.reasons:
+            text = f'join "{name}" is re-evaluated in full on every change: {reason}'
+            hint = "litejoin plan shows the strategy of every join"
+            self._find(section, "LJ241", text, offset, offset + 1, hint)
+
+    def _warn_of_twins(self, section: Section, columns: tuple[str, ...]) -> None:
+        for number, column in enumerate(columns):
+            if column in columns[:number]:
+                message = f'the query returns "{column}" twice; a JSON object holds one of the two'
+                hint = f"give one of them another name: ... AS other_{column}"
+                self._find(section, "LJ219", message, 0, 1, hint)
+                return
+
+    def _refuse(self, section: Section, finding: SqlFinding) -> None:
+        code, key = CODES_OF_KEYS.get(finding.kind, (SQL_CODES.get(finding.kind, ""), "query"))
+        if key == "query":
+            self._find(section, code, finding.message, finding.start, finding.end, finding.hint)
+            return
+        self.findings.append(
+            section.document.finding(code, section.at(key), finding.message, hint=finding.hint)
+        )
+
+    def _find(
+        self, section: Section, code: str, message: str, start: int, end: int, hint: str
+    ) -> None:
+        """A finding about characters of a query; a long span is marked to the end of its line."""
+        query = section.text("query")
+        line_end = query.find("\n", start)
+        end = max(start + 1, end if line_end < 0 else min(end, line_end))
+        self.findings.append(
+            section.document.finding(
+                code, section.at("query"), message, hint=hint, offset=start, length=end - start
+            )
+        )
+
+
+def sinks_of(section: Section) -> tuple[str, ...]:
+    """The sinks of a join or window: `sink` or `sinks`."""
+    return section.texts("sink") or section.texts("sinks")
+
+
+def _key_column(section: Section, columns: tuple[str, ...]) -> str | None:
+    """The output column that is the key. `result_key` may name it, too: then `key_column` can be an
+    expression such as `o.key`, as configs of the original have it.
+    """
+    key_column = section.maybe_text("key_column")
+    result_key = section.maybe_text("result_key")
+    lowered = [column.lower() for column in columns]
+    if result_key is None or result_key.lower() not in lowered:
+        return key_column
+    if key_column is None or key_column.lower() not in lowered:
+        return result_key
+    if key_column.lower() != result_key.lower():
+        message = f'result_key "{result_key}" is another column of the output already'
+        hint = f'remove result_key, or rename that column; the key is "{key_column}"'
+        raise BadQuery(SqlFinding("result-key", message, 0, 0, hint))
+    return key_column
+
+
+def _check_columns(section: Section, columns: tuple[str, ...]) -> None:
+    """Names beside the query must be output columns. Raises BadQuery."""
+    lowered = {column.lower() for column in columns}
+    for name in section.texts("json_columns"):
+        if name.lower() not in lowered:
+            message = f'json_columns names "{name}", which is not in the output'
+            hint = f"the query returns {', '.join(columns)}"
+            raise BadQuery(SqlFinding("json-columns", message, 0, 0, hint))
+
+
+def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
+    columns = _named(section, analysis)
+    return JoinPlan(
+        name=section.text("name"),
+        query=section.text("query"),
+        place=section.place("query"),
+        columns=columns,
+        key_column=columns[analysis.key_index],
+        key_index=analysis.key_index,
+        sinks=sinks_of(section),
+        emit=section.value["emit"],
+        on_delete=section.value["on_delete"],
+        json_columns=section.texts("json_columns"),
+        strategy=analysis.strategy,
+        reasons=tuple(
+            Reason(message, section.document.place_in(section.at("query"), offset))
+            for message, offset in analysis.reasons
+        ),
+        references=tuple(
+            ReferencePlan(
+                topic=reference.topic,
+                alias=reference.alias,
+                strategy=reference.strategy,
+                through=reference.through,
+                index=reference.index,
+                affected_sql=reference.affected_sql,
+                query_plan=reference.query_plan,
+            )
+            for reference in analysis.references
+        ),
+        refresh_sql=analysis.refresh_sql,
+        refresh_null_sql=analysis.refresh_null_sql,
+        refresh_plan=analysis.refresh_plan,
+        ordered=analysis.ordered,
+    )
+
+
+def _named(section: Section, analysis: JoinAnalysis) -> tuple[str, ...]:
+    """The names of the output columns as delivered: `result_key` renames the key's."""
+    columns = list(analysis.columns)
+    columns[analysis.key_index] = section.maybe_text("result_key") or analysis.key_column
+    return tuple(columns)
+
+
+def _unanalyzed(section: Section, read: tuple[str, ...]) -> JoinPlan:
+    """A join that this version does not run: what its config says, without an analysis."""
+    key = section.maybe_text("result_key") or section.maybe_text("key_column") or ""
+    return JoinPlan(
+        name=section.text("name"),
+        query=section.text("query"),
+        place=section.place("query"),
+        columns=(key,),
+        key_column=key,
+        key_index=0,
+        sinks=sinks_of(section),
+        emit=section.value["emit"],
+        on_delete=section.value["on_delete"],
+        json_columns=section.texts("json_columns"),
+        strategy="full",
+        reasons=(),
+        references=tuple(
+            ReferencePlan(name, name, "full", "not analysed", None, None, ()) for name in read
+        ),
+        refresh_sql=section.text("query"),
+        refresh_null_sql=None,
+        refresh_plan=(),
+    )
+
+
+def _in_from(query: str, name: str) -> bool:
+    """True when a name seems to stand in the FROM clause of a query."""
+    tokens = tokenize(query)
+    return any(
+        token.is_identifier
+        and token.text.lower() == name
+        and (before.is_word("FROM", "JOIN") or before.is_op(","))
+        for before, token in zip(tokens, tokens[1:], strict=False)
+    )
+
+
+def _name_in(query: str, name: str) -> tuple[int, int]:
+    """Where a name stands in a query."""
+    for token in tokenize(query):
+        if token.is_identifier and token.text.lower() == name.lower():
+            return token.start, token.end
+    return 0, 1

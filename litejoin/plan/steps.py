@@ -1,0 +1,37 @@
+"""SQLite's query plan lines of delta queries, in words.
+
+Called by the text form of `explain`; the JSON form keeps SQLite's own lines. Topics are virtual
+tables, of which SQLite says SCAN for every access: what counts is the way behind INDEX. A line that
+is not known here is shown as it is.
+"""
+
+import re
+from collections.abc import Iterable
+
+_TOPIC = re.compile(
+    r"SCAN (.+) VIRTUAL TABLE INDEX \d+:(delta|key|scan|index (lj:\d+))( LEFT-JOIN)?"
+)
+_AFFECTED = re.compile(r"USING INDEX sqlite_autoindex_lj:affected_\d+ FOR IN-OPERATOR")
+
+_FUNCTION = re.compile(r"SCAN (\S+) VIRTUAL TABLE INDEX \d+:$")
+"""json_each and json_tree."""
+_SORT = re.compile(r"^USE TEMP B-TREE FOR ")
+
+
+def steps_text(query_plan: Iterable[str]) -> str:
+    """The lines of a query plan as one text: `changed rows of u, then o by lj:1`."""
+    return ", then ".join(step for line in query_plan if (step := _step(line)))
+
+
+def _step(line: str) -> str:
+    if _AFFECTED.fullmatch(line):
+        return ""  # the affected keys themselves, in memory
+    match = _TOPIC.fullmatch(line)
+    if match is None:
+        return _FUNCTION.sub(r"values of \1", _SORT.sub("sort for ", line))
+    alias, way, column = match[1], match[2], match[3]
+    if way == "delta":
+        return f"changed rows of {alias}"
+    if way == "scan":
+        return f"every row of {alias}"
+    return f"{alias} by {column or 'key'}"

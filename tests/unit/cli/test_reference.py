@@ -1,0 +1,38 @@
+"""`litejoin schema` and `litejoin explain`."""
+
+import json
+
+import pytest
+
+from litejoin.cli.main import main
+from litejoin.config.codes import CODES
+
+
+def test_schema_is_the_one_that_validates(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert {"sources", "joins", "windows", "sinks"} <= schema["properties"].keys()
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_code_is_explained(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", code.lower()]) == 0
+    out = capsys.readouterr().out
+    rule = CODES[code]
+    assert out.startswith(f"{code} {rule.level}: {rule.title}\n")
+    assert "\nExample:\n" in out
+    assert "\nFix: " in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+def test_without_a_code_all_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(CODES)
+
+
+def test_an_unknown_code_suggests_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "LJ2411"]) == 2
+    err = capsys.readouterr().err
+    assert "LJ241" in err
+    assert err.count("\n") == 1
