@@ -5,6 +5,9 @@ style of scalar changes anything except white space, doubled single quotes and b
 walking value and source side by side finds every character. Used only to place a finding.
 """
 
+import re
+
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 _WHITE = " \t\r\n"
 
 _HEX_ESCAPES = {"x": 2, "u": 4, "U": 8}
@@ -16,14 +19,14 @@ def align(source: str, start: int, end: int, value: str, style: str | None) -> l
     `source[start:end]` is the scalar as written, quotes or block header included.
     """
     at = start
-    if style in ("|", ">"):
+    if style == "|":
+        return _literal(source, _after_header(source, start, end), end, value)
+    if style == ">":
         at = _after_header(source, start, end)
     elif style in ("'", '"'):
         at = start + 1
     indexes: list[int] = []
-    for position, character in enumerate(value):
-        if style == "|" and (position == 0 or value[position - 1] == "\n"):
-            at = _literal_line(source, at, end, value, position)
+    for character in value:
         if style == '"':
             at = _skip_continuation(source, at, end)
         if character in _WHITE and not (at < end and style == '"' and source[at] == "\\"):
@@ -46,16 +49,20 @@ def _after_header(source: str, start: int, end: int) -> int:
     return end if line_end < 0 else line_end + 1
 
 
-def _literal_line(source: str, at: int, end: int, value: str, position: int) -> int:
-    """Start of the content of a literal block's next line: what is before it is indentation."""
-    content_end = value.find("\n", position)
-    content = len(value) - position if content_end < 0 else content_end - position
-    line_end = source.find("\n", at, end)
-    if line_end < 0:
-        line_end = end
-    elif source[line_end - 1 : line_end] == "\r":
-        line_end -= 1
-    return max(at, line_end - content)
+def _literal(source: str, at: int, end: int, value: str) -> list[int]:
+    """A literal block keeps its lines; what stands before their content is indentation."""
+    indexes: list[int] = []
+    for line in _LINE.findall(value):
+        content = len(line.removesuffix("\n"))
+        line_end = source.find("\n", at, end)
+        line_end = end if line_end < 0 else line_end
+        # A block's line ends in LF or CRLF; with any other end the text is taken as it comes.
+        text_end = line_end - 1 if source[line_end - 1 : line_end] == "\r" else line_end
+        begin = max(at, text_end - content)
+        indexes.extend(min(begin + step, end) for step in range(len(line)))
+        at = min(line_end + 1, end)
+    indexes.append(at)
+    return indexes
 
 
 def _skip_white(source: str, at: int, end: int) -> int:

@@ -14,6 +14,7 @@ from litejoin.config.defaults import fill, repair
 from litejoin.config.diagnostics import Diagnostic, Diagnostics
 from litejoin.config.document import Document
 from litejoin.config.exposure import check_exposure
+from litejoin.config.fits import fits
 from litejoin.config.ignores import read_ignores
 from litejoin.config.interpolate import Environment, interpolate
 from litejoin.config.load import MAX_BYTES, load_bytes
@@ -22,7 +23,6 @@ from litejoin.config.overrides import apply_override
 from litejoin.config.schema import root_schema
 from litejoin.config.semantic import check_meaning
 from litejoin.config.shape import Shape, shape
-from litejoin.config.validate import validate
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import Secret
 
@@ -40,11 +40,11 @@ def load_config(
     """Load and check one config: a path, or a text (or its bytes) that findings call `file`.
 
     `env` is what `${VAR}` sees, `sets` are `PATH=VALUE` overrides. The document is None when
-    the text is no YAML mapping; with errors among the findings it holds the sound parts only and
-    must not be run. Raises ConfigError when the file cannot be read.
+    the text is no YAML mapping or has a thousand errors; with fewer errors among the findings it
+    holds the sound parts only and must not be run. Raises ConfigError when the file cannot be read.
     """
     if isinstance(config, Path):
-        file, data = str(config), _read(config)
+        file, data = str(config), read_config(config)
     else:
         data = config if isinstance(config, bytes) else config.encode("utf-8", "surrogatepass")
     found = Diagnostics()
@@ -60,7 +60,8 @@ def load_config(
     return _check(file, root, Environment(env, check=not no_env_check), found)
 
 
-def _read(path: Path) -> bytes:
+def read_config(path: Path) -> bytes:
+    """The bytes of a config file. Raises ConfigError when it cannot be read."""
     try:
         with path.open("rb") as file:
             # One byte more than is allowed tells that there is more; /dev/zero has no end.
@@ -74,8 +75,16 @@ def _check(
 ) -> tuple[Document | None, list[Diagnostic]]:
     interpolate(root, environment, found)
     shaped = shape(root, root_schema(), found)
-    bad = [*shaped.broken, *validate(root, shaped, found)]
+    bad = shaped.broken
+    if not fits(shaped.value, shaped.schema):
+        # Only now: importing jsonschema takes longer than all the rest.
+        from litejoin.config.validate import validate
+
+        bad = [*bad, *validate(root, shaped, found)]
+    if found.is_full:
+        return None, found.sorted()  # a file of another kind: nothing in it is worth a look
     value, removed = repair(shaped.value, bad, shaped.schemas)
+    secrets = _secrets(shaped, value)
     ignores = read_ignores(root.source, found)
     document = Document(
         name=_name(file, value),
@@ -84,7 +93,7 @@ def _check(
         value=_with_defaults(file, value),
         schema=root_schema(),
         removed=removed,
-        secrets=_secrets(shaped, value),
+        secrets=secrets,
         ignores=ignores,
         complete=not found.has_errors,
     )
@@ -94,8 +103,9 @@ def _check(
     for feature, pointer in features.items():
         message = f"not supported yet: {feature}; `litejoin run` refuses this config"
         found.add(document.finding("LJ270", pointer, message))
-    document.complete = not found.has_errors
-    return document, document.visible(found.sorted())
+    findings = document.visible(found.sorted())
+    document.complete = not any(finding.level == "error" for finding in findings)
+    return document, findings
 
 
 def _with_defaults(file: str, value: dict[str, Any]) -> dict[str, Any]:

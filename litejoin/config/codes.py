@@ -25,8 +25,10 @@ class Rule:
 CODES: dict[str, Rule] = {}
 
 
-def _error(code: str, title: str, cause: str, example: str, fix: str) -> None:
-    _register(Rule(code, "error", title, cause, example, fix))
+def _error(
+    code: str, title: str, cause: str, example: str, fix: str, *, ignorable: bool = False
+) -> None:
+    _register(Rule(code, "error", title, cause, example, fix, ignorable))
 
 
 def _warning(code: str, title: str, cause: str, example: str, fix: str) -> None:
@@ -61,6 +63,7 @@ _error(
     "The key is not part of the config language at this place; it would have no effect.",
     "storage:\n  shards: 4",
     "Correct the spelling or remove the key; `litejoin schema` lists all keys.",
+    ignorable=True,  # the key is left out, and a config may be shared with a newer version
 )
 _error(
     "LJ104",

@@ -3,13 +3,13 @@
 A finding is never raised: stages add them to a `Diagnostics` and go on, so that one run shows all.
 """
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from litejoin.config.codes import CODES
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence, Source
+from litejoin.config.text import printable
 
 MAX_FINDINGS = 1_000
 """A file with more is not a config with mistakes; the last finding says how many are not shown."""
@@ -44,6 +44,9 @@ class Diagnostics:
 
     def add(self, finding: Diagnostic) -> None:
         """Add a finding unless the same one is there."""
+        if not (finding.message.isprintable() and finding.hint.isprintable()):
+            message, hint = printable(finding.message), printable(finding.hint)
+            finding = replace(finding, message=message, hint=hint)
         identity = (finding.file, finding.line, finding.column, finding.code, finding.message)
         if identity in self._found:
             return
@@ -69,6 +72,9 @@ class Diagnostics:
         length: int = 1,
     ) -> None:
         """Add a finding about the character `index` of a source."""
+        if self.is_full:
+            self._dropped += 1
+            return
         place = source.place(index)
         self.add(
             Diagnostic(
@@ -145,11 +151,6 @@ def find(root: Node, path: Iterable[str | int]) -> Node | None:
         else:
             return None
     return node
-
-
-def as_json(findings: Iterable[Diagnostic]) -> str:
-    """The stable machine-readable form of findings: a JSON array."""
-    return json.dumps([json_object(finding) for finding in findings], indent=2, ensure_ascii=False)
 
 
 def json_object(finding: Diagnostic) -> dict[str, object]:

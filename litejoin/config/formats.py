@@ -6,9 +6,6 @@ unit. JSON Schema's `format` ignores values that are not text; so do these.
 
 import re
 from collections.abc import Callable
-from functools import cache
-
-from jsonschema import FormatChecker
 
 from litejoin.config import values
 
@@ -50,21 +47,3 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     "sql": ("LJ116", _sql),
 }
 """Format name -> rule code and check."""
-
-
-@cache
-def checker() -> FormatChecker:
-    """The checker of exactly these formats."""
-    made = FormatChecker(formats=())
-    for name, (_, check) in FORMATS.items():
-        made.checks(name, raises=ValueError)(_text_only(check))
-    return made
-
-
-def _text_only(check: Callable[[str], object]) -> Callable[[object], bool]:
-    def checked(value: object) -> bool:
-        if isinstance(value, str):
-            check(value)
-        return True
-
-    return checked

@@ -19,6 +19,8 @@ MAX_FILE_BYTES = 64 * 1024
 """A secret or a certificate fits; a wrong path to a large file must not fill the memory."""
 MAX_TEXT = 1 << 20
 """Characters of one expanded value, as many as a whole config may have."""
+MAX_EXPANSIONS = 1_000
+"""Expansions in one value; each costs a piece of memory and, when it fails, a finding."""
 PLACEHOLDER = "placeholder"
 """Stands for an unset variable where variables are not checked."""
 
@@ -73,6 +75,11 @@ def _expand(scalar: Scalar, pointer: str, environment: Environment, found: Diagn
     for opening in _OPENING.finditer(text):
         if opening.start() < at:
             continue  # inside the default of the expansion before
+        if len(pieces) > 2 * MAX_EXPANSIONS:
+            message = f"more than {MAX_EXPANSIONS:,} expansions in one value"
+            found.node(scalar, "LJ131", message, pointer=pointer)
+            scalar.unknown = True
+            break
         pieces.append(_literal(at, text[at : opening.start()]))
         if opening[0] == "$${":
             pieces.append(Piece(opening.start(), 3, "${", literal=False))

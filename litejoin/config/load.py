@@ -313,6 +313,9 @@ def _report_syntax(builder: _Builder, error: yaml.MarkedYAMLError) -> None:
         else (f"{error.context}: {problem}")
     )
     hint = next((advice for known, advice in _ADVICE.items() if problem.startswith(known)), "")
+    line_end = text.find("\n", index)
+    if "${" in text[text.rfind("\n", 0, index) + 1 : line_end if line_end >= 0 else len(text)]:
+        hint = 'inside of { } and [ ] a variable needs quotes: "${NAME}"'
     if text[index : index + 1] == "\t" or _tab_indents(text, index):
         message, hint = "a tab is used for indentation", "YAML is indented with spaces"
         index = text.rfind("\n", 0, index) + 1 if text[index : index + 1] != "\t" else index

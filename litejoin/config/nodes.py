@@ -96,6 +96,9 @@ class Scalar(Node):
 
     def index_of_written(self, offset: int) -> int:
         """Index in the source of character `offset` of `written`."""
+        begin = self.start + (1 if self.style in ("'", '"') else 0)
+        if self.source.text.startswith(self.written, begin):
+            return begin + min(offset, len(self.written))  # on one line, nothing escaped
         if self.indexes is None:
             text = self.source.text
             self.indexes = align(text, self.start, self.end, self.written, self.style)

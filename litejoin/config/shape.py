@@ -233,14 +233,17 @@ def natural(node: Node) -> Any:
 
 def stand_in(schema: Schema, text: str) -> Any:
     """A harmless value for a scalar that could not be expanded."""
+    kinds = types(schema)
+    is_free = not {"format", "enum", "const"} & schema.keys()
+    if is_free and ("string" in kinds or not kinds):
+        return text
     if "default" in schema:
         return schema["default"]
     if "const" in schema or "enum" in schema:
         return schema.get("const", schema.get("enum", [""])[0])
-    kinds = types(schema)
-    if "format" in schema and schema["format"] in _STAND_INS:
+    if schema.get("format") in _STAND_INS:
         return _STAND_INS[schema["format"]]
-    if "string" in kinds or not kinds:
+    if "string" in kinds:
         return text
     if "integer" in kinds or "number" in kinds:
         return schema.get("minimum", 1)

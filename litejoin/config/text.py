@@ -13,7 +13,14 @@ _MAX_COMPARED = 64
 def shown(text: str) -> str:
     """The text on one line: cut, control and direction characters escaped."""
     cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 3] + "..."
-    return "".join(c if c.isprintable() else _escaped(c) for c in cut)
+    return printable(cut)
+
+
+def printable(text: str, instead: str | None = None) -> str:
+    """The text with control and direction characters escaped, or replaced by `instead`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else instead or _escaped(c) for c in text)
 
 
 def _escaped(character: str) -> str:

@@ -1,17 +1,19 @@
 """Structural validation: jsonschema's errors, told as findings a person can act on.
 
-Called by `compile`. Takes the shaped value with its schema (no `oneOf`, no `$ref`), adds a finding
-for everything that does not fit, and says which paths hold no usable value.
+Called by `check`, only when something does not fit. Takes the shaped value with its schema (no
+`$ref`, no branches), adds a finding for everything that does not fit, and says which paths hold no
+usable value.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, FormatChecker
 
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
-from litejoin.config.formats import FORMATS, checker
+from litejoin.config.formats import FORMATS
 from litejoin.config.nodes import Entry, Mapping, Node, Scalar, Sequence
 from litejoin.config.schema import branches, resolved, root_schema, types
 from litejoin.config.shape import Path, Shape, human, is_nothing
@@ -68,7 +70,7 @@ class _Report:
 def validate(root: Node, shape: Shape, found: Diagnostics) -> list[Path]:
     """Add findings; return the paths of values (and unknown keys) that must not be used."""
     report = _Report(root, shape, found)
-    validator = Draft202012Validator(shape.schema, format_checker=checker())
+    validator = Draft202012Validator(shape.schema, format_checker=_checker())
     for error in validator.iter_errors(shape.value):
         path: Path = tuple(error.absolute_path)
         rule = str(error.validator)
@@ -76,7 +78,27 @@ def validate(root: Node, shape: Shape, found: Diagnostics) -> list[Path]:
             rule = "propertyNames"
         fault = _Fault(rule, error.validator_value, error.instance, str(error.cause or ""))
         _TELLERS[rule](report, path, fault)
+        if found.is_full:
+            break
     return report.bad
+
+
+@cache
+def _checker() -> FormatChecker:
+    """The checker of exactly the schema's own formats."""
+    made = FormatChecker(formats=())
+    for name, (_, check) in FORMATS.items():
+        made.checks(name, raises=ValueError)(_text_only(check))
+    return made
+
+
+def _text_only(check: Callable[[str], object]) -> Callable[[object], bool]:
+    def checked(value: object) -> bool:
+        if isinstance(value, str):
+            check(value)
+        return True
+
+    return checked
 
 
 def _subject(path: Path) -> str:
@@ -106,8 +128,7 @@ def _unknown_keys(report: _Report, path: Path, fault: _Fault) -> None:
             code, message = "LJ115", f'"{shown(name)}"{inside} is a key of {other}'
             hint = f"this is a {schema['title']}" if "title" in schema else ""
         else:
-            free = [key for key in known if key not in node.entries]
-            guess = None if report.found.is_full else suggestion(name, free)
+            guess = None if report.found.is_full else suggestion(name, known)
             near = f' (did you mean "{guess}"?)' if guess else ""
             code, message = "LJ103", f'unknown key "{shown(name)}"{inside}{near}'
             hint = _keys_hint(schema.get("required", ()), known)
@@ -215,7 +236,7 @@ def _reason(report: _Report, path: Path, fault: _Fault) -> str:
 
 def _bad_name(report: _Report, path: Path, fault: _Fault) -> None:
     is_name = report.shape.schemas.get(path, {}).get("title") == "name"
-    rule = _NAME_RULE if is_name else f"it must match {fault.wanted}"
+    rule = _NAME_RULE if is_name else "letters, digits, underscores, dots and hyphens"
     message = f"{_subject(path)}: {_quoted(report, path)} is not a valid name"
     report.tell(path, "LJ112", message, rule)
 

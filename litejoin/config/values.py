@@ -149,8 +149,14 @@ def check_replica_url(text: str) -> None:
 _REPLICA_SCHEMES = ("s3", "gs", "gcs", "abs", "azure", "sftp", "file")
 
 
+MAX_PATH = 1024
+"""Characters of a gjson path; it is compiled once a source and run for each record."""
+
+
 def check_gjson(text: str) -> None:
     """The outer form of a gjson path: no empty parts, closed queries. Raises ValueError."""
+    if len(text) > MAX_PATH:
+        raise ValueError(f"has more than {MAX_PATH} characters")
     if text.startswith("$"):
         raise ValueError('is a JSONPath; gjson paths have no "$", write "a.b" instead of "$.a.b"')
     if text != text.strip():
