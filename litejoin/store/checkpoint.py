@@ -7,11 +7,12 @@ the log to its start. That also needs every reader of the shard to have ended it
 readers end theirs when an evaluation is over. One that does not is waited for BUSY_MS, and again
 half a log later.
 
-Started and closed by the store. One connection a shard, opened when first needed, used here only.
+It also syncs the marks after each flush, if they are to be synced. Started and closed by the store.
+One connection a shard, opened when first needed, used here only.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import apsw
@@ -33,8 +34,10 @@ BUSY_MS = 200
 class Checkpointer:
     """The thread. The flush thread calls `make_room` before and `notify` after each flush."""
 
-    def __init__(self, paths: Mapping[int, Path]) -> None:
+    def __init__(self, paths: Mapping[int, Path], sync_marks: Callable[[], None] | None) -> None:
         self._paths = dict(paths)
+        self._sync_marks = sync_marks
+        self._unsynced = False
         self._connections: dict[int, apsw.Connection] = {}
         self._seen = dict.fromkeys(paths, 0)
         """Pages in the WAL at the last checkpoint."""
@@ -59,7 +62,8 @@ class Checkpointer:
                 if count >= self._limits[shard]:
                     self._due[shard] = count
                     self._urgent.add(shard)
-            if self._due:
+            self._unsynced = self._sync_marks is not None
+            if self._due or self._unsynced:
                 self._wake.notify_all()
 
     def make_room(self) -> None:
@@ -79,30 +83,37 @@ class Checkpointer:
         self._connections.clear()
 
     def _run(self) -> None:
-        while True:
+        while self.failure is None:
             with self._wake:
-                self._wake.wait_for(lambda: self._due or self._stopping)
+                self._wake.wait_for(lambda: self._due or self._unsynced or self._stopping)
                 if self._stopping:
                     return
-                shard = next(iter(self._urgent), next(iter(self._due)))
-                pages = self._due.pop(shard)
-                is_urgent = shard in self._urgent
-            failure = None
-            try:
-                limit = self._checkpoint(shard, pages, restart=is_urgent)
-            except apsw.Error as error:
-                # A full disk keeps the pages in the WAL, where they are safe; next time, perhaps.
-                failure, limit = storage_error(error, shard), pages + RESTART_PAGES // 2
-            with self._wake:
+                self._unsynced = False
+                shard = next(iter(self._urgent), next(iter(self._due), None))
+                pages = self._due.pop(shard) if shard is not None else 0
+            self._work(shard, pages)
+
+    def _work(self, shard: int | None, pages: int) -> None:
+        failure, limit = None, RESTART_PAGES
+        try:
+            if self._sync_marks:
+                self._sync_marks()
+            if shard is not None:
+                limit = self._checkpoint(shard, pages, restart=shard in self._urgent)
+        except apsw.Error as error:
+            # A full disk keeps the pages in the WAL, where they are safe; next time, perhaps.
+            failure, limit = storage_error(error, shard or 0), pages + RESTART_PAGES // 2
+        except StorageError as error:
+            failure = error
+        with self._wake:
+            if shard is not None:
                 self._seen[shard] = pages
-                if is_urgent:
-                    self._limits[shard] = limit
-                    self._urgent.discard(shard)
-                if failure and not failure.retriable:
-                    self.failure = failure
-                self._wake.notify_all()
-                if self.failure:
-                    return
+            if shard in self._urgent:
+                self._limits[shard] = limit
+                self._urgent.discard(shard)
+            if failure and not failure.retriable:
+                self.failure = failure
+            self._wake.notify_all()
 
     def _checkpoint(self, shard: int, pages: int, *, restart: bool) -> int:
         """Copy the log back; the number of pages at which it is to be restarted next."""

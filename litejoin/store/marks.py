@@ -16,7 +16,9 @@ overwrites the other one, so that a torn write costs one flush's marks:
     512 + k * 512    ..    area 1, where k * 512 is the area's size rounded up
     area: u64 generation, u64 seq of each shard, u64 XXH64 of the area before it
 
-Written after each commit by the flush thread; never ahead of what the shard has.
+Written after each commit by the flush thread, so never ahead of what the shard has; with
+synchronous full it is also synced, by the checkpoint thread a moment later: an ack does not wait
+for it, and a power loss in that moment only leaves a mark that is one flush behind.
 """
 
 import os
@@ -47,12 +49,11 @@ class SavedMarks:
 
 
 class Marks:
-    """The open file. One thread writes."""
+    """The open file. One thread records; another may sync."""
 
-    def __init__(self, fd: int, seqs: list[int], *, synced: bool) -> None:
+    def __init__(self, fd: int, seqs: list[int]) -> None:
         self._fd = fd
         self._seqs = seqs
-        self._synced = synced
         self._generation = 1
         self._body = struct.Struct(f"<Q{len(seqs)}Q")
         self._stride = _stride(len(seqs))
@@ -65,10 +66,10 @@ class Marks:
         data = head.ljust(SECTOR_BYTES, b"\0") + bytes(_stride(len(seqs)))
         # Generation 1 is in area 1; area 0 is empty and not valid until the first record.
         replace_file(path, data + area.ljust(_stride(len(seqs)), b"\0"))
-        return cls(os.open(path, os.O_WRONLY | os.O_CLOEXEC), list(seqs), synced=synced)
+        return cls(os.open(path, os.O_WRONLY | os.O_CLOEXEC), list(seqs))
 
     def record(self, shards: tuple[int, ...], seq: int) -> None:
-        """Note that these shards have committed flush `seq`. Blocks for a sync when synced.
+        """Note that these shards have committed flush `seq`.
 
         Raises StorageIOError; the file does not grow, so a full disk is no error here.
         """
@@ -78,8 +79,13 @@ class Marks:
         area = _area(self._body, self._generation, self._seqs)
         try:
             os.pwrite(self._fd, area, SECTOR_BYTES + self._generation % 2 * self._stride)
-            if self._synced:
-                os.fdatasync(self._fd)
+        except OSError as error:
+            raise file_error(error, "marks") from error
+
+    def sync(self) -> None:
+        """Make what was recorded durable. Blocks; raises StorageIOError."""
+        try:
+            os.fdatasync(self._fd)
         except OSError as error:
             raise file_error(error, "marks") from error
 

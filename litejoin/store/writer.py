@@ -129,7 +129,8 @@ class ShardStore:
         self._tables.make(manifest.topics, manifest.sources)
         self._writer = BatchWriter(enumerate(self._connections), manifest.shard_count)
         paths = {number: self.layout.shard(number) for number in range(manifest.shard_count)}
-        self._checkpointer = Checkpointer(paths)
+        sync_marks = self._marks.sync if self._marks and self._synchronous == "full" else None
+        self._checkpointer = Checkpointer(paths, sync_marks)
 
     def _open_marks(self) -> None:
         found = [shards.last_seq(connection) for connection in self._connections]

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -89,6 +90,33 @@ def test_marks_that_cannot_be_written_end_the_store(
         store.flush([rows(topic, "1")])
 
 
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_marks_are_synced_as_commits_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, synchronous: Literal["full", "normal"]
+) -> None:
+    synced = threading.Event()
+    monkeypatch.setattr("os.fdatasync", lambda fd: synced.set())
+    store = ShardStore.open(tmp_path, pipeline="p", shard_count=1, synchronous=synchronous)
+    store.flush([rows(store.create_topic("orders"), "1")])
+    assert synced.wait(10 if synchronous == "full" else 0.05) is (synchronous == "full")
+    store.close()
+
+
+def test_marks_that_cannot_be_synced_end_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("os.fdatasync", fail)
+    store = ShardStore.open(tmp_path, pipeline="p", shard_count=1, synchronous="full")
+    topic = store.create_topic("orders")
+    with pytest.raises(StorageIOError, match="marks: Input/output error"):
+        for n in range(1000):
+            store.flush([rows(topic, f"{n}")])
+    store.close()
+
+
 @pytest.fixture
 def small_wal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "PASSIVE_PAGES", 100)
@@ -171,7 +199,7 @@ def test_a_gate_holder_sees_whole_flushes(store: ShardStore) -> None:
 
 
 def test_a_checkpoint_that_fails_is_not_kept_quiet(tmp_path: Path) -> None:
-    checkpointer = checkpoint.Checkpointer({0: tmp_path / "gone.db"})
+    checkpointer = checkpoint.Checkpointer({0: tmp_path / "gone.db"}, None)
     checkpointer.notify({0: checkpoint.RESTART_PAGES})
     checkpointer.make_room()
     failure = checkpointer.failure

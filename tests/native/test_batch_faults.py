@@ -222,6 +222,26 @@ def test_a_full_disk_rolls_back_its_shard_only(shards: Pairs, writer: BatchWrite
     assert set(stored(shards).values()) == {big}
 
 
+def test_a_disk_that_fills_at_any_page_never_leaves_half_a_shard(
+    shards: Pairs, writer: BatchWriter
+) -> None:
+    """SQLITE_FULL at the nth page that is asked for, for every n until the flush comes through."""
+    writer.write([upserts(60, "old" * 100)], 1)
+    connection = shards[0][1]
+    pages = int(connection.execute("PRAGMA page_count").get)
+    fresh = "new" * 300
+    for n in range(200):
+        connection.execute(f"PRAGMA max_page_count = {pages + n}")
+        result = writer.write([upserts(60, fresh)], 2 + n)
+        found = {p for (p,) in connection.execute("SELECT DISTINCT payload FROM t1")}
+        if not result.full_shards:
+            assert found == {fresh}
+            break
+        assert result.full_shards == (0,)
+        assert found == {"old" * 100}
+    assert n > 3
+
+
 def test_a_read_only_database_is_an_error(tmp_path: Path) -> None:
     open_file(tmp_path / "x.db", 0).close()
     connection = apsw.Connection(str(tmp_path / "x.db"), flags=apsw.SQLITE_OPEN_READONLY)
@@ -400,15 +420,24 @@ def test_a_database_without_the_stores_tables_is_refused() -> None:
         BatchWriter([(0, apsw.Connection(":memory:"))], 1)
 
 
+def resident_kib() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4
+
+
 def test_statements_and_memory_are_given_back(tmp_path: Path) -> None:
     """A statement that were left open would keep the connection from closing."""
     connection = open_file(tmp_path / "x.db", 0)
-    for seq in range(1, 40):
+    batch = upserts(2000, "x" * 500)
+    for seq in range(1, 61):
+        if seq == 20:  # warm: SQLite's page cache is full
+            before = resident_kib()
         writer = BatchWriter([(0, connection)], 1)
-        writer.write([upserts(50, f"{seq}")], seq)
+        writer.trim(0, seq - 1)
+        writer.write([batch], seq)
         with pytest.raises(ValueError, match="cut"):
-            writer.write([b"x"], seq)
+            writer.write([batch, b"x"], seq)
         writer.close()
+    assert resident_kib() - before < 10_000, "one flush leaked each time would be 80 MB"
     connection.close()
     assert struct.unpack(">H", (tmp_path / "x.db").read_bytes()[16:18]) == (4096,)
     assert not (tmp_path / "x.db-wal").exists()
