@@ -7,8 +7,6 @@ file that cannot be read.
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,13 +124,14 @@ def _check(
     no_env_check: bool,
 ) -> "list[Diagnostic]":
     from litejoin.config import load_config
+    from litejoin.plan.compile import compile_plan
 
     document, findings = load_config(
         data, env=environment, sets=overrides, no_env_check=no_env_check, file=name
     )
-    if document is None or find_spec("litejoin.plan.compile") is None:
+    if document is None:
         return findings
-    _, more = import_module("litejoin.plan.compile").compile_plan(document)
+    _, more = compile_plan(document)
     return document.visible([*findings, *more])
 
 

@@ -12,7 +12,7 @@ from litejoin.config.nodes import Mapping, Node, Scalar, Sequence, Source
 from litejoin.config.text import printable
 
 MAX_FINDINGS = 1_000
-"""A file with more is not a config with mistakes; the last finding says how many are not shown."""
+"""A file with more is not a config with mistakes; the last finding says that there are more."""
 
 Level = Literal["error", "warning"]
 
@@ -40,7 +40,7 @@ class Diagnostics:
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str, str], Diagnostic] = {}
-        self._dropped = 0
+        self._has_more = False
 
     def add(self, finding: Diagnostic) -> None:
         """Add a finding unless the same one is there."""
@@ -51,7 +51,7 @@ class Diagnostics:
         if identity in self._found:
             return
         if len(self._found) >= MAX_FINDINGS:
-            self._dropped += 1
+            self._has_more = True
             return
         self._found[identity] = finding
 
@@ -73,7 +73,7 @@ class Diagnostics:
     ) -> None:
         """Add a finding about the character `index` of a source."""
         if self.is_full:
-            self._dropped += 1
+            self._has_more = True
             return
         place = source.place(index)
         self.add(
@@ -110,9 +110,9 @@ class Diagnostics:
     def sorted(self) -> list[Diagnostic]:
         """All findings by file and position."""
         found = sorted(self._found.values())
-        if self._dropped:
+        if self._has_more:
             last = found[-1]
-            message = f"{self._dropped:,} more findings are not shown"
+            message = f"more than {MAX_FINDINGS:,} findings"
             found.append(Diagnostic(last.file, last.line, last.column, "LJ128", "error", message))
         return found
 

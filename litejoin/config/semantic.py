@@ -64,7 +64,6 @@ def _check_names(names: dict[str, Named], found: Diagnostics) -> None:
         for section in group:
             for name, node in names[section]:
                 kind = _SECTIONS[section]
-                _check_reserved(kind, name, node, found)
                 known = first.setdefault(name.lower(), (kind, node))
                 if known[1] is not node:
                     line = known[1].place.line
@@ -73,20 +72,11 @@ def _check_names(names: dict[str, Named], found: Diagnostics) -> None:
                     found.node(node, "LJ201", message, hint=hint if name != known[1].text else "")
 
 
-def _check_reserved(kind: str, name: str, node: Node, found: Diagnostics) -> None:
-    if name.lower().startswith("sqlite_"):
-        message = f'the {kind} name "{shown(name)}" is reserved: sqlite_ belongs to SQLite'
-        found.node(node, "LJ202", message)
-
-
 def _check_topics(document: Document, names: dict[str, Named], found: Diagnostics) -> None:
     windows = {name.lower() for name, _ in names["windows"]}
     spelled: dict[str, str] = {}
     for pointer, topic in _topics(document):
-        if topic.lower().startswith("sqlite_"):
-            message = f'the topic name "{shown(topic)}" is reserved: sqlite_ belongs to SQLite'
-            found.add(document.finding("LJ202", pointer, message))
-        elif topic.lower() in windows:
+        if topic.lower() in windows:
             message = f'the topic "{topic}" has the name of a window; queries could mean either'
             found.add(document.finding("LJ202", pointer, message))
         first = spelled.setdefault(topic.lower(), topic)

@@ -234,8 +234,19 @@ def _reason(report: _Report, path: Path, fault: _Fault) -> str:
     return fault.cause
 
 
+def _is_reserved(name: str) -> bool:
+    return name.lower().startswith("sqlite_")
+
+
+_RESERVED_HINT = "names that start with sqlite_ belong to SQLite"
+
+
 def _bad_name(report: _Report, path: Path, fault: _Fault) -> None:
     is_name = report.shape.schemas.get(path, {}).get("title") == "name"
+    if is_name and _is_reserved(fault.value):
+        message = f"{_subject(path)}: {_quoted(report, path)} is reserved"
+        report.tell(path, "LJ202", message, _RESERVED_HINT)
+        return
     rule = _NAME_RULE if is_name else "letters, digits, underscores, dots and hyphens"
     message = f"{_subject(path)}: {_quoted(report, path)} is not a valid name"
     report.tell(path, "LJ112", message, rule)
@@ -245,11 +256,17 @@ def _property_name(report: _Report, path: Path, fault: _Fault) -> None:
     node = report.node(path)
     name = str(fault.value)
     assert isinstance(node, Mapping)
+    where = (*path, name)
+    key = node.entries[name].key
+    if _is_reserved(name):
+        message = f'"{shown(name)}" in {human(path)} is reserved'
+        hint, pointer = _RESERVED_HINT, pointer_of(where)
+        report.found.node(key, "LJ202", message, hint=hint, pointer=pointer)
+        report.bad.append(where)
+        return
     what = "header" if human(path).endswith("headers") else "name"
     message = f'"{shown(name)}" in {human(path)} is not a valid {what}'
     hint = _NAME_RULE if what == "name" else "headers are letters, digits and hyphens"
-    where = (*path, name)
-    key = node.entries[name].key
     report.found.node(key, "LJ112", message, hint=hint, pointer=pointer_of(where))
     report.bad.append(where)
 

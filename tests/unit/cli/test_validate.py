@@ -181,6 +181,18 @@ def test_variables_come_from_the_environment_and_the_env_file(
     assert validate(name, "--set", "storage.shard_count=8") == 0
 
 
+def test_sql_findings_point_into_the_block(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SOUND.replace(
+        "  - {name: j, query: SELECT key FROM orders, sink: out}\n",
+        "  - name: j\n    query: |\n      SELECT o.key,\n             o.nmae\n"
+        "      FROM orders o\n    sink: out\n",
+    )
+    assert validate(write(folder, "shop.yaml", text), "--format", "concise") == 1
+    assert capsys.readouterr().out.startswith("shop.yaml:8:14: LJ212 error: no such column")
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -229,3 +229,10 @@ def test_an_unreadable_file_is_an_error_of_its_own(tmp_path: Path) -> None:
     large = tmp_path / "large.yaml"
     large.write_bytes(b"#" * ((1 << 20) + 1))
     assert [f.code for f in load_config(large, env={})[1]] == ["LJ121"]
+
+
+def test_a_file_of_another_kind_gives_a_bounded_number_of_findings() -> None:
+    document, found = load_config("".join(f"k{n}: 1\n" for n in range(5_000)), env={})
+    assert document is None
+    assert len(found) == 1_001
+    assert (found[-1].code, found[-1].message) == ("LJ128", "more than 1,000 findings")
