@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import apsw
+
 from litejoin._ext.checksum import xxh64
 from litejoin.errors import StartRefusedError
 from litejoin.records import Result, ResultOp
+from litejoin.store.files import create_private, make_directory
 from litejoin.store.sqlite import open_database
 
 FORMAT = 1
@@ -126,10 +129,22 @@ class Size:
 
 
 class Ledger:
-    """The open file. Raises apsw.Error as it is and StartRefusedError for a foreign format."""
+    """The open file. Raises StartRefusedError for a file that is not ours, else apsw.Error."""
 
     def __init__(self, path: Path, *, durable: bool, create: bool = True) -> None:
-        self.db = open_database(path, create=create)
+        if create and not path.exists():
+            make_directory(path.parent)
+            create_private(path)  # results may be confidential
+        try:
+            self._open(path, durable)
+        except (apsw.CantOpenError, apsw.NotADBError, apsw.ReadOnlyError) as error:
+            raise StartRefusedError(
+                f"{path} cannot be used as dead-letter queue: {error}",
+                hint="check delivery.dlq.path and its permissions",
+            ) from error
+
+    def _open(self, path: Path, durable: bool) -> None:
+        self.db = open_database(path, create=False)
         self.db.execute("PRAGMA journal_mode = WAL").fetchall()
         self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self.db:
