@@ -4,9 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from litejoin.cli.args import CommandParser, add_config_options
-from litejoin.cli.config import load, report
-from litejoin.config.diagnostics import json_object
-from litejoin.plan.explain import FORMS, explain
+
+FORMATS = ("text", "json", "mermaid")
 
 
 def run(argv: Sequence[str]) -> int:
@@ -18,7 +17,7 @@ def run(argv: Sequence[str]) -> int:
     )
     add_config_options(parser)
     parser.add_argument(
-        "--format", choices=tuple(FORMS), default="text", help="form of the plan (default: text)"
+        "--format", choices=FORMATS, default="text", help="form of the plan (default: text)"
     )
     parser.add_argument(
         "--no-env-check",
@@ -26,6 +25,11 @@ def run(argv: Sequence[str]) -> int:
         help="put stand-ins where variables are not set, instead of refusing",
     )
     options = parser.parse(argv)
+    # Only now: `plan --help` needs none of the compiler.
+    from litejoin.cli.config import load, report
+    from litejoin.config.diagnostics import json_object
+    from litejoin.plan.explain import explain
+
     loaded = load(options)
     if loaded.plan is None:
         report(loaded)

@@ -108,10 +108,11 @@ def test_the_commands_own_code_is_the_exit_code(monkeypatch: pytest.MonkeyPatch)
     assert cli.main(["run"]) == 4
 
 
-def test_help_imports_no_third_party_package() -> None:
+@pytest.mark.parametrize("args", [["--help"], ["plan", "--help"], ["init", "--help"]], ids=" ".join)
+def test_help_imports_no_third_party_package(args: list[str]) -> None:
     # What makes --help slow is imports, so they are what is checked; a timing would depend on load.
     script = (
-        "import sys; from litejoin.cli.main import main; main(['--help'])\n"
+        f"import sys; from litejoin.cli.main import main; main({args})\n"
         "heavy = {'apsw', 'sqlglot', 'jsonschema', 'yaml', 'uvloop', 'urllib3', 'msgspec'}\n"
         "heavy.add('asyncio')\n"
         "print(sorted(heavy & set(sys.modules)))"

@@ -10,6 +10,8 @@ import pytest
 
 from litejoin.cli.init import TEMPLATES, template_text
 from litejoin.cli.main import main
+from litejoin.cli.plan import FORMATS
+from litejoin.plan.explain import FORMS
 
 CONFORMANCE = sorted((Path(__file__).resolve().parents[2] / "configs/conformance").glob("*.yaml"))
 
@@ -35,6 +37,10 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if name.startswith("LITEJOIN_") or name == "TOKEN":
             monkeypatch.delenv(name)
     return tmp_path
+
+
+def test_every_form_can_be_asked_for() -> None:
+    assert set(FORMATS) == set(FORMS)
 
 
 def test_prints_the_plan_as_text(
