@@ -13,6 +13,7 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 
@@ -70,19 +71,31 @@ def extensions() -> list[Extension]:
     ]
 
 
-require_sqlite_headers()
+class BuildNative(build_ext):
+    """Turns the .pyx files into C when modules are really built: metadata and sdist skip it."""
+
+    def build_extensions(self) -> None:
+        """Check the headers, translate one by one, compile in parallel."""
+        require_sqlite_headers()
+        translated = cythonize(
+            self.extensions,
+            include_path=["_ext"],
+            build_dir="build/cython",
+            compiler_directives={
+                "language_level": 3,
+                "embedsignature": False,
+                "linetrace": switch("LITEJOIN_TRACE"),
+                "legacy_implicit_noexcept": False,
+            },
+        )
+        for extension, c_extension in zip(self.extensions, translated, strict=True):
+            extension.sources = c_extension.sources
+        super().build_extensions()
+
+
 setup(
+    ext_modules=extensions(),
+    cmdclass={"build_ext": BuildNative},
     # Compile as many modules at a time as there are processors, also under pip.
     options={"build_ext": {"parallel": os.cpu_count() or 1}},
-    ext_modules=cythonize(
-        extensions(),
-        include_path=["_ext"],
-        build_dir="build/cython",
-        compiler_directives={
-            "language_level": 3,
-            "embedsignature": False,
-            "linetrace": switch("LITEJOIN_TRACE"),
-            "legacy_implicit_noexcept": False,
-        },
-    ),
 )

@@ -18,6 +18,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytestmark = pytest.mark.timeout(600)
+"""The native modules are compiled anew, which takes half a minute on an idle machine."""
+
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
     """Run a command outside the checkout; a failure shows what it printed."""
