@@ -5,7 +5,8 @@
  * place in the walk before, by length and XXH64 of its bytes: an unchanged poll is read at the speed of the
  * hash, without parsing. Then by key, by its bytes, and last by its JSON hash (json_hash.h).
  *
- * Memory: 48 bytes an entry, 4 in the order of the walk, 5-11 in the slots, and the key. */
+ * Memory: 48 bytes an entry, 4 in the order of the walk, 5-11 in the slots, and the key.
+ * This is one file because the set and the walk over it share their layout. */
 #ifndef LJ_POLL_SET_H
 #define LJ_POLL_SET_H
 #include "gjson_path.h"

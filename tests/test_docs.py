@@ -15,8 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from docs.tools import commands_page, generate
-from litejoin.cli.main import COMMANDS
-from litejoin.config import load_config
+from litejoin.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("bench/**/*.md")])
@@ -118,11 +117,13 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize("text", CONFIGS)
-def test_every_config_validates(text: str) -> None:
-    """Whole, with its SQL, in an environment without variables."""
-    document, findings = load_config(text, env={})
-    assert not [finding for finding in findings if finding.level == "error"]
-    assert document is not None
+def test_every_config_validates(
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `litejoin validate` sees it, SQL included; warnings are for the reader to judge."""
+    config = tmp_path / "config.yaml"
+    config.write_text(text)
+    assert main(["validate", str(config)]) == 0, capsys.readouterr().out
 
 
 def test_yaml_that_is_no_config_says_so() -> None:
