@@ -154,6 +154,9 @@ cdef class Page:
     cdef Snapshot snapshot
     cdef const unsigned char[::1] body
 
+    def __init__(self):
+        raise TypeError("pages are made by Snapshot.compare")
+
     def __dealloc__(self):
         lj_page_free(&self.native)
 
@@ -245,6 +248,8 @@ cdef class Page:
         cdef size_t count = <size_t>len(befores) if befores is not None else 0
         cdef const uint8_t **texts = NULL
         cdef size_t *sizes = NULL
+        if self.snapshot is None:
+            raise ValueError("not a page of a snapshot")
         if befores is not None and count != <size_t>len(self.updated_keys(start, stop)):
             raise ValueError("one stored record (or None) is needed for each updated key")
         how.topic = topic
@@ -335,7 +340,7 @@ cdef class Snapshot:
             raise MemoryError
 
     def compare(self, const unsigned char[::1] body not None) -> Page:
-        cdef Page page = Page()
+        cdef Page page = Page.__new__(Page)
         cdef size_t size = <size_t>body.shape[0]
         cdef const uint8_t *start = &body[0] if size else <const uint8_t *>b""
         page.snapshot = self

@@ -39,8 +39,16 @@ def record_hash(record: bytes, ignore: Sequence[str] = (), max_depth: int = 64) 
 def path_segments(path: str) -> list[str]:
     """The unescaped names of an ignore path. Raises PathError when it is not well formed."""
 
+class Ignore:
+    """Ignored paths in the form that native code reads; the functions make their own."""
+
+    def __new__(cls, paths: Sequence[str] = ()) -> Ignore: ...
+
 class Page:
     """One page of a poll, compared; keeps the body alive. Only what changed is a change in it."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Raises TypeError: pages are made by Snapshot.compare."""
 
     def __len__(self) -> int:
         """Changes, superseded ones of duplicate keys included: the range of the positions below."""

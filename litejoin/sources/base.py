@@ -39,7 +39,10 @@ class SourceState(Protocol):
     """Catalogue number of the source: the `table` of its STATE_UPSERT and STATE_DELETE rows."""
 
     async def hashes(self) -> Sequence[tuple[bytes, bytes]]:
-        """All (key, hash) pairs, read once when the source starts. Runs off the event loop."""
+        """All (key, hash) pairs. Runs off the event loop.
+
+        Read when the source starts, and again after a submit whose outcome is not known.
+        """
         ...
 
     async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:

@@ -1,7 +1,9 @@
 """The set diff of whole polls: what changed, what is gone, nothing known that is not durable."""
 
 import json
+import os
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +246,50 @@ def test_entries_of_gone_records_are_given_back() -> None:
     snap.begin()
     assert snap.memory_bytes < 2000 * 400
     assert counts(poll(snap, dump([{"id": f"5-{i}"} for i in range(2000)]))) == (0, 0, 2000)
+
+
+def test_pages_are_only_made_by_a_snapshot() -> None:
+    with pytest.raises(TypeError):
+        diff.Page()
+    with pytest.raises(ValueError, match="not a page"):
+        diff.Page.__new__(diff.Page).pack(
+            0, 1, topic=1, state=1, timestamp_ms=0, keep_records=True, emit=True
+        )
+    page = poll(snapshot(), b"[]")
+    with pytest.raises(ValueError, match="another snapshot"):
+        snapshot().apply(page, 0, 0)
+
+
+def test_memory_is_given_back() -> None:
+    """Good and bad input over and over; a leak of one part in a hundred would show."""
+
+    def round_of_calls() -> None:
+        body = dump([{"id": i, "v": "x" * 1000, "\\n": [i]} for i in range(500)])
+        snap = snapshot("pages.#.items|@flatten", ignore=("v",))
+        page = poll(snap, b'{"pages":[{"items":%s}]}' % body)
+        befores: list[bytes | None] = []
+        page.pack(
+            0, 500, topic=1, state=1, timestamp_ms=0, keep_records=True, emit=True, befores=befores
+        )
+        with pytest.raises(JsonError):
+            snap.compare(b'{"pages":[{"items":%s}]' % body)
+        diff.changes(body, body.replace(b"x", b"y"))
+        for bad in (body[:-1], b"[" * 100):
+            with pytest.raises(JsonError):
+                diff.equal(body, bad)
+            with pytest.raises(JsonError):
+                gjson.compile_path("#.v").get(bad)
+        gjson.compile_path("#(id>3)#.v|@reverse").get(body)
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    for _ in range(10):
+        round_of_calls()
+    before = resident_bytes()
+    for _ in range(100):
+        round_of_calls()
+    assert resident_bytes() - before < 8_000_000
 
 
 RECORDS = st.lists(
