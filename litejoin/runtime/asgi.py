@@ -42,7 +42,7 @@ PREFLIGHT: Headers = (
     ),
     (b"access-control-max-age", b"600"),
 )
-EXPOSED = (b"access-control-expose-headers", b"litejoin-position, retry-after")
+EXPOSED = (b"access-control-expose-headers", b"litejoin-position, litejoin-truncated, retry-after")
 
 
 @dataclass(frozen=True, slots=True)

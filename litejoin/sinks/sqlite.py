@@ -2,8 +2,8 @@
 
 The rows of a batch and the position of the last one are one transaction, so the file always holds
 exactly the results up to a position: what is delivered again after a crash is recognised and left
-out. This is the one sink for which "exactly once" holds. A file that was restored from a copy, or
-deleted, is brought up to date: delivery starts no later than the position in the file.
+out. This is the one sink for which "exactly once" holds. A file that was deleted is built anew:
+delivery starts no later than the position in the file.
 
     table               columns                       meaning
     <join>              see sqlite_table              current rows
