@@ -7,6 +7,8 @@ and how it is written. Used for the schema's formats and by the plan compiler. K
 import re
 from urllib.parse import urlsplit
 
+from litejoin._ext.gjson_compile import compile_ops
+from litejoin.errors import PathError
 from litejoin.plan.nodes import Address
 
 _UNIT_NS = {
@@ -154,45 +156,20 @@ MAX_PATH = 1024
 
 
 def check_gjson(text: str) -> None:
-    """The outer form of a gjson path: no empty parts, closed queries. Raises ValueError."""
+    """Refuse what the source's own compiler would refuse. Raises ValueError."""
     if len(text) > MAX_PATH:
         raise ValueError(f"has more than {MAX_PATH} characters")
     if text.startswith("$"):
         raise ValueError('is a JSONPath; gjson paths have no "$", write "a.b" instead of "$.a.b"')
     if text != text.strip():
         raise ValueError("has blanks around it")
-    if text and ("" in _gjson_parts(text)):
-        raise ValueError("has an empty part (two dots in a row, or one at an end)")
-
-
-def _gjson_parts(text: str) -> list[str]:
-    """Split at dots and pipes that are not escaped and not inside a query or a literal."""
-    parts, current, depth, quote, at = [], "", 0, "", 0
-    while at < len(text):
-        character = text[at]
-        if character == "\\":
-            current += text[at : at + 2]
-            at += 2
-            continue
-        if quote:
-            quote = "" if character == quote else quote
-        elif character == '"':
-            quote = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-        if depth < 0:
-            break
-        if character in ".|" and not depth and not quote:
-            parts.append(current)
-            current = ""
-        else:
-            current += character
-        at += 1
-    if depth or quote:
-        raise ValueError("has a bracket or a quote that is not closed")
-    return [*parts, current]
+    if text:
+        try:
+            compile_ops(text)
+        except PathError as error:
+            reason = str(error).removeprefix(f"path {text!r}: ")
+            hint = f" ({error.hint})" if error.hint else ""
+            raise ValueError(f"{reason}{hint}") from None
 
 
 def check_brokers(text: str) -> None:

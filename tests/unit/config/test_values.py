@@ -170,11 +170,11 @@ def test_gjson_paths_pass(text: str) -> None:
     ("text", "told"),
     [
         ("$.id", "JSONPath"),
-        ("a..b", "empty part"),
-        (".a", "empty part"),
-        ("a.", "empty part"),
-        ("a.#(b", "not closed"),
-        ("a)", "not closed"),
+        ("a..b", "empty name"),
+        (".a", "empty name"),
+        ("a.", "empty name"),
+        ("a.#(b", "query without its closing parenthesis"),
+        ("a.{b,c}", "not supported"),
         (' a', "blanks"),
     ],
 )  # fmt: skip
