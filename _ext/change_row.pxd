@@ -2,10 +2,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 
 cdef extern from "change_row.h" nogil:
-    enum:
-        LJ_HAS_NEW
-        LJ_HAS_OLD
-        LJ_NEW_ELIDED
     ctypedef struct LjSlice:
         const char *at
         uint32_t len
@@ -15,11 +11,11 @@ cdef extern from "change_row.h" nogil:
         LjSlice changes
         int64_t timestamp_ms
         int updated
-    ctypedef struct LjChange:
+    ctypedef struct LjChangeRow:
         uint16_t topic
         uint8_t shard
         uint8_t flags
         int64_t rowid
         LjVersion now
         LjVersion old
-    size_t lj_read_change(const char *p, size_t left, LjChange *out)
+    size_t lj_read_change(const char *p, size_t left, LjChangeRow *out)

@@ -17,7 +17,8 @@ from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memset
 
 from csqlite3 cimport *
-from json_out cimport (LjBuffer, lj_is_json, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
+from buffer cimport lj_buffer_free
+from json_out cimport (lj_is_json, lj_out, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
 lj_put_text)
 from xxh64 cimport lj_xxh64
 
@@ -72,7 +73,7 @@ cdef struct Group:
 
 cdef struct Groups:
     # Everything a refresh has read. Offsets, not pointers: the arena moves as it grows.
-    LjBuffer arena
+    lj_out arena
     Group *items
     uint32_t n
     uint32_t cap
@@ -87,7 +88,7 @@ cdef struct Join:
     int64_t id
     int key_index
     int n_columns
-    LjBuffer *names
+    lj_out *names
     uint8_t *is_json
     bint ordered
     bint emit_all
@@ -108,7 +109,7 @@ cdef enum:
 # ---------------------------------------------------------------- groups
 
 cdef void groups_reset(Groups *g) noexcept nogil:
-    g.arena.size = 0
+    g.arena.buffer.len = 0
     g.arena.failed = 0
     g.n = 0
     g.n_parts = 0
@@ -118,7 +119,7 @@ cdef void groups_reset(Groups *g) noexcept nogil:
 
 
 cdef void groups_free(Groups *g) noexcept nogil:
-    free(g.arena.bytes)
+    lj_buffer_free(&g.arena.buffer)
     free(g.items)
     free(g.parts)
     free(g.slots)
@@ -135,7 +136,7 @@ cdef bint groups_rehash(Groups *g) noexcept nogil:
     g.slots = slots
     g.mask = size - 1
     for i in range(g.n):
-        slot = <uint32_t>lj_xxh64(g.arena.bytes + g.items[i].key_at, g.items[i].key_size, 0) & g.mask
+        slot = <uint32_t>lj_xxh64(g.arena.buffer.data + g.items[i].key_at, g.items[i].key_size, 0) & g.mask
         while slots[slot]:
             slot = (slot + 1) & g.mask
         slots[slot] = i + 1
@@ -145,23 +146,23 @@ cdef bint groups_rehash(Groups *g) noexcept nogil:
 cdef Group *group_of(Groups *g, size_t key_at, bint create) noexcept nogil:
     """The group of the key that was just written at the arena's end; the key is taken back when
     known."""
-    cdef uint32_t size = <uint32_t>(g.arena.size - key_at)
+    cdef uint32_t size = <uint32_t>(g.arena.buffer.len - key_at)
     cdef uint32_t slot
     cdef Group *group
     cdef Group *more
     if g.arena.failed or ((g.slots == NULL or g.n * 2 >= g.mask) and not groups_rehash(g)):
         g.failed = True
         return NULL
-    slot = <uint32_t>lj_xxh64(g.arena.bytes + key_at, size, 0) & g.mask
+    slot = <uint32_t>lj_xxh64(g.arena.buffer.data + key_at, size, 0) & g.mask
     while g.slots[slot]:
         group = &g.items[g.slots[slot] - 1]
-        if group.key_size == size and memcmp(g.arena.bytes + group.key_at, g.arena.bytes + key_at,
+        if group.key_size == size and memcmp(g.arena.buffer.data + group.key_at, g.arena.buffer.data + key_at,
         size) == 0:
-            g.arena.size = key_at
+            g.arena.buffer.len = key_at
             return group
         slot = (slot + 1) & g.mask
     if not create:
-        g.arena.size = key_at
+        g.arena.buffer.len = key_at
         return NULL
     if g.n == g.cap:
         more = <Group *>realloc(g.items, (<size_t>g.cap * 2 + 256) * sizeof(Group))
@@ -182,7 +183,7 @@ cdef Group *group_of(Groups *g, size_t key_at, bint create) noexcept nogil:
 cdef bint group_add(Groups *g, Group *group, size_t row_at, bint ordered) noexcept nogil:
     """Add the row that was just written at the arena's end."""
     cdef RowPart *more
-    cdef size_t size = g.arena.size - row_at
+    cdef size_t size = g.arena.buffer.len - row_at
     cdef uint64_t hashed
     if g.arena.failed:
         return False
@@ -202,14 +203,14 @@ cdef bint group_add(Groups *g, Group *group, size_t row_at, bint ordered) noexce
         group.first = g.n_parts
     group.last = g.n_parts
     group.rows += 1
-    hashed = lj_xxh64(g.arena.bytes + row_at, size, group.hash if ordered else 0)
+    hashed = lj_xxh64(g.arena.buffer.data + row_at, size, group.hash if ordered else 0)
     group.hash = hashed if ordered else group.hash + hashed
     return True
 
 
 # ---------------------------------------------------------------- values to JSON
 
-cdef void put_value(LjBuffer *out, sqlite3_stmt *stmt, int column, bint is_json) noexcept nogil:
+cdef void put_value(lj_out *out, sqlite3_stmt *stmt, int column, bint is_json) noexcept nogil:
     cdef int kind = sqlite3_column_type(stmt, column)
     cdef const char *text
     cdef size_t size
@@ -231,7 +232,7 @@ cdef void put_value(LjBuffer *out, sqlite3_stmt *stmt, int column, bint is_json)
         lj_put_hex(out, text, <size_t>sqlite3_column_bytes(stmt, column))
 
 
-cdef void put_key(LjBuffer *out, sqlite3_stmt *stmt, int column) noexcept nogil:
+cdef void put_key(lj_out *out, sqlite3_stmt *stmt, int column) noexcept nogil:
     cdef double real
     if sqlite3_column_type(stmt, column) == SQLITE_FLOAT:
         real = sqlite3_column_double(stmt, column)
@@ -241,10 +242,10 @@ cdef void put_key(LjBuffer *out, sqlite3_stmt *stmt, int column) noexcept nogil:
     put_value(out, stmt, column, False)
 
 
-cdef void put_row(LjBuffer *out, Join *join, sqlite3_stmt *stmt) noexcept nogil:
+cdef void put_row(lj_out *out, Join *join, sqlite3_stmt *stmt) noexcept nogil:
     cdef int i
     for i in range(join.n_columns):
-        lj_put(out, join.names[i].bytes, join.names[i].size)
+        lj_put(out, join.names[i].buffer.data, join.names[i].buffer.len)
         put_value(out, stmt, i, join.is_json[i])
     lj_put(out, "}", 1)
 
@@ -262,7 +263,7 @@ cdef int read_affected(Groups *g, sqlite3_stmt *stmt, bint *has_null) noexcept n
             return SQLITE_OK if rc == SQLITE_DONE else rc
         if sqlite3_column_type(stmt, 0) == SQLITE_NULL:
             has_null[0] = True
-        at = g.arena.size
+        at = g.arena.buffer.len
         put_key(&g.arena, stmt, 0)
         if group_of(g, at, True) == NULL:
             sqlite3_reset(stmt)
@@ -279,7 +280,7 @@ cdef int read_rows(Groups *g, Join *join, sqlite3_stmt *stmt) noexcept nogil:
         if rc != SQLITE_ROW:
             sqlite3_reset(stmt)
             return SQLITE_OK if rc == SQLITE_DONE else rc
-        at = g.arena.size
+        at = g.arena.buffer.len
         put_key(&g.arena, stmt, join.key_index)
         group = group_of(g, at, join.full)
         if group == NULL:
@@ -287,7 +288,7 @@ cdef int read_rows(Groups *g, Join *join, sqlite3_stmt *stmt) noexcept nogil:
                 sqlite3_reset(stmt)
                 return SQLITE_NOMEM
             continue
-        at = g.arena.size
+        at = g.arena.buffer.len
         put_row(&g.arena, join, stmt)
         if not group_add(g, group, at, join.ordered):
             sqlite3_reset(stmt)
@@ -307,7 +308,7 @@ cdef class Evaluator:
     cdef Join **joins
     cdef int n_joins
     cdef Groups groups
-    cdef LjBuffer body
+    cdef lj_out body
     cdef sqlite3_stmt *own[OWN_STATEMENTS]
 
     def __cinit__(self, host, state):
@@ -317,7 +318,7 @@ cdef class Evaluator:
         self.host_db = <sqlite3 *><size_t>host.sqlite3_pointer()
         self.state_db = <sqlite3 *><size_t>state.sqlite3_pointer()
         memset(&self.groups, 0, sizeof(Groups))
-        memset(&self.body, 0, sizeof(LjBuffer))
+        memset(&self.body, 0, sizeof(lj_out))
         host.execute('CREATE TABLE IF NOT EXISTS "lj:affected"(v, UNIQUE(v))')
         self.own[SELECT_AFFECTED] = self._prepare(self.host_db, SQL_SELECT_AFFECTED, "affected keys")
         self.own[CLEAR_AFFECTED] = self._prepare(self.host_db, SQL_CLEAR_AFFECTED, "affected keys")
@@ -341,7 +342,7 @@ cdef class Evaluator:
             for j in range(join.n_affected):
                 sqlite3_finalize(join.affected[j])
             for j in range(join.n_columns):
-                free(join.names[j].bytes)
+                lj_buffer_free(&join.names[j].buffer)
             free(join.names)
             free(join.is_json)
             free(join.affected)
@@ -353,8 +354,8 @@ cdef class Evaluator:
             sqlite3_finalize(self.own[i])
             self.own[i] = NULL
         groups_free(&self.groups)
-        free(self.body.bytes)
-        memset(&self.body, 0, sizeof(LjBuffer))
+        lj_buffer_free(&self.body.buffer)
+        memset(&self.body, 0, sizeof(lj_out))
 
     cdef sqlite3_stmt *_prepare(self, sqlite3 *db, bytes sql, str what) except NULL:
         cdef sqlite3_stmt *stmt = NULL
@@ -394,7 +395,7 @@ cdef class Evaluator:
         join.emit_all = emit_all
         join.emit_deletes = emit_deletes
         join.full = full
-        join.names = <LjBuffer *>calloc(len(columns) + 1, sizeof(LjBuffer))
+        join.names = <lj_out *>calloc(len(columns) + 1, sizeof(lj_out))
         join.is_json = <uint8_t *>calloc(len(columns) + 1, 1)
         join.affected = <sqlite3_stmt **>calloc(len(affected_sql) + 1, sizeof(sqlite3_stmt *))
         if join.names == NULL or join.is_json == NULL or join.affected == NULL:
@@ -520,7 +521,7 @@ cdef class Evaluator:
         cdef int rc
         cdef sqlite3_stmt *stmt = self.own[SELECT_STATE]
         sqlite3_bind_int64(stmt, 1, join.id)
-        sqlite3_bind_text(stmt, 2, self.groups.arena.bytes + group.key_at, <int>group.key_size,
+        sqlite3_bind_text(stmt, 2, <const char *>self.groups.arena.buffer.data + group.key_at, <int>group.key_size,
         SQLITE_STATIC)
         rc = sqlite3_step(stmt)
         if rc == SQLITE_ROW:
@@ -543,7 +544,7 @@ cdef class Evaluator:
             if rc != SQLITE_ROW:
                 sqlite3_reset(stmt)
                 return SQLITE_OK if rc == SQLITE_DONE else rc
-            at = self.groups.arena.size
+            at = self.groups.arena.buffer.len
             lj_put(&self.groups.arena, sqlite3_column_text(stmt, 0),
             <size_t>sqlite3_column_bytes(stmt, 0))
             group = group_of(&self.groups, at, True)
@@ -555,7 +556,7 @@ cdef class Evaluator:
             group.old_pos = sqlite3_column_int64(stmt, 2)
 
     cdef int _emit(self, Join *join, Group *group, int64_t *pos, int64_t at_ms) noexcept nogil:
-        cdef const char *key = self.groups.arena.bytes + group.key_at
+        cdef const char *key = <const char *>self.groups.arena.buffer.data + group.key_at
         cdef sqlite3_stmt *stmt
         cdef int rc
         cdef bint log = group.rows != 0 or join.emit_deletes
@@ -588,15 +589,15 @@ cdef class Evaluator:
         cdef RowPart *part
         cdef uint32_t i
         cdef int rc
-        self.body.size = 0
+        self.body.buffer.len = 0
         self.body.failed = 0
         lj_put(&self.body, "[", 1)
         i = group.first
         while i:
             part = &self.groups.parts[i - 1]
-            if self.body.size > 1:
+            if self.body.buffer.len > 1:
                 lj_put(&self.body, ",", 1)
-            lj_put(&self.body, self.groups.arena.bytes + part.at, part.size)
+            lj_put(&self.body, self.groups.arena.buffer.data + part.at, part.size)
             i = part.next
         lj_put(&self.body, "]", 1)
         if self.body.failed:
@@ -605,9 +606,9 @@ cdef class Evaluator:
         sqlite3_bind_int64(stmt, 2, join.id)
         sqlite3_bind_int64(stmt, 3, UPSERT if group.rows else DELETE)
         sqlite3_bind_int64(stmt, 4, at_ms)
-        sqlite3_bind_text(stmt, 5, self.groups.arena.bytes + group.key_at, <int>group.key_size,
+        sqlite3_bind_text(stmt, 5, <const char *>self.groups.arena.buffer.data + group.key_at, <int>group.key_size,
         SQLITE_STATIC)
-        sqlite3_bind_text(stmt, 6, self.body.bytes, <int>self.body.size, SQLITE_STATIC)
+        sqlite3_bind_text(stmt, 6, <const char *>self.body.buffer.data, <int>self.body.buffer.len, SQLITE_STATIC)
         rc = sqlite3_step(stmt)
         sqlite3_reset(stmt)
         return SQLITE_OK if rc == SQLITE_DONE else rc
@@ -649,6 +650,6 @@ cdef int compare_groups(const void *a, const void *b) noexcept nogil:
 cdef void sort_groups(Groups *g) noexcept nogil:
     # The hash table is not used after this: it would point at the places of before.
     global lj_sort_arena
-    lj_sort_arena = g.arena.bytes
+    lj_sort_arena = <const char *>g.arena.buffer.data
     if g.n > 1:
         qsort(g.items, g.n, sizeof(Group), &compare_groups)

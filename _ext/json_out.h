@@ -1,4 +1,4 @@
-/* Writes SQLite values as JSON into a growing buffer. No Python, no allocation but the buffer's.
+/* Writes SQLite values as JSON into a growing buffer (json_put.h). No Python.
  *
  * Text: RFC 8259 strings; bytes that are not UTF-8 become U+FFFD. Integers: digits. Reals: the shortest of
  * %.15g and %.17g that reads back as the same double, with ".0" where it would look like an integer; an
@@ -7,35 +7,11 @@
 #ifndef LJ_JSON_OUT_H
 #define LJ_JSON_OUT_H
 #include <math.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "json_put.h"
 #include "json_scan.h"
 
-typedef struct { char *bytes; size_t size, cap; int failed; } LjBuffer;
-
-/* Room for `more` bytes; NULL when memory ran out (then `failed` stays set). */
-static inline char *lj_room(LjBuffer *b, size_t more) {
-    if (b->size + more > b->cap) {
-        size_t cap = b->cap ? b->cap : 4096;
-        while (cap < b->size + more) cap *= 2;
-        char *bytes = (char *)realloc(b->bytes, cap);
-        if (!bytes) { b->failed = 1; return NULL; }
-        b->bytes = bytes;
-        b->cap = cap;
-    }
-    return b->bytes + b->size;
-}
-
-static inline void lj_put(LjBuffer *b, const void *bytes, size_t size) {
-    char *at = lj_room(b, size);
-    if (!at) return;
-    memcpy(at, bytes, size);
-    b->size += size;
-}
-
-static inline void lj_put_integer(LjBuffer *b, int64_t value) {
+static inline void lj_put_integer(lj_out *b, int64_t value) {
     char digits[20], *end = digits + sizeof digits, *p = end;
     uint64_t left = value < 0 ? 0 - (uint64_t)value : (uint64_t)value;
     do { *--p = (char)('0' + left % 10); left /= 10; } while (left);
@@ -43,7 +19,7 @@ static inline void lj_put_integer(LjBuffer *b, int64_t value) {
     lj_put(b, p, (size_t)(end - p));
 }
 
-static inline void lj_put_real(LjBuffer *b, double value) {
+static inline void lj_put_real(lj_out *b, double value) {
     char text[40];
     if (isinf(value)) {
         if (value < 0) lj_put(b, "-", 1);
@@ -56,7 +32,7 @@ static inline void lj_put_real(LjBuffer *b, double value) {
     if (!strpbrk(text, ".e")) lj_put(b, ".0", 2);
 }
 
-static inline void lj_put_text(LjBuffer *b, const char *bytes, size_t size) {
+static inline void lj_put_text(lj_out *b, const char *bytes, size_t size) {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)bytes, *end = p + size;
     lj_put(b, "\"", 1);
@@ -83,15 +59,15 @@ static inline void lj_put_text(LjBuffer *b, const char *bytes, size_t size) {
     lj_put(b, "\"", 1);
 }
 
-static inline void lj_put_hex(LjBuffer *b, const void *bytes, size_t size) {
+static inline void lj_put_hex(lj_out *b, const void *bytes, size_t size) {
     static const char hex[] = "0123456789abcdef";
     const uint8_t *p = (const uint8_t *)bytes;
-    char *at = lj_room(b, size * 2 + 2);
-    if (!at) return;
-    *at++ = '"';
-    for (size_t i = 0; i < size; i++) { *at++ = hex[p[i] >> 4]; *at++ = hex[p[i] & 15]; }
-    *at = '"';
-    b->size += size * 2 + 2;
+    lj_put1(b, '"');
+    for (size_t i = 0; i < size; i++) {
+        char pair[2] = {hex[p[i] >> 4], hex[p[i] & 15]};
+        lj_put(b, pair, 2);
+    }
+    lj_put1(b, '"');
 }
 
 /* 1 when the bytes are one valid JSON value. */

@@ -18,7 +18,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport atoi, calloc, free, malloc, realloc
 from libc.string cimport memset, strlen
 
-from change_row cimport LJ_HAS_NEW, LJ_HAS_OLD, LJ_NEW_ELIDED, LjChange, LjVersion, lj_read_change
+from change_row cimport LjChangeRow, LjVersion, lj_read_change
+from changes cimport LJ_ELIDED, LJ_HAS_NEW, LJ_HAS_OLD
 from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
 from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
@@ -80,7 +81,7 @@ cdef struct Topic:
     uint16_t number
     int n_indexes
     Index *indexes
-    LjChange *changes
+    LjChangeRow *changes
     uint32_t n_changes
     uint32_t cap_changes
     KeyMap old_keys
@@ -206,13 +207,13 @@ cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
     return SQLITE_OK
 
 
-cdef inline bint take_change(Cursor *cursor, LjChange *change, bint old) noexcept nogil:
+cdef inline bint take_change(Cursor *cursor, LjChangeRow *change, bint old) noexcept nogil:
     if old:
         if not change.flags & LJ_HAS_OLD:
             return False
         cursor.row = change.old
     else:
-        if not change.flags & LJ_HAS_NEW or change.flags & LJ_NEW_ELIDED:
+        if not change.flags & LJ_HAS_NEW or change.flags & LJ_ELIDED:
             return False
         cursor.row = change.now
     # Versions of a flush are numbered downwards from -1, apart from the rows of the shards.
@@ -461,7 +462,7 @@ cdef int index_next(Cursor *cursor) noexcept nogil:
 cdef int olds_next(Cursor *cursor) noexcept nogil:
     """The next old version: those listed in `refs` (change number + 1), or all of them for a scan."""
     cdef Topic *topic = cursor.table.topic
-    cdef LjChange *change
+    cdef LjChangeRow *change
     while True:
         if cursor.plan == PLAN_SCAN:
             if cursor.next_ref >= topic.n_changes:
@@ -852,8 +853,8 @@ cdef Topic *topic_of(Host *host, uint16_t number) noexcept nogil:
 
 cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noexcept nogil:
     """Rows taken; -1: not change rows; -2: out of memory."""
-    cdef LjChange change
-    cdef LjChange *more
+    cdef LjChangeRow change
+    cdef LjChangeRow *more
     cdef Topic *topic = NULL
     cdef size_t size
     cdef long taken = 0
@@ -868,7 +869,7 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
         if topic == NULL:
             continue
         if topic.n_changes == topic.cap_changes:
-            more = <LjChange *>realloc(topic.changes, (topic.cap_changes * 2 + 64) * sizeof(LjChange))
+            more = <LjChangeRow *>realloc(topic.changes, (topic.cap_changes * 2 + 64) * sizeof(LjChangeRow))
             if more == NULL:
                 return -2
             topic.changes = more
@@ -881,7 +882,7 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
     return taken
 
 
-cdef int note_change(Topic *topic, LjChange *change, bint update) noexcept nogil:
+cdef int note_change(Topic *topic, LjChangeRow *change, bint update) noexcept nogil:
     """Enter one change into the maps: old versions by key and by value, current rows by value."""
     cdef uint64_t ref = <uint64_t>change.shard << SHARD_SHIFT | <uint64_t>change.rowid
     cdef uint64_t old_hash, new_hash

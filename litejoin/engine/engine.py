@@ -9,9 +9,10 @@ with how far it has come. It never writes a shard and never delivers.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import apsw
 
@@ -30,13 +31,6 @@ time."""
 
 QUERY_DEADLINE_MS = 30_000
 """A join's statement that runs longer is interrupted and reported."""
-
-
-class Gate(Protocol):
-    """The lock that the store holds while it commits a flush."""
-
-    def __enter__(self) -> object: ...
-    def __exit__(self, *exc: object) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class Engine:
         readers: Sequence[apsw.Connection],
         state_path: Path,
         synchronous: Literal["full", "normal"],
-        gate: Gate,
+        gate: AbstractContextManager[object],
         clock: Clock,
     ) -> None:
         self._clock, self._gate, self._readers = clock, gate, readers

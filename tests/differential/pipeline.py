@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from litejoin._ext.topic import TopicTables
 from litejoin.clock import ManualClock
 from litejoin.engine.engine import Engine
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.nodes import IndexPlan, JoinPlan, Place, ReferencePlan, TopicPlan
 from litejoin.records import Row, pack_rows
-from litejoin.store.sqlite import open_readonly
+from litejoin.store.sqlite import open_memory, open_readonly
 from litejoin.store.writer import ShardStore
 from tests.harness.results import canonical
 
@@ -103,6 +104,18 @@ class EnginePipeline:
     def close(self) -> None:
         self.engine.close()
         self.store.close()
+
+    def full_query(self, sql: str) -> int:
+        """Run a query from scratch over topic tables of its own; returns its rows."""
+        host = open_memory()
+        readers = self.store.open_readers()
+        tables = TopicTables(host, readers)
+        for name, number in self.numbers.items():
+            tables.define(name, number)
+        rows = sum(1 for _ in host.execute(sql))
+        tables.close()
+        host.close()
+        return rows
 
     def log(self) -> list[tuple[str, str, str, int]]:
         """(join, key, rows, op) in log order; key and rows as JSON text."""
