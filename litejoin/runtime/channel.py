@@ -1,0 +1,134 @@
+"""The bounded channel between sources and the flush thread; the `Intake` of all sources.
+
+Sources put row batches in on the event loop; the flush thread takes everything that waits, so
+batches grow with the backlog and an idle pipeline flushes at once. When the channel is full, pushes
+are refused (503), polls wait. Knows nothing of SQLite.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from litejoin.errors import LiteJoinError, OverloadedError
+
+MAX_BATCHES = 1_000
+"""Row batches (requests, polls) that may wait. The monitor's msgCh counts them."""
+
+MAX_BYTES = 32 * 1024 * 1024
+"""Bytes that may wait, whatever their number: bounds memory under large bodies."""
+
+FLUSH_BYTES = 16 * 1024 * 1024
+"""Most bytes of one flush: a transaction that keeps its pages in the cache."""
+
+
+@dataclass(slots=True)
+class Pending:
+    """A row batch and the future of its ack."""
+
+    batch: bytes
+    rows: int
+    ack: asyncio.Future[None]
+
+
+class Channel:
+    """Thread-safe between one event loop and one flush thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, topic_number: Callable[[str], int]) -> None:
+        self._loop = loop
+        self._topic_number = topic_number
+        self._waiting: deque[Pending] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._room = asyncio.Event()
+        self._refusal: str | None = "starting"
+        self._stopped = False
+        self.taken = 0
+        """Batches being written right now."""
+
+    # -- the sources' side, on the event loop
+
+    def topic_number(self, name: str) -> int:
+        """See `Intake`."""
+        return self._topic_number(name)
+
+    def submit(self, batch: bytes, rows: int) -> Awaitable[None]:
+        """See `Intake`. Raises OverloadedError while starting, draining or full."""
+        if self._refusal:
+            raise OverloadedError(f"the pipeline is {self._refusal}", retry_after_s=1)
+        if self._is_full(len(batch)):
+            raise OverloadedError(
+                f"{len(self._waiting)} batches wait to be written", retry_after_s=1
+            )
+        ack: asyncio.Future[None] = self._loop.create_future()
+        with self._changed:
+            self._waiting.append(Pending(batch, rows, ack))
+            self._bytes += len(batch)
+            self._changed.notify()
+        return ack
+
+    async def room(self) -> None:
+        """See `Intake`."""
+        while self._refusal or self._is_full(0):
+            self._room.clear()
+            await self._room.wait()
+
+    def _is_full(self, more: int) -> bool:
+        # A batch that is larger than the bound by itself is taken when nothing else waits.
+        return len(self._waiting) >= MAX_BATCHES or (
+            self._bytes > 0 and self._bytes + more > MAX_BYTES
+        )
+
+    def open(self) -> None:
+        """Take batches from now on."""
+        self._refusal = None
+        self._room.set()
+
+    def refuse(self, why: str) -> None:
+        """Refuse new batches; those that wait are still written."""
+        self._refusal = why
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    # -- the flush thread's side
+
+    def take(self) -> list[Pending]:
+        """Everything that waits, at most FLUSH_BYTES; blocks while nothing does. Empty: stopped."""
+        with self._changed:
+            while not self._waiting and not self._stopped:
+                self._changed.wait()
+            taken: list[Pending] = []
+            size = 0
+            while self._waiting and (
+                not taken or size + len(self._waiting[0].batch) <= FLUSH_BYTES
+            ):
+                taken.append(self._waiting.popleft())
+                size += len(taken[-1].batch)
+            self._bytes -= size
+            self.taken = len(taken)
+        if taken and not self._room.is_set():
+            self._loop.call_soon_threadsafe(self._room.set)
+        return taken
+
+    def acknowledge(self, items: list[Pending], failed: dict[int, LiteJoinError]) -> None:
+        """Resolve the acks of a flush; `failed` maps positions in `items` to what went wrong."""
+        self._loop.call_soon_threadsafe(_resolve, items, failed)
+
+    def stop(self) -> None:
+        """Let `take` return what waits and then nothing, for ever."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def _resolve(items: list[Pending], failed: dict[int, LiteJoinError]) -> None:
+    for position, item in enumerate(items):
+        if item.ack.done():
+            continue
+        error = failed.get(position)
+        if error is None:
+            item.ack.set_result(None)
+        else:
+            item.ack.set_exception(error)

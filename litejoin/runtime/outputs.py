@@ -1,0 +1,62 @@
+"""Sinks of a plan as running objects, and the endpoints that SSE sinks share.
+
+Called by `app`. A new kind of sink is added here and in its own module, nowhere else.
+"""
+
+from litejoin.plan.nodes import (
+    Address,
+    HttpSinkPlan,
+    Plan,
+    SqliteSinkPlan,
+    SseSinkPlan,
+    StdoutSinkPlan,
+)
+from litejoin.runtime.server import Listeners
+from litejoin.sinks.base import LogReader, LogSignal, Sink
+from litejoin.sinks.http import HttpSink
+from litejoin.sinks.sqlite import SqliteSink
+from litejoin.sinks.sse.hub import SseHub
+from litejoin.sinks.sse.snapshot import SnapshotApp
+from litejoin.sinks.sse.subscribe import SubscribeApp
+from litejoin.sinks.stdout import StdoutSink
+
+
+class Outputs:
+    """Makes the sinks and adds /subscribe and /snapshot to the listeners. Event loop only."""
+
+    def __init__(self, plan: Plan, listeners: Listeners) -> None:
+        self.sinks: dict[str, Sink] = {}
+        self._hubs: dict[Address, SseHub] = {}
+        for sink in plan.sinks:
+            if isinstance(sink, HttpSinkPlan):
+                self.sinks[sink.name] = HttpSink(sink)
+            elif isinstance(sink, SqliteSinkPlan):
+                self.sinks[sink.name] = SqliteSink(sink, plan)
+            elif isinstance(sink, StdoutSinkPlan):
+                self.sinks[sink.name] = StdoutSink(sink)
+        for address in dict.fromkeys(s.addr for s in plan.sinks if isinstance(s, SseSinkPlan)):
+            self._add_hub(plan, listeners, address)
+
+    def _add_hub(self, plan: Plan, listeners: Listeners, address: Address) -> None:
+        names = {s.name for s in plan.sinks if isinstance(s, SseSinkPlan) and s.addr == address}
+        joins = [join for join in plan.joins if names & set(join.sinks)]
+        hidden = [join.name for join in joins if join.on_delete == "ignore"]
+        hub = SseHub([join.name for join in joins], hidden, plan.server.limits.max_sse_clients)
+        subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub)
+        listeners.add(address, "GET", "/subscribe", subscribe, "subscribe", query_token=True)
+        listeners.add(address, "GET", "/snapshot", snapshot, "subscribe")
+        self._hubs[address] = hub
+
+    def open(self, reader: LogReader, signal: LogSignal) -> None:
+        """Let subscribers in: the storage is ready."""
+        for hub in self._hubs.values():
+            hub.open(reader.clone(), signal)
+
+    def health(self) -> dict[str, dict[str, object]]:
+        """By address: what the SSE hubs do."""
+        return {f"sse {address}": hub.health() for address, hub in self._hubs.items()}
+
+    async def close(self) -> None:
+        """End every stream."""
+        for hub in self._hubs.values():
+            await hub.close()

@@ -1,0 +1,202 @@
+"""The two threads of the main path: one writes flushes, one evaluates joins.
+
+    Channel --row batches--> FlushThread --change rows--> EvaluateThread --head--> LogSignal
+
+Both are inside native code without the GIL nearly always. An error that the process must not
+survive (an I/O error on commit, corruption) ends them and is handed to `on_fatal` on the event
+loop.
+"""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from litejoin._ext.route import shard_of
+from litejoin.clock import Clock
+from litejoin.engine.engine import Applied, Engine
+from litejoin.errors import LiteJoinError, StorageFullError
+from litejoin.records import unpack_rows
+from litejoin.runtime.channel import Channel, Pending
+from litejoin.store.writer import Flush, ShardStore
+
+MAX_PENDING_BYTES = 32 * 1024 * 1024
+"""Change rows that may wait for the evaluator; beyond that the flush thread waits, then the channel
+fills, then sources are held back."""
+
+FULL_DISK_RETRY_S = 1.0
+RELEASE_AFTER_S = 0.2
+"""Idle time after which the read snapshots are let go, so that checkpoints can reset the WAL."""
+
+TRIM_EVERY_MS = 1_000
+
+log = logging.getLogger("litejoin.joiner")
+store_log = logging.getLogger("litejoin.store")
+
+OnFatal = Callable[[BaseException], None]
+
+
+class _Worker(Protocol):
+    def put(self, flush: Flush) -> None: ...
+
+
+class FlushThread(threading.Thread):
+    """Takes what waits in the channel and writes it, one flush after another."""
+
+    def __init__(
+        self, channel: Channel, store: ShardStore, evaluator: _Worker, on_fatal: OnFatal
+    ) -> None:
+        super().__init__(name="litejoin-flush", daemon=True)
+        self._channel, self._store = channel, store
+        self._evaluator, self._on_fatal = evaluator, on_fatal
+        self._pause = threading.Event()
+        self.last_rows = 0
+        """Rows of the newest flush: the monitor's writer-batch."""
+
+    def run(self) -> None:
+        """Until the channel is stopped and empty."""
+        while items := self._channel.take():
+            try:
+                self._flush(items)
+            except BaseException as error:
+                # Nothing is acknowledged: what became of these rows is unknown.
+                self._on_fatal(error)
+                return
+            finally:
+                self._channel.taken = 0
+
+    def _flush(self, items: list[Pending]) -> None:
+        try:
+            flush = self._store.flush([item.batch for item in items])
+        except StorageFullError as error:
+            store_log.error("store: %s; nothing of %d batches was stored", error, len(items))
+            self._channel.acknowledge(items, dict.fromkeys(range(len(items)), error))
+            self._pause.wait(FULL_DISK_RETRY_S)
+            return
+        self.last_rows = flush.rows
+        failed = self._unstored(items, flush.full_shards)
+        self._channel.acknowledge(items, failed)
+        self._evaluator.put(flush)
+
+    def _unstored(self, items: list[Pending], shards: Sequence[int]) -> dict[int, LiteJoinError]:
+        if not shards:
+            return {}
+        error = StorageFullError(f"no space left for shards {', '.join(map(str, shards))}")
+        store_log.error("store: %s", error)
+        count = self._store.shard_count
+        return {
+            position: error
+            for position, item in enumerate(items)
+            if any(shard_of(row.key, count) in shards for row in unpack_rows(item.batch))
+        }
+
+
+class EvaluateThread(threading.Thread):
+    """Hands change rows to the engine and announces the new head of the results log."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: ShardStore,
+        loop: asyncio.AbstractEventLoop,
+        publish: Callable[[int], None],
+        low_watermark: Callable[[], int],
+        on_fatal: OnFatal,
+        clock: Clock,
+    ) -> None:
+        super().__init__(name="litejoin-evaluate", daemon=True)
+        self._clock = clock
+        self._engine, self._store, self._loop = engine, store, loop
+        self._publish, self._low_watermark, self._on_fatal = publish, low_watermark, on_fatal
+        self._pause = threading.Event()
+        self._waiting: list[Flush] = []
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._wake_in_ms: int | None = None
+        self._last_trim_ms = 0
+
+    @property
+    def pending(self) -> int:
+        """Flushes that wait to be evaluated."""
+        return len(self._waiting)
+
+    def put(self, flush: Flush) -> None:
+        """Queue a flush; blocks while too many change rows wait. Called by the flush thread."""
+        size = sum(map(len, flush.changes))
+        with self._changed:
+            while self._bytes > MAX_PENDING_BYTES and not self._stopped:
+                self._changed.wait()
+            self._waiting.append(flush)
+            self._bytes += size
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Evaluate what waits, then end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def run(self) -> None:
+        """Until stopped and empty."""
+        try:
+            while True:
+                flushes = self._take()
+                if flushes is None:
+                    return
+                self._work(flushes)
+        except BaseException as error:
+            self.stop()
+            self._on_fatal(error)
+
+    def _take(self) -> list[Flush] | None:
+        """The flushes that wait; [] when something else is due; None at the end."""
+        with self._changed:
+            if not self._waiting and not self._stopped:
+                self._changed.wait(self._patience())
+            if not self._waiting:
+                return None if self._stopped else []
+            taken, self._waiting, self._bytes = self._waiting, [], 0
+            self._changed.notify_all()
+            return taken
+
+    def _patience(self) -> float:
+        if self._wake_in_ms is None:
+            return RELEASE_AFTER_S
+        return min(RELEASE_AFTER_S, self._wake_in_ms / 1000)
+
+    def _work(self, flushes: list[Flush]) -> None:
+        if flushes:
+            changes = [chunk for flush in flushes for chunk in flush.changes]
+            self._done(self._apply(changes, flushes[-1].seq))
+        elif self._wake_in_ms is not None:
+            self._done(self._engine.idle())
+        else:
+            self._engine.release_snapshot()
+        self._trim()
+
+    def _apply(self, changes: Sequence[bytes], seq: int) -> Applied:
+        while True:
+            try:
+                applied = self._engine.apply(changes, seq)
+            except StorageFullError as error:
+                log.error("joiner: %s; results wait until there is room", error)
+                self._pause.wait(FULL_DISK_RETRY_S)
+                continue
+            shards = range(self._store.shard_count)
+            self._store.trim_batches(dict.fromkeys(shards, seq))
+            return applied
+
+    def _done(self, applied: Applied) -> None:
+        self._wake_in_ms = applied.wake_in_ms
+        for failure in applied.failures:
+            log.error("joiner: %s", failure)
+        if applied.results:
+            self._loop.call_soon_threadsafe(self._publish, applied.head)
+
+    def _trim(self) -> None:
+        now_ms = self._clock.monotonic_ms()
+        due = now_ms - self._last_trim_ms >= TRIM_EVERY_MS
+        if due and not self._engine.trim(self._low_watermark()):
+            self._last_trim_ms = now_ms
