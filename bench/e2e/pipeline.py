@@ -1,0 +1,147 @@
+"""The whole pipeline beside its yardsticks, in one run: HTTP arrays of 100 in, results log out.
+
+    python -m bench.e2e.pipeline [ROUNDS]
+
+Yardsticks: a C program (SQLite upserts and a hash join in memory, batches of 1000) and hand-written
+Python on the standard library's sqlite3 with delta SQL. Medians over the rounds, run in turn.
+"""
+
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from bench import report
+from bench.e2e.daemon import daemon
+from bench.yardsticks.workload import write_workload
+
+HERE = Path(__file__).resolve().parent
+YARDSTICKS = HERE.parent / "yardsticks"
+ARRAY = 100
+CONNECTIONS = 4
+
+JOIN = """  - name: order-user-join
+    query: |
+      SELECT o.key AS order_id, json_extract(o.payload, '$.amount') AS amount,
+             json_extract(u.payload, '$.name') AS name
+      FROM orders o JOIN users u ON json_extract(o.payload, '$.user_id') = u.key
+    sink: out
+"""
+
+
+def requests(lines: list[bytes]) -> list[bytes]:
+    """POST requests of ARRAY messages each, ready to be sent."""
+    made = []
+    for at in range(0, len(lines), ARRAY):
+        body = b"[" + b",".join(lines[at : at + ARRAY]) + b"]"
+        head = b"POST /ingest HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        made.append(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    return made
+
+
+def post_all(port: int, prepared: list[bytes]) -> None:
+    """Send every request over CONNECTIONS keep-alive connections, one in flight on each."""
+    queue = iter(prepared)
+    lock = threading.Lock()
+    errors: list[str] = []
+
+    def send() -> None:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while True:
+                with lock:
+                    request = next(queue, None)
+                if request is None:
+                    return
+                while True:
+                    connection.sendall(request)
+                    answer = connection.recv(65536)
+                    if answer.startswith(b"HTTP/1.1 200"):
+                        break
+                    if not answer.startswith(b"HTTP/1.1 503"):
+                        errors.append(answer.decode(errors="replace")[:300])
+                        return
+                    time.sleep(0.05)
+
+    threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise RuntimeError(errors[0])
+
+
+def run_pipeline(folder: Path, prepared: list[bytes], messages: int) -> dict[str, float]:
+    folder.mkdir()
+    with daemon(folder, JOIN) as running:
+        cpu, started = running.cpu_s(), time.perf_counter()
+        post_all(running.port, prepared)
+        acked = time.perf_counter() - started
+        head = running.wait_until_evaluated()
+        seconds = time.perf_counter() - started
+        return {
+            "seconds": seconds,
+            "rate": messages / seconds,
+            "acked_rate": messages / acked,
+            "cpu_us": (running.cpu_s() - cpu) / messages * 1e6,
+            "rss_mb": running.rss_mb("VmHWM"),
+            "results": head,
+            "start_s": running.started_s,
+        }
+
+
+def run_c(folder: Path, program: Path, workload: Path, messages: int) -> dict[str, float]:
+    folder.mkdir()
+    command = [program, workload, folder / "c.db", "1", "1000"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = json.loads(output.splitlines()[-1])
+    return {"seconds": found["secs"], "rate": found["rate"], "rss_mb": found["rss_self"]}
+
+
+def run_hand(folder: Path, workload: Path) -> dict[str, float]:
+    folder.mkdir()
+    command = [sys.executable, YARDSTICKS / "hand.py", workload, folder / "hand.db"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, float] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def median(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {key: round(statistics.median(r[key] for r in rounds), 4) for key in rounds[0]}
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    try:
+        workload = folder / "workload.jsonl"
+        size = write_workload(workload)
+        program = folder / "join"
+        source = YARDSTICKS / "join.c"
+        subprocess.run(["gcc", "-O2", "-o", program, source, "-lsqlite3", "-lpthread"], check=True)
+        lines = workload.read_bytes().splitlines()
+        prepared = requests(lines)
+        found: dict[str, list[dict[str, float]]] = {"litejoin": [], "c": [], "hand": []}
+        for number in range(rounds):
+            found["litejoin"].append(run_pipeline(folder / f"l{number}", prepared, len(lines)))
+            found["c"].append(run_c(folder / f"c{number}", program, workload, len(lines)))
+            found["hand"].append(run_hand(folder / f"h{number}", workload))
+        figures: dict[str, Any] = {name: median(each) for name, each in found.items()}
+        ours = figures["litejoin"]["rate"]
+        figures["rate_vs_hand"] = round(ours / figures["hand"]["rate"], 3)
+        figures["rate_vs_c"] = round(ours / figures["c"]["rate"], 3)
+        report.write("pipeline", {"rounds": rounds, **size, **figures})
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()
