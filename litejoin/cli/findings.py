@@ -19,6 +19,9 @@ from litejoin.config.text import printable
 EXCERPT_WIDTH = 120
 """Columns of a source line in an excerpt; a longer one is cut around the caret."""
 
+SECRET_IN_CLEAR = "LJ261"
+"""The rule whose findings mark a secret: an excerpt in a CI log must not publish it."""
+
 _COLORS = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "bold": "\x1b[1m", "dim": "\x1b[2m"}
 _RESET = "\x1b[0m"
 
@@ -35,9 +38,21 @@ def use_colors(stream: TextIO) -> bool:
 def full(findings: Sequence[Diagnostic], texts: Texts, *, colors: bool = False) -> str:
     """Each finding with an excerpt of the file, then one line that counts them."""
     paint = _painter(colors)
-    sources = {name: Source(name, text.removeprefix("\ufeff")) for name, text in texts.items()}
+    sources = {name: _masked(Source(name, text), findings) for name, text in texts.items()}
     parts = [_full_one(finding, sources, paint) for finding in findings]
     return "\n".join([*parts, f"{summary(findings, len(texts))}\n"])
+
+
+def _masked(source: Source, findings: Sequence[Diagnostic]) -> Source:
+    """The source without its BOM and without the secrets that findings point at."""
+    source = Source(source.name, source.text.removeprefix("\ufeff"))
+    text = source.text
+    for finding in findings:
+        if finding.code == SECRET_IN_CLEAR and finding.file == source.name:
+            start = source.index(finding.line, finding.column)
+            end = start + finding.length
+            text = text[:start] + "*" * (end - start) + text[end:]
+    return Source(source.name, text)
 
 
 def summary(findings: Sequence[Diagnostic], files: int) -> str:

@@ -90,7 +90,7 @@ def _check_secrets(shape: Shape, found: Diagnostics) -> None:
             continue
         schema = shape.schemas[path]
         if marks(schema).get("secret") and _is_secret_field(path):
-            _warn(node, path, f"{path[-1] if isinstance(path[-1], str) else 'a token'}", found)
+            _warn(node, path, _field(path), found)
         elif schema.get("format") == "url":
             name = _secret_in_url(node.text)
             if name:
@@ -101,6 +101,12 @@ def _is_secret_field(path: Path) -> bool:
     """Every header is redacted, but only some of them are secret."""
     is_header = len(path) > 1 and path[-2] == "headers"
     return not is_header or _SECRET_NAME.search(str(path[-1])) is not None
+
+
+def _field(path: Path) -> str:
+    if isinstance(path[-1], int):
+        return "a token"
+    return f"the header {path[-1]}" if path[-2:-1] == ("headers",) else f"the {path[-1]}"
 
 
 def _secret_in_url(text: str) -> str | None:

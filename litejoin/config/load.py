@@ -30,20 +30,36 @@ _CORE_TAGS = tuple(_CORE_TAG + name for name in ("map", "seq", "int", "float", "
 
 _ADVICE = {
     "found character that cannot start any token": (
-        'a text that starts with this character needs quotes, such as "@name"'
+        "a text cannot start with this character",
+        "put the text in quotes",
     ),
     "mapping values are not allowed in this context": (
-        'a text that holds ": " needs quotes; a new key starts on its own line, aligned with '
-        "its neighbours"
+        "a colon and a blank start a value, but there is one already",
+        'a text that holds ": " needs quotes; a new key starts on its own line',
     ),
-    "could not find expected ':'": "every line of a mapping is `key: value`",
-    "did not find expected key": "check the indentation: keys of one mapping are aligned",
-    "did not find expected '-' indicator": "check the indentation: items of one list are aligned",
-    "did not find expected ',' or ']'": "close the list with ]",
-    "did not find expected ',' or '}'": "close the mapping with }",
-    "found unexpected end of stream": "close the quotes",
-    "found undefined tag handle": "remove the tag, or put the text in quotes",
+    "could not find expected ':'": (
+        "this line has no colon, so it is no key with a value",
+        "every line of a mapping is `key: value`",
+    ),
+    "did not find expected key": (
+        "a key is expected here",
+        "keys of one mapping are aligned; a quoted text ends with its quote",
+    ),
+    "did not find expected '-' indicator": (
+        "an item that starts with - is expected here",
+        "check the indentation: items of one list are aligned, and so are an item's keys",
+    ),
+    "did not find expected ',' or ']'": ("this list is not closed", "close it with ]"),
+    "did not find expected ',' or '}'": ("this mapping is not closed", "close it with }"),
+    "found unexpected end of stream": ("these quotes are not closed", "close the quotes"),
+    "found undefined tag handle": ("this tag is not defined", "put the text in quotes"),
+    "found unexpected document indicator": ("these quotes are not closed", "close the quotes"),
+    "found unknown escape character": (
+        "in double quotes a backslash starts an escape, and there is none like this",
+        "write two backslashes, or use single quotes",
+    ),
 }
+"""What libyaml says -> what it means, and what to do."""
 
 
 class _Refused(Exception):
@@ -304,15 +320,11 @@ def _report_syntax(builder: _Builder, error: yaml.MarkedYAMLError) -> None:
     mark = error.problem_mark or error.context_mark
     index = mark.index if mark else 0
     text = builder.source.text
-    at_end = not text[index:].strip()
-    if at_end and error.context_mark is not None:
+    is_open = problem.startswith(("did not find expected ','", "found unexpected"))
+    if error.context_mark is not None and (is_open or not text[index:].strip()):
         index = error.context_mark.index
-    message = (
-        problem
-        if not error.context or "block" in error.context
-        else (f"{error.context}: {problem}")
-    )
-    hint = next((advice for known, advice in _ADVICE.items() if problem.startswith(known)), "")
+    known = next((known for known in _ADVICE if problem.startswith(known)), None)
+    message, hint = _ADVICE[known] if known else (problem, "")
     line_end = text.find("\n", index)
     if "${" in text[text.rfind("\n", 0, index) + 1 : line_end if line_end >= 0 else len(text)]:
         hint = 'inside of { } and [ ] a variable needs quotes: "${NAME}"'

@@ -33,6 +33,10 @@ class Source:
         line = bisect_right(self._starts, index)
         return Place(line, index - self._starts[line - 1] + 1)
 
+    def index(self, line: int, column: int) -> int:
+        """Character index of a line and column (from 1) that `place` gave."""
+        return self._starts[line - 1] + column - 1
+
     def line(self, number: int) -> str:
         """The text of a line (from 1) without its end; "" when there is none."""
         if not 1 <= number <= len(self._starts):

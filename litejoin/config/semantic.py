@@ -11,7 +11,7 @@ from litejoin.config.diagnostics import Diagnostics
 from litejoin.config.document import Document
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.shape import is_nothing
-from litejoin.config.text import shown, suggestion
+from litejoin.config.text import listed, shown, suggestion
 from litejoin.config.values import parse_duration_ms
 
 _SQL_WORDS = frozenset(
@@ -177,8 +177,9 @@ def _check_order(document: Document, pointer: str, low: str, high: str, found: D
 
 
 def _need_one(document: Document, pointer: str, keys: tuple[str, ...], found: Diagnostics) -> None:
-    if not any(key in document.get(pointer) for key in keys):
-        quoted = " or ".join(f'"{key}"' for key in keys)
+    # In the file: a key with a bad value is there, too.
+    if not any(document.has(f"{pointer}/{key}") for key in keys):
+        quoted = listed(f'"{key}"' for key in keys)
         name = pointer.rpartition("/")[2]
         found.add(document.finding("LJ114", pointer, f"{name} needs {quoted}"))
 

@@ -38,7 +38,7 @@ def suggestion(text: str, known: Iterable[str]) -> str | None:
     by_plain = {_plain(name): name for name in known}
     if _plain(text) in by_plain:
         return by_plain[_plain(text)]
-    near = get_close_matches(_plain(text), by_plain, n=1, cutoff=0.7)
+    near = get_close_matches(_plain(text), by_plain, n=1, cutoff=0.6)
     return by_plain[near[0]] if near else None
 
 

@@ -125,16 +125,24 @@ def _unknown_keys(report: _Report, path: Path, fault: _Fault) -> None:
             continue
         other = _other_branch(path, name, report)
         if other:
-            code, message = "LJ115", f'"{shown(name)}"{inside} is a key of {other}'
+            code, message = "LJ115", f'"{shown(name)}"{inside} is for {other} only'
             hint = f"this is a {schema['title']}" if "title" in schema else ""
         else:
             guess = None if report.found.is_full else suggestion(name, known)
-            near = f' (did you mean "{guess}"?)' if guess else ""
+            near = f' (did you mean "{guess}"?)' if guess else _elsewhere(name, known)
             code, message = "LJ103", f'unknown key "{shown(name)}"{inside}{near}'
             hint = _keys_hint(schema.get("required", ()), known)
         where = (*path, name)
         report.found.node(entry.key, code, message, hint=hint, pointer=pointer_of(where))
         report.bad.append(where)
+
+
+def _elsewhere(name: str, known: dict[str, Any]) -> str:
+    """A key that stands one level too high: `addr` beside `config`."""
+    for inner, schema in known.items():
+        if name in resolved(schema).get("properties", {}):
+            return f' (did you mean "{inner}.{name}"?)'
+    return ""
 
 
 def _keys_hint(required: Iterable[str], known: Iterable[str]) -> str:
@@ -146,10 +154,11 @@ def _keys_hint(required: Iterable[str], known: Iterable[str]) -> str:
 
 
 def _other_branch(path: Path, name: str, report: _Report) -> str:
-    """Titles of the sibling branches that know the key: `window of type session`."""
+    """The sibling branches that know the key: `type session`."""
     options = _options(path, report)
-    titles = [branch["title"] for branch in options if name in branch["properties"]]
-    return listed(titles[:3])
+    knowing = [branch["title"] for branch in options if name in branch["properties"]]
+    # Titles are such as "window of type session".
+    return listed(title.partition(" of ")[2] for title in knowing[:3])
 
 
 def _options(path: Path, report: _Report) -> list[Any]:
@@ -201,7 +210,8 @@ def _wrong_type(report: _Report, path: Path, fault: _Fault) -> None:
     node = report.node(path)
     hint = ""
     if isinstance(node, Scalar):
-        got = f"not {_quoted(report, path)}" if not is_nothing(node) else "but has no value"
+        text = "the text " if not node.plain and "string" not in kinds else ""
+        got = f"not {text}{_quoted(report, path)}" if not is_nothing(node) else "but has no value"
         if "array" in kinds and not is_nothing(node):
             hint = f"write [{shown(node.written)}]"
         elif not node.plain and not node.pieces and node.style in ("'", '"'):

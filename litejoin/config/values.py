@@ -46,12 +46,12 @@ def parse_duration_ms(text: str) -> int:
     if text in ("0", "+0"):
         return 0
     if text.startswith("-"):
-        raise ValueError("a duration cannot be negative")
+        raise ValueError("is negative, which a duration cannot be")
     if len(text) > _MAX_TEXT or not _DURATION.fullmatch(text):
         raise ValueError(_bad_duration(text))
     total = sum(_scaled(number, _UNIT_NS[unit]) for number, unit in _DURATION_PART.findall(text))
     if total > _MAX_DURATION_NS:
-        raise ValueError("a duration is at most 292 years")
+        raise ValueError("is longer than 292 years")
     return -(-total // 1_000_000)
 
 
@@ -79,12 +79,12 @@ def parse_size_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text) if len(text) <= _MAX_TEXT else None
     if match is None:
         if text.startswith("-"):
-            raise ValueError("a size cannot be negative")
+            raise ValueError("is negative, which a size cannot be")
         raise ValueError('is not a size such as "64KB", "128MB" or "1GB"')
     power = _SIZE_POWER[(match[2] or "B")[0].upper()]
     size = int(match[1]) << (10 * power)
     if size > _MAX_SIZE_BYTES:
-        raise ValueError("a size is below 8 EB")
+        raise ValueError("is a size beyond 8 EB")
     return size
 
 

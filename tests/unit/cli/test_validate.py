@@ -235,6 +235,16 @@ def test_long_lines_are_cut_around_the_caret_and_nothing_reaches_the_terminal_ra
     assert "\x1b" not in full([finding(1)], {"f": "a\x1b[31m\u202e"})
 
 
+def test_excerpts_do_not_publish_the_secret_they_are_about(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = SOUND + "server: {auth: {tokens: [hunter22hunter22]}, extra: 1}\n"
+    assert validate(write(folder, "shop.yaml", text)) == 1
+    out = capsys.readouterr().out
+    assert "LJ261" in out and "LJ103" in out
+    assert "hunter22" not in out
+
+
 def test_every_rule_reads_as_help() -> None:
     for code, rule in CODES.items():
         assert rule.code == code
