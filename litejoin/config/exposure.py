@@ -4,26 +4,16 @@ Called by `check` with the repaired document. Conservative about secrets: only f
 secrets by their meaning, and values that no variable filled.
 """
 
-import re
 from collections.abc import Iterator
-from urllib.parse import parse_qsl, urlsplit
 
 from litejoin.config.diagnostics import Diagnostics, pointer_of
 from litejoin.config.document import Document
 from litejoin.config.nodes import Node, Scalar
 from litejoin.config.schema import marks
+from litejoin.config.secrecy import MIN_SECRET, SECRET_NAME, secret_in_url
 from litejoin.config.shape import Path, Shape
 from litejoin.config.values import parse_address
 from litejoin.plan.nodes import Address
-
-MIN_SECRET = 6
-"""Shorter texts in secret fields are no secrets worth a warning ("none", "json")."""
-
-_SECRET_NAME = re.compile(
-    r"authorization|(^|[_-])(token|secret|password|passwd|pwd|cookie|api[_-]?key|app[_-]?id"
-    r"|access[_-]?key|signature)s?$|apikey|appid$",
-    re.IGNORECASE,
-)
 
 
 def check_exposure(document: Document, shape: Shape, found: Diagnostics) -> None:
@@ -92,7 +82,7 @@ def _check_secrets(shape: Shape, found: Diagnostics) -> None:
         if marks(schema).get("secret") and _is_secret_field(path):
             _warn(node, path, _field(path), found)
         elif schema.get("format") == "url":
-            name = _secret_in_url(node.text)
+            name = secret_in_url(node.text)
             if name:
                 _warn(node, path, name, found)
 
@@ -100,27 +90,13 @@ def _check_secrets(shape: Shape, found: Diagnostics) -> None:
 def _is_secret_field(path: Path) -> bool:
     """Every header is redacted, but only some of them are secret."""
     is_header = len(path) > 1 and path[-2] == "headers"
-    return not is_header or _SECRET_NAME.search(str(path[-1])) is not None
+    return not is_header or SECRET_NAME.search(str(path[-1])) is not None
 
 
 def _field(path: Path) -> str:
     if isinstance(path[-1], int):
         return "a token"
     return f"the header {path[-1]}" if path[-2:-1] == ("headers",) else f"the {path[-1]}"
-
-
-def _secret_in_url(text: str) -> str | None:
-    """What in a URL is secret by its name: a password or a parameter."""
-    try:
-        parts = urlsplit(text)
-        if parts.password:
-            return "a password in the URL"
-        for name, value in parse_qsl(parts.query):
-            if _SECRET_NAME.search(name) and len(value) >= MIN_SECRET:
-                return f'the parameter "{name}"'
-    except ValueError:
-        return None  # reported as a bad URL already
-    return None
 
 
 def _warn(node: Node, path: Path, what: str, found: Diagnostics) -> None:

@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.formats import FORMATS
 from litejoin.config.nodes import Entry, Mapping, Node, Scalar, Sequence
-from litejoin.config.schema import branches, resolved, root_schema, types
+from litejoin.config.schema import branches, marks, resolved, root_schema, types
+from litejoin.config.secrecy import masked_url
 from litejoin.config.shape import Path, Shape, human, is_nothing
 from litejoin.config.text import listed, shown, suggestion
 
@@ -106,9 +107,11 @@ def _subject(path: Path) -> str:
 
 
 def _quoted(report: _Report, path: Path) -> str:
-    """The value as written: a variable's name, never what it holds."""
+    """The value as written: a variable's name, never what it holds, and no secret in clear."""
     node = report.node(path)
-    return f'"{shown(node.written)}"' if isinstance(node, Scalar) else "this value"
+    if not isinstance(node, Scalar) or marks(report.shape.schemas.get(path, {})).get("secret"):
+        return "this value"
+    return f'"{shown(masked_url(node.written))}"'
 
 
 # One teller for each JSON Schema keyword that the schema uses
@@ -239,8 +242,8 @@ def _bad_format(report: _Report, path: Path, fault: _Fault) -> None:
 def _reason(report: _Report, path: Path, fault: _Fault) -> str:
     """What is wrong with the text; without quoting it where it came from a variable."""
     node = report.node(path)
-    if isinstance(node, Scalar) and node.secrets:
-        return "does not expand to a valid value"
+    if isinstance(node, Scalar) and (node.secrets or masked_url(node.written) != node.written):
+        return "is not valid" if not node.secrets else "does not expand to a valid value"
     return fault.cause
 
 

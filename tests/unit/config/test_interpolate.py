@@ -146,3 +146,19 @@ def test_a_directory_or_a_missing_file_says_so(tmp_path: Path) -> None:
         _, findings = load(f"storage: {{data_dir: '${{file:{path}}}'}}\n")
         assert [f.code for f in findings] == ["LJ132"]
         assert "cannot read" in findings[0].message
+
+
+@pytest.mark.parametrize(
+    "api",
+    [
+        "url: 'https://bob:hunter22@example.com:x/'",
+        "url: 'ftp://example.com/?api_key=hunter22'",
+        'headers: {Authorization: "hunter22\\n"}',
+        "auth: {type: bearer, token: [hunter22]}",
+    ],
+)
+def test_a_bad_value_with_a_secret_in_clear_is_not_quoted(api: str) -> None:
+    start = "sources: [{name: s, type: api, topic: t, api: {interval: 1s, key_path: id, "
+    _, findings = load_config(start + api + "}}]\n", env={})
+    assert any(finding.level == "error" for finding in findings)
+    assert not any("hunter22" in f.message + f.hint for f in findings), findings
