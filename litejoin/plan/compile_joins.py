@@ -4,6 +4,7 @@ Called by `compile`. What a query means is decided in `delta` and by SQLite; thi
 names together and gives every reason and mistake its place in the config file.
 """
 
+import re
 from collections.abc import Iterable
 
 from litejoin.config.codes import SQL_CODES
@@ -14,6 +15,9 @@ from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, Wi
 from litejoin.plan.section import Section
 from litejoin.plan.sql import BadQuery, SqlFinding, output_columns, topics_in
 from litejoin.plan.tokens import tokenize
+
+TOPIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+"""As the schema has it: a query must not invent a topic that no source could feed."""
 
 OVER_WINDOW = "joins over windows"
 """The feature's name in the plan's list of what is not supported yet."""
@@ -48,6 +52,13 @@ class QueryCompiler:
             read = tuple(name for name in self._windows if _in_from(query, name))
             if not read:
                 self._refuse(section, bad.finding)
+                return
+        for name in read:
+            if not TOPIC_NAME.fullmatch(name) and name.lower() not in self._windows:
+                start, end = _name_in(query, name)
+                hint = "a topic's name has letters, digits, _, . and -, at most 128"
+                message = f"no topic can have the name {name}"
+                self._refuse(section, SqlFinding("no-such-topic", message, start, end, hint))
                 return
         self._read[section.pointer] = read
         known = {topic.lower() for topic in self.topics}

@@ -240,6 +240,8 @@ class _Delta:
             source = self.shape.sources[i]
             if source.name.lower() not in canonical:
                 raise NotPlain(f"{source.name} is not a topic", source.name_span.start)
+        if not self.refs:
+            raise NotPlain("it reads no topic by its plain name", 0)
         self.topic_of = {i: canonical[self.shape.sources[i].name.lower()] for i in self.refs}
         self.aliases = {self.shape.sources[i].alias.lower(): i for i in self.refs}
         self.key_span, self.key_ref = self._key()

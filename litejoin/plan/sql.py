@@ -86,7 +86,7 @@ def topics_in(query: str) -> tuple[str, ...]:
     for _ in range(MAX_TOPICS_IN_QUERY + 1):
         try:
             described = _describe(query, names)
-        except apsw.SQLError as error:
+        except apsw.Error as error:
             missing = re.match(r"no such table: (.+)$", str(error))
             if not missing or missing[1].lower() in (n.lower() for n in names):
                 raise BadQuery(finding_of(query, error)) from None
@@ -116,6 +116,8 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
         name = action.function_name or action.table_name
         if authorize(action.action, action.table_name, action.function_name, None, None):
             raise BadQuery(_denied(query, name or "this statement"))
+    if described.bindings_count:
+        raise BadQuery(_parameter(query))
     if not described.is_readonly or not described.description:
         raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
     return tuple(name for name, _ in described.description)
@@ -190,6 +192,14 @@ def _names_table(query: str, name: str) -> bool:
     text.
     """
     return any(t.is_identifier and t.text.lower() == name.lower() for t in tokenize(query))
+
+
+def _parameter(query: str) -> SqlFinding:
+    """A query is run as it stands: nothing would ever fill in a ?, :name, @name or $name."""
+    marks = [token for token in tokenize(query) if token.is_op("?", ":", "@", "$")]
+    start = marks[0].start if marks else 0
+    hint = "write the value itself, or ${NAME} for one from the environment"
+    return SqlFinding("forbidden", "a query has no parameters", start, start + 1, hint)
 
 
 def _denied(query: str, what: str) -> SqlFinding:

@@ -325,6 +325,27 @@ def test_an_inline_comment_hides_a_warning() -> None:
     assert findings_of(SOURCES + query + "  # litejoin: ignore[LJ241]\n") == []
 
 
+@pytest.mark.parametrize(
+    ("query", "code", "column"),
+    [
+        ('SELECT key FROM "no topic"', "LJ211", 17),
+        ("SELECT key FROM orders WHERE key = ?1", "LJ215", 36),
+        ("SELECT key FROM orders WHERE key = :name", "LJ215", 36),
+        ("SELECT key FROM orders WHERE key = 'ab", "LJ210", 36),
+    ],
+)
+def test_queries_that_sqlite_takes_but_litejoin_does_not(
+    query: str, code: str, column: int
+) -> None:
+    text = SOURCES + f"joins:\n  - name: j\n    sink: out\n    query: |\n      {query}\n"
+    (finding,) = findings_of(text)
+    assert (finding.code, finding.line, finding.column) == (code, 9, 6 + column)
+
+
+def test_a_topic_read_like_a_function_is_not_incremental() -> None:
+    assert join_of("SELECT key FROM orders(1)").strategy == "full"
+
+
 def test_windows_arrive_with_their_bounds() -> None:
     plan = plan_of(
         SOURCES
