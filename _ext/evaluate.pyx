@@ -180,11 +180,10 @@ cdef Group *group_of(Groups *g, size_t key_at, bint create) noexcept nogil:
     return group
 
 
-cdef bint group_add(Groups *g, Group *group, size_t row_at, bint ordered) noexcept nogil:
+cdef bint group_add(Groups *g, Group *group, size_t row_at, uint64_t hashed, bint ordered) noexcept nogil:
     """Add the row that was just written at the arena's end."""
     cdef RowPart *more
     cdef size_t size = g.arena.buffer.len - row_at
-    cdef uint64_t hashed
     if g.arena.failed:
         return False
     if g.n_parts == g.cap_parts:
@@ -203,12 +202,20 @@ cdef bint group_add(Groups *g, Group *group, size_t row_at, bint ordered) noexce
         group.first = g.n_parts
     group.last = g.n_parts
     group.rows += 1
-    hashed = lj_xxh64(g.arena.buffer.data + row_at, size, group.hash if ordered else 0)
     group.hash = hashed if ordered else group.hash + hashed
     return True
 
 
 # ---------------------------------------------------------------- values to JSON
+
+cdef bint is_whole(sqlite3_stmt *stmt, int column) noexcept nogil:
+    """A real that SQL and JSON take for an integer."""
+    cdef double real
+    if sqlite3_column_type(stmt, column) != SQLITE_FLOAT:
+        return False
+    real = sqlite3_column_double(stmt, column)
+    return -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<int64_t>real) == real
+
 
 cdef void put_value(lj_out *out, sqlite3_stmt *stmt, int column, bint is_json) noexcept nogil:
     cdef int kind = sqlite3_column_type(stmt, column)
@@ -233,13 +240,10 @@ cdef void put_value(lj_out *out, sqlite3_stmt *stmt, int column, bint is_json) n
 
 
 cdef void put_key(lj_out *out, sqlite3_stmt *stmt, int column) noexcept nogil:
-    cdef double real
-    if sqlite3_column_type(stmt, column) == SQLITE_FLOAT:
-        real = sqlite3_column_double(stmt, column)
-        if -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<int64_t>real) == real:
-            lj_put_integer(out, <int64_t>real)
-            return
-    put_value(out, stmt, column, False)
+    if is_whole(stmt, column):
+        lj_put_integer(out, <int64_t>sqlite3_column_double(stmt, column))
+    else:
+        put_value(out, stmt, column, False)
 
 
 cdef void put_row(lj_out *out, Join *join, sqlite3_stmt *stmt) noexcept nogil:
@@ -248,6 +252,26 @@ cdef void put_row(lj_out *out, Join *join, sqlite3_stmt *stmt) noexcept nogil:
         lj_put(out, join.names[i].buffer.data, join.names[i].buffer.len)
         put_value(out, stmt, i, join.is_json[i])
     lj_put(out, "}", 1)
+
+
+cdef uint64_t row_hash(lj_out *scratch, Join *join, sqlite3_stmt *stmt, const void *row, size_t size,
+                       uint64_t seed) noexcept nogil:
+    """Hash of the row's JSON with 1.0 as 1: a change from one to the other is none to a reader."""
+    cdef int i
+    cdef bint differs = False
+    for i in range(join.n_columns):
+        differs = differs or is_whole(stmt, i)
+    if not differs:
+        return lj_xxh64(row, size, seed)
+    scratch.buffer.len = 0
+    for i in range(join.n_columns):
+        lj_put(scratch, join.names[i].buffer.data, join.names[i].buffer.len)
+        if is_whole(stmt, i):
+            put_key(scratch, stmt, i)
+        else:
+            put_value(scratch, stmt, i, join.is_json[i])
+    lj_put(scratch, "}", 1)
+    return lj_xxh64(scratch.buffer.data, scratch.buffer.len, seed)
 
 
 # ---------------------------------------------------------------- reading
@@ -270,10 +294,11 @@ cdef int read_affected(Groups *g, sqlite3_stmt *stmt, bint *has_null) noexcept n
             return SQLITE_NOMEM
 
 
-cdef int read_rows(Groups *g, Join *join, sqlite3_stmt *stmt) noexcept nogil:
+cdef int read_rows(Groups *g, lj_out *scratch, Join *join, sqlite3_stmt *stmt) noexcept nogil:
     """Add the query's rows to their groups; rows of keys that nobody asked for are left out."""
     cdef int rc
     cdef size_t at
+    cdef uint64_t hashed
     cdef Group *group
     while True:
         rc = sqlite3_step(stmt)
@@ -290,7 +315,9 @@ cdef int read_rows(Groups *g, Join *join, sqlite3_stmt *stmt) noexcept nogil:
             continue
         at = g.arena.buffer.len
         put_row(&g.arena, join, stmt)
-        if not group_add(g, group, at, join.ordered):
+        hashed = row_hash(scratch, join, stmt, g.arena.buffer.data + at, g.arena.buffer.len - at,
+                          group.hash if join.ordered else 0)
+        if scratch.failed or not group_add(g, group, at, hashed, join.ordered):
             sqlite3_reset(stmt)
             return SQLITE_NOMEM
 
@@ -477,9 +504,9 @@ cdef class Evaluator:
                 return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_QUERY
             if self.groups.n == 0:
                 return 0
-        rc[0] = read_rows(&self.groups, join, join.refresh)
+        rc[0] = read_rows(&self.groups, &self.body, join, join.refresh)
         if rc[0] == SQLITE_OK and has_null and join.refresh_null != NULL:
-            rc[0] = read_rows(&self.groups, join, join.refresh_null)
+            rc[0] = read_rows(&self.groups, &self.body, join, join.refresh_null)
         if rc[0] != SQLITE_OK:
             return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_QUERY
         if not join.full:

@@ -140,7 +140,7 @@ class EnginePipeline:
         before: dict[tuple[str, str], list[str]] = {}
         for join, key_text, rows, op in self.log():
             current, key = found.setdefault(join, {}), canonical(json.loads(key_text))
-            texts = sorted(json.dumps(row) for row in json.loads(rows))
+            texts = sorted(_canonical_rows(rows))
             if join != "ordered":
                 assert texts != before.get((join, key)), f"{join}: no-op for {key}"
             before[join, key] = texts
