@@ -1,7 +1,7 @@
 """Runs the benchmarks one after another: `make bench`, or `make bench BENCH="joins pipeline"`.
 
-Each is a program of its own (`python -m bench.micro.joins`); run them on a machine that does nothing
-else, for these figures are ratios within one run and still suffer from neighbours.
+Each is a program of its own (`python -m bench.micro.joins`); run them on a machine that does
+nothing else, for these figures are ratios within one run and still suffer from neighbours.
 """
 
 import subprocess
