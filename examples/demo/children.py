@@ -65,9 +65,10 @@ class Child:
         return self._process.wait()
 
 
-def start_upstream(folder: Path, seed: int) -> tuple[Child, str]:
+def start_upstream(folder: Path, seed: int, every_s: float) -> tuple[Child, str]:
     """The upstream API and its URL."""
-    command = [sys.executable, str(HERE / "upstream.py"), "--port", "0", "--seed", str(seed)]
+    command = [sys.executable, str(HERE / "upstream.py"), "--port", "0"]
+    command += ["--seed", str(seed), "--every", str(every_s)]
     child = Child("the upstream API", command, folder / "upstream.log", {})
     child.wait_until(lambda: child.output().endswith("\n"))
     return child, child.output().strip()

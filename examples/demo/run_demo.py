@@ -1,6 +1,6 @@
 """The demo: an upstream API, `litejoin run` on demo.yaml, pushes of users, and what comes out.
 
-    python examples/demo/run_demo.py [--seconds 120] [--seed 7]
+    python examples/demo/run_demo.py [--seconds 120] [--seed 7] [--every 0.6]
 
 Starts both as child processes on loopback, in a temporary folder that it removes. Ends by itself,
 or on Ctrl-C, with a summary and exit code 0; 1 when a part failed, with what that part printed.
@@ -117,22 +117,22 @@ def watch(seconds: int, url: str, upstream: str, pusher: Pusher, pipeline: Child
         time.sleep(0.05)
 
 
-def run(seconds: int, seed: int, folder: Path) -> int:
+def run(options: argparse.Namespace, folder: Path) -> int:
     """Start, watch, stop; the exit code."""
     screen = Screen()
     upstream = pipeline = None
     try:
-        upstream, upstream_url = start_upstream(folder, seed)
+        upstream, upstream_url = start_upstream(folder, options.seed, options.every)
         pipeline, url = start_pipeline(folder, upstream_url)
         print(
             f"polling {upstream_url}/orders every second, joining with users pushed to {url}/ingest"
         )
-        pusher = Pusher(url, seed)
+        pusher = Pusher(url, options.seed)
         arguments = (subscribe(url), screen, pusher)
         threading.Thread(target=follow, args=arguments, daemon=True).start()
         pusher.push_all()
         with contextlib.suppress(KeyboardInterrupt):
-            watch(seconds, url, upstream_url, pusher, pipeline)
+            watch(options.seconds, url, upstream_url, pusher, pipeline)
         with urllib.request.urlopen(f"{upstream_url}/stats", timeout=5) as answer:
             stats = json.load(answer)
     except StartError as error:
@@ -153,11 +153,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="live joined results, on this machine only")
     parser.add_argument("--seconds", type=int, default=120, help="how long it runs")
     parser.add_argument("--seed", type=int, default=7, help="another seed, another day in the shop")
+    parser.add_argument("--every", type=float, default=0.6, help="seconds between two changes")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="litejoin-demo-") as folder:
         try:
-            return run(options.seconds, options.seed, Path(folder))
+            return run(options, Path(folder))
         except KeyboardInterrupt:
             print("stopped while starting or stopping", file=sys.stderr)
             return 0

@@ -76,13 +76,13 @@ def footer(url: str, upstream: str, seconds: int) -> str:
     push = '{"topic": "users", "key": "u1", "payload": {"name": "Your Name"}}'
     lines = [
         "",
-        f"  live stream   {url}/subscribe?join=order-user",
-        f"  current state {url}/snapshot?join=order-user",
-        f"  health        {url}/health",
-        f"  the polled API {upstream}/orders",
-        f"  try           curl -N '{url}/subscribe?join=order-user&replay=true'",
-        f"                curl {url}/ingest -d '{push}'",
-        f"  stop          Ctrl-C, or wait: it ends by itself after {seconds} s",
+        f"  live stream    {url}/subscribe?join=order-user",
+        f"  current state  {url}/snapshot?join=order-user",
+        f"  health         {url}/health",
+        f"  polled API     {upstream}/orders",
+        f"  try            curl -N '{url}/subscribe?join=order-user&replay=true'",
+        f"                 curl {url}/ingest -d '{push}'",
+        f"  stop           Ctrl-C, or wait: it ends by itself after {seconds} s",
         "",
     ]
     return paint("\n".join(lines), DIM)

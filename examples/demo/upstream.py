@@ -29,8 +29,8 @@ class Shop:
         self._orders: dict[str, dict[str, object]] = {}
         self._next = 1001
         self.stats = {"polls": 0, "created": 0, "updated": 0, "deleted": 0}
-        for _ in range(FIRST_ORDERS):
-            self._create()
+        for number in range(FIRST_ORDERS):
+            self._create(STATUSES[number % len(STATUSES)])
 
     def orders(self) -> list[dict[str, object]]:
         with self._lock:
@@ -41,18 +41,18 @@ class Shop:
         with self._lock:
             chance = self._random.random()
             if not self._orders or (chance < 0.35 and len(self._orders) < MOST_ORDERS):
-                self._create()
+                self._create(STATUSES[0])
             else:
                 self._advance(self._random.choice(list(self._orders)), chance)
 
-    def _create(self) -> None:
+    def _create(self, status: str) -> None:
         name = f"order_{self._next}"
         self._next += 1
         self._orders[name] = {
             "id": name,
             "user_id": f"u{self._random.randint(1, USERS)}",
             "amount": self._random.randint(500, 9900) / 100,
-            "status": STATUSES[0],
+            "status": status,
         }
         self.stats["created"] += 1
 
@@ -60,7 +60,7 @@ class Shop:
         """The next status; a shipped order leaves the list, and now and then one is cancelled."""
         order = self._orders[name]
         stage = STATUSES.index(str(order["status"]))
-        if chance > 0.95 or stage + 1 == len(STATUSES):
+        if chance > 0.9 or stage + 1 == len(STATUSES):
             del self._orders[name]
             self.stats["deleted"] += 1
         else:
