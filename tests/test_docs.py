@@ -4,6 +4,7 @@ Covers README, CONTRIBUTING, CHANGELOG and every page under docs/. A YAML block 
 and must validate without errors; one that shows a part is fenced as ```` ```yaml fragment ````.
 """
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -136,6 +137,31 @@ def test_python_blocks_compile() -> None:
         if block.info == "python":
             compile(block.text, f"{block.page}:{block.line}", "exec", dont_inherit=True)
 
+
+def log_texts() -> Iterator[str]:
+    """The text of every log call in litejoin/, and of the monitor line, with X for each value."""
+    for path in (ROOT / "litejoin").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.sub(r"%[-.0-9]*[a-z]", "X", node.value).replace("%%", "%")
+            elif isinstance(node, ast.JoinedStr):
+                parts = [p.value if isinstance(p, ast.Constant) else "X" for p in node.values]
+                yield "".join(map(str, parts))
+
+
+def test_documented_log_lines_are_logged() -> None:
+    """Operators grep for them. Words in capitals, and single letters, stand for values."""
+    texts = list(log_texts())
+    missing = []
+    for line in re.findall(r"^\| `(.*?)` \|", (ROOT / LOGS).read_text(), re.MULTILINE):
+        parts = re.split(r"\b[A-Z]+\b", line)
+        pattern = ".*".join(re.escape(part.replace("\\|", "|")) for part in parts)
+        if not any(re.match(pattern, text) for text in texts):
+            missing.append(line)
+    assert not missing
+
+
+LOGS = Path("docs/reference/logs.md")
 
 PROGRAMS = {"litejoin", "curl", "make", "git", "cd", "sudo", "python", "pip", "source"}
 """What a documented command line may start with; litejoin's own are checked to the option."""
