@@ -94,7 +94,7 @@ class Writer:
     def _variants(self, node: Node) -> list[Node]:
         """The alternatives that are objects (not those that only say what is required)."""
         choices = node.get("oneOf", [])
-        resolved = [self._resolve(choice) for choice in choices if isinstance(choice, dict)]
+        resolved = map(self._resolve, choices if isinstance(choices, list) else [])
         return [choice for choice in resolved if "properties" in choice]
 
     def _resolve(self, node: object) -> Node:
