@@ -44,11 +44,9 @@ docs-check: $(READY) ## Check that docs and code agree
 	$(BIN)/python -m docs.tools.generate --check
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-BENCHES := micro.writer micro.joins micro.http_load e2e.latency e2e.pipeline
-
 .PHONY: bench
-bench: $(READY) ## Run the benchmarks, JSON out; BENCHES=micro.joins picks one
-	@for name in $(BENCHES); do echo "bench.$$name" >&2; $(BIN)/python -m bench.$$name || exit 1; done
+bench: $(READY) ## Run the benchmarks; see bench/README.md
+	$(BIN)/python -m bench.run $(BENCH)
 
 .PHONY: format
 format: .venv/.packages ## Format the code and fix what can be fixed by machine
