@@ -18,6 +18,7 @@ from typing import Literal
 
 import apsw
 
+from litejoin.store.checkpoint import Checkpointer
 from litejoin.store.sqlite import open_database
 
 SCHEMA = """
@@ -38,10 +39,6 @@ CACHE_KIB = 8_192
 """Page cache of the writer: the upper levels of `state` of a million keys; the rest is the
 system's cache."""
 
-CHECKPOINT_PAGES = 4_000
-"""Write-ahead log pages (16 MB) between automatic checkpoints: they run on the engine's thread, so
-rarely."""
-
 TRIM_CHUNK = 5_000
 """Log positions looked at in one trim: some milliseconds on the engine's thread."""
 
@@ -59,8 +56,11 @@ class StateDatabase:
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA synchronous = {synchronous}")
         execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         execute(SCHEMA)
+        self._wal_pages = 0
+        # Takes the place of automatic checkpoints, which would run inside a commit.
+        self.connection.set_wal_hook(self._note_wal)
+        self._checkpointer = Checkpointer({0: path}, None)
         self.head = self._meta("head")
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")
@@ -69,7 +69,15 @@ class StateDatabase:
         value = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
         return int(value)
 
+    def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
     def begin(self) -> None:
+        """Start a transaction; waits a moment when the write-ahead log has reached its bound."""
+        if self._checkpointer.failure:
+            raise self._checkpointer.failure
+        self._checkpointer.make_room()
         self.connection.execute("BEGIN IMMEDIATE")
 
     def commit(self, head: int, applied: int) -> None:
@@ -83,6 +91,7 @@ class StateDatabase:
             self.connection.execute(update, ("applied", applied))
         self.connection.execute("COMMIT")
         self.head, self.applied = head, applied
+        self._checkpointer.notify({0: self._wal_pages})
 
     def rollback(self) -> None:
         if self.connection.in_transaction:
@@ -131,6 +140,7 @@ class StateDatabase:
 
     def close(self) -> None:
         """Checkpoint and close: no write-ahead log stays behind unless a reader holds it."""
+        self._checkpointer.close()
         try:
             self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except apsw.BusyError:
