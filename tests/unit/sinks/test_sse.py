@@ -72,7 +72,7 @@ async def serving(writer: StateWriter, max_clients: int = 100) -> AsyncIterator[
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    deadline = asyncio.get_running_loop().time() + 5
+    deadline = asyncio.get_running_loop().time() + 30  # a busy machine is not a failure
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, "timed out"
         await asyncio.sleep(0.002)
