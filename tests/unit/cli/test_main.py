@@ -1,5 +1,6 @@
 """The command line itself: help, exit codes, one-line errors, and what it imports."""
 
+import shlex
 import subprocess
 import sys
 import types
@@ -133,7 +134,7 @@ def test_module_and_command_are_the_same() -> None:
 
 def test_a_closed_pipe_is_not_an_error_message() -> None:
     done = subprocess.run(
-        f"{sys.executable} -c 'import litejoin.cli.main as m, sys; "
+        f"{shlex.quote(sys.executable)} -c 'import litejoin.cli.main as m, sys; "
         'm.help_text = lambda: "x" * 1_000_000; sys.exit(m.main(["--help"]))\' | head -c 1',
         shell=True, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
