@@ -55,11 +55,10 @@ log = logging.getLogger("litejoin.app")
 def refuse_unsupported(plan: Plan) -> None:
     """Raises ConfigError naming every feature of the config that this version does not run."""
     if plan.unsupported:
-        lines = [
-            f"{plan.file}:{u.place.line}: {u.feature} is not supported yet"
-            for u in plan.unsupported
-        ]
-        raise ConfigError("\n".join(lines), hint="`litejoin validate` and `plan` understand it")
+        places = [f"{u.feature} ({plan.file}:{u.place.line})" for u in plan.unsupported]
+        raise ConfigError(
+            f"not supported yet: {', '.join(places)}", hint="`validate` and `plan` understand it"
+        )
 
 
 class App:
