@@ -39,8 +39,8 @@ CACHE_KIB = 8_192
 """Page cache of the writer: the upper levels of `state` of a million keys; the rest is the
 system's cache."""
 
-TRIM_CHUNK = 5_000
-"""Log positions looked at in one trim: some milliseconds on the engine's thread."""
+TRIM_CHUNK = 1_000
+"""Log positions looked at in one trim: about a millisecond on the engine's thread."""
 
 LOG_WINDOW = 100_000
 """Results kept behind every cursor, so that an SSE client that was away can resume."""
