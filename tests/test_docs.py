@@ -8,7 +8,6 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from importlib.util import find_spec
 from itertools import dropwhile
 from pathlib import Path
 from typing import NamedTuple
@@ -186,8 +185,6 @@ def test_documented_commands_exist(words: list[str]) -> None:
     if words[0] != "litejoin" or words[1].startswith("-"):
         return
     assert words[1] in COMMANDS
-    if find_spec(f"litejoin.cli.{words[1]}") is None:
-        return
     known = set(commands_page.parser_of(words[1])._option_string_actions)
     given = {word.split("=")[0] for word in words[2:] if re.match(r"--?[a-z]", word)}
     assert given <= known | {"--debug"}

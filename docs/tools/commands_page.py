@@ -5,7 +5,6 @@ Not the text of `--help`: argparse lays that out differently in each version of 
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 from typing import NoReturn
 from unittest import mock
 
@@ -51,8 +50,6 @@ def page() -> str:
 def section(command: Command) -> str:
     """One command: what it does, its options, an example."""
     usage = f"litejoin {command.name} {command.arguments}".strip()
-    if find_spec(f"litejoin.cli.{command.name}") is None:
-        return f"\n### {command.name}\n\n`{usage}`: {command.summary}.\n"
     parser = parser_of(command.name)
     text = [f"\n### {command.name}\n\n`{usage}`: {command.summary}.\n"]
     if parser.description:

@@ -158,7 +158,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=7, help="another seed, another day in the shop")
     parser.add_argument("--every", type=float, default=0.6, help="seconds between two changes")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # SIGINT too: a shell starts background jobs with it ignored.
+        signal.signal(number, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="litejoin-demo-") as folder:
         try:
             return run(options, Path(folder))

@@ -58,9 +58,9 @@ class Screen:
         ]
         if self.latencies_ms:
             median = statistics.median(self.latencies_ms)
+            pushes = len(self.latencies_ms)
             lines.append(
-                f"latency  p50 {median:.1f} ms from POST /ingest to the event, "
-                f"{len(self.latencies_ms)} pushes"
+                f"latency  p50 {median:.1f} ms from POST /ingest to event, pushes: {pushes}"
             )
         return "\n".join(lines)
 
