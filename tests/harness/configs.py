@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.harness.ports import free_port
 
-CONFORMANCE = Path(__file__).resolve().parents[1] / "conformance"
+CONFORMANCE = Path(__file__).resolve().parents[1] / "configs" / "conformance"
 
 
 def substitute(text: str, replacements: Mapping[str, str]) -> str:

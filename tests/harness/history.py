@@ -68,6 +68,10 @@ class History:
             self._put("products", key, self._product()) for key in PRODUCT_KEYS
         ]
 
+    def keys(self) -> list[tuple[str, str]]:
+        """Every (topic, key) named so far."""
+        return list(self._last)
+
     def _message(self) -> Message:
         roll = self._random.random()
         topic = self._random.choices(TOPICS, (6, 3, 1))[0]

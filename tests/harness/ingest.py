@@ -32,11 +32,14 @@ class Answer:
 def message(
     topic: str, key: str, payload: Any, timestamp: Any = None, *, as_text: bool = False
 ) -> dict[str, Any]:
-    """One row for /ingest. `as_text` sends the payload as a JSON string, the original's form."""
-    row: dict[str, Any] = {"topic": topic, "key": key}
-    row["payload"] = (
-        json.dumps(payload, ensure_ascii=False) if as_text and payload is not None else payload
-    )
+    """One row for /ingest; `payload` is a JSON value, None deletes.
+
+    `as_text` sends it as a JSON string, the original's form. A payload that is a text goes so too:
+    in place it would be taken for JSON text.
+    """
+    row: dict[str, Any] = {"topic": topic, "key": key, "payload": payload}
+    if isinstance(payload, str) or (as_text and payload is not None):
+        row["payload"] = json.dumps(payload, ensure_ascii=False)
     if timestamp is not None:
         row["timestamp"] = timestamp
     return row

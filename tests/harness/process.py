@@ -188,6 +188,16 @@ class Pipeline:
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
+    def reset_peak_rss(self) -> None:
+        """Let `peak_rss_mb` count from now on."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def peak_rss_mb(self) -> float:
+        """The highest resident memory since `reset_peak_rss` (or the start), in MB."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(kib) * 1024 / 1e6
+
     def cpu_s(self) -> float:
         """CPU time used so far, user and system."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()

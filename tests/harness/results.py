@@ -63,6 +63,16 @@ class Delivered:
             self.add(result)
         return self
 
+    def begin(self, results: Iterable[Mapping[str, Any]]) -> "Delivered":
+        """Start from a snapshot (or a replay): what follows must be newer than all of it."""
+        for result in results:
+            join, key = result["query"], canonical(result["key"])
+            self._rows.setdefault(join, {})[key] = list(result["rows"])
+            for lane in ((join, ""), (join, key)):
+                self._last_seq[lane] = max(self._last_seq.get(lane, -1), result["seq"])
+            self._bodies[result["id"]] = json.dumps(result, sort_keys=True)
+        return self
+
     def add(self, result: Mapping[str, Any]) -> None:
         """Fold one result in. Raises AssertionError naming the promise it breaks."""
         check_shape(result)
@@ -95,9 +105,8 @@ class Delivered:
             state.pop(key, None)
             self._known_deleted.add((join, key))
             return
-        assert before is None or canonical(before) != canonical(result["rows"]), (
-            f"no-op emitted: {body}"
-        )
+        changed = before is None or canonical(before) != canonical(result["rows"])
+        assert changed, f"no-op emitted: {body}"
         state[key] = list(result["rows"])
         self._known_deleted.discard((join, key))
 

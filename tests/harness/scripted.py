@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 from tests.harness.ports import free_port
 from tests.harness.waiting import SLOW
@@ -76,7 +76,7 @@ class ScriptedServer:
         self._thread: threading.Thread | None = None
         self.up()
 
-    def __enter__(self) -> "ScriptedServer":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -150,8 +150,8 @@ class ScriptedServer:
             self._changed.notify_all()
         return request, reply if reply is not None else self.default(request)
 
-    def _answered(self, request: Request, reply: Reply) -> None:
-        """Hook: the reply was written whole."""
+    def _answering(self, request: Request, reply: Reply) -> None:
+        """Hook: the reply is about to be written."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -190,6 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.server.owner
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self._body(headers)
+        if body is None:
+            self.close_connection = True  # the sender died in the middle: nothing was asked
+            return
         request, reply = owner._take(self.command, self.path, headers, body)
         if reply.delay_s:
             owner._release.wait(reply.delay_s)
@@ -199,14 +202,17 @@ class _Handler(BaseHTTPRequestHandler):
         elif reply.reset:
             self._reset()
         else:
+            # Before the answer: the next delivery of a key may arrive as soon as it is written.
+            owner._answering(request, reply)
             self._answer(reply)
-            owner._answered(request, reply)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle
 
-    def _body(self, headers: Mapping[str, str]) -> bytes:
+    def _body(self, headers: Mapping[str, str]) -> bytes | None:
         if headers.get("transfer-encoding", "").lower() != "chunked":
-            return self.rfile.read(int(headers.get("content-length", 0)))
+            size = int(headers.get("content-length", 0))
+            body = self.rfile.read(size)
+            return body if len(body) == size else None
         whole = b""
         while size := int(self.rfile.readline().split(b";")[0], 16):
             whole += self.rfile.read(size)
@@ -249,7 +255,7 @@ class WebhookReceiver(ScriptedServer):
         self._accepted: list[Request] = []
         super().__init__()
 
-    def _answered(self, request: Request, reply: Reply) -> None:
+    def _answering(self, request: Request, reply: Reply) -> None:
         if 200 <= reply.status < 300:
             with self._changed:
                 self._accepted.append(request)

@@ -12,10 +12,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tests.harness.waiting import SLOW
+
+_ESTABLISHED = "01"  # state column of /proc/net/tcp
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Subscriber:
         replay: bool = False,
         key: str | None = None,
     ) -> None:
+        self.url = url
         parts = urlsplit(url)
         self._conn = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)
         path = f"/subscribe?join={quote(join)}" + ("&replay=true" if replay else "")
@@ -166,6 +170,34 @@ class Subscriber:
         with self._changed:
             self.events.append(Event(name, data, self.last_id))
             self._changed.notify_all()
+
+
+class DeafSubscriber:
+    """Subscribes and never reads, with the smallest receive buffer that the kernel gives."""
+
+    def __init__(self, port: int, join: str) -> None:
+        self._conn = socket.socket()
+        self._conn.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._conn.settimeout(10)
+        self._conn.connect(("127.0.0.1", port))
+        request = f"GET /subscribe?join={join} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"
+        self._conn.sendall(request.encode())
+        self._own = self._conn.getsockname()
+
+    def __enter__(self) -> "DeafSubscriber":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._conn.close()
+
+    def is_cut(self) -> bool:
+        """True once the server has closed its end. We would learn of it only by reading on."""
+        ours, servers = (f"{address[1]:04X}" for address in (self._own, self._conn.getpeername()))
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, state, *_ = line.split()
+            if local.endswith(f":{servers}") and remote.endswith(f":{ours}"):
+                return state != _ESTABLISHED
+        return True
 
 
 @dataclass(frozen=True)

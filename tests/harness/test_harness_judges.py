@@ -33,7 +33,7 @@ def test_state_is_the_last_rows_of_each_key() -> None:
     ("results", "complaint"),
     [
         ([result(2), result(1, "b")], "seq did not rise"),
-        ([result(1), result(2, rows=[{"k": "a", "v": 1.0}])], "no-op"),
+        ([result(1), result(2, rows=[{"v": 1.0, "k": "a"}])], "no-op"),
         ([result(1, rows=[])], "delete of a key that is not there"),
         ([result(1), result(2, rows=[]), result(3, rows=[])], "delete of a key that is not there"),
         ([result(1), result(1)], "delivered twice"),
@@ -63,6 +63,15 @@ def test_a_late_subscriber_may_see_one_delete_of_an_unknown_key() -> None:
     told = Delivered(from_start=False).take([result(1, rows=[])])
     with pytest.raises(AssertionError, match="delete of a key"):
         told.add(result(2, rows=[]))
+
+
+def test_what_follows_a_snapshot_must_be_newer_than_it() -> None:
+    told = Delivered().begin([result(3), result(5, "b")]).take([result(6, rows=[])])
+    assert told.state("j").keys() == {'"b"'}
+    with pytest.raises(AssertionError, match="seq did not rise"):
+        Delivered().begin([result(5)]).add(result(4, "b"))
+    with pytest.raises(AssertionError, match="delivered twice"):
+        Delivered().begin([result(5)]).add(result(5))
 
 
 def test_canonical_form_is_json_value_equality() -> None:

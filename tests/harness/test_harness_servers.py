@@ -70,6 +70,12 @@ def test_bodies_arrive_as_sent_chunked_and_compressed(receiver: WebhookReceiver)
     assert second.body == gzipped(b"x")
 
 
+def test_half_a_request_is_not_recorded(receiver: WebhookReceiver) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+    assert raw_exchange(receiver.port, head + b"half", half_close=True) == b""
+    assert receiver.seen() == []
+
+
 def test_raw_bytes_get_a_status_or_a_hang_up(receiver: WebhookReceiver) -> None:
     good = raw_exchange(receiver.port, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
     assert status_of(good) == 200
@@ -79,6 +85,7 @@ def test_raw_bytes_get_a_status_or_a_hang_up(receiver: WebhookReceiver) -> None:
 def test_messages_carry_the_payload_as_value_or_as_text() -> None:
     assert message("t", "k", {"a": 1}) == {"topic": "t", "key": "k", "payload": {"a": 1}}
     assert message("t", "k", {"a": 1}, as_text=True)["payload"] == '{"a": 1}'
+    assert message("t", "k", "x")["payload"] == '"x"'
     assert message("t", "k", None, 5, as_text=True) == {
         "topic": "t",
         "key": "k",

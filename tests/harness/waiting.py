@@ -8,14 +8,12 @@ machines.
 import os
 import time
 from collections.abc import Callable
-from typing import TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 SLOW = float(os.environ.get("LITEJOIN_TEST_SLOW", "1"))
 
 
-def eventually(check: Callable[[], T], timeout_s: float = 10.0, *, every_s: float = 0.02) -> T:
+def eventually(check: Callable[[], Any], timeout_s: float = 10.0, *, every_s: float = 0.02) -> Any:
     """The first truthy value of `check`; fails with its last complaint.
 
     Only AssertionError means "not yet": any other exception is a fault of the test and passes

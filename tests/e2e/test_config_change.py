@@ -1,0 +1,86 @@
+"""A pipeline that starts again with another config over the same data."""
+
+from tests.harness.configs import Listener, push_config
+from tests.harness.fixtures import Launcher
+from tests.harness.ingest import IngestClient, message
+from tests.harness.process import Pipeline
+from tests.harness.sse import Subscriber, snapshot
+from tests.harness.waiting import eventually
+
+FIRST = {"all": "SELECT key, payload ->> '$.v' AS v FROM t"}
+
+
+def filled(launch: Launcher, at: Listener) -> Pipeline:
+    """A stopped pipeline whose topic t holds k0..k9, with v = 0..9."""
+    pipeline = launch(push_config(at, FIRST), at.health, name="p")
+    with IngestClient(at.url) as client:
+        client.send([message("t", f"k{i}", {"v": i, "w": 1}) for i in range(10)])
+    eventually(lambda: len(snapshot(at.url, "all").results) == 10)
+    assert pipeline.stop() == 0
+    return pipeline
+
+
+def again(launch: Launcher, at: Listener, joins: dict[str, str]) -> Pipeline:
+    return launch(push_config(at, joins), at.health, name="p")
+
+
+def test_a_join_that_is_added_sees_the_rows_that_are_there(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    again(launch, at, FIRST | {"big": "SELECT key, payload ->> '$.v' AS v FROM t WHERE v > 6"})
+    eventually(lambda: {r["key"] for r in snapshot(at.url, "big").results} == {"k7", "k8", "k9"})
+    assert len(snapshot(at.url, "all").results) == 10
+
+
+def test_a_changed_query_emits_what_differs_and_deletes_what_left(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    position = snapshot_position(launch, at)
+    again(launch, at, {"all": "SELECT key, payload ->> '$.v' AS v FROM t WHERE v < 9"})
+    with Subscriber(at.url, "all", last_event_id=position) as stream:
+        result = stream.wait_results(1)[0]
+        assert (result["key"], result["op"]) == ("k9", "delete")
+        with IngestClient(at.url) as client:
+            client.send(message("t", "k0", {"v": 5}))
+        assert stream.wait_results(2)[1]["rows"] == [{"key": "k0", "v": 5}]
+    assert len(snapshot(at.url, "all").results) == 9
+
+
+def snapshot_position(launch: Launcher, at: Listener) -> str:
+    """The log position at the end of the first config, by starting it once more."""
+    pipeline = again(launch, at, FIRST)
+    position = snapshot(at.url, "all").position
+    assert pipeline.stop() == 0
+    return position
+
+
+def test_a_changed_column_reaches_every_key(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    again(launch, at, {"all": "SELECT key, payload ->> '$.w' AS w FROM t"})
+    wanted = {f"k{i}": [{"key": f"k{i}", "w": 1}] for i in range(10)}
+    eventually(lambda: {r["key"]: r["rows"] for r in snapshot(at.url, "all").results} == wanted)
+
+
+def test_a_removed_join_is_gone_and_the_others_stay(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    again(launch, at, {"other": "SELECT key FROM t"})
+    assert snapshot(at.url, "all").status in (400, 404)
+    eventually(lambda: len(snapshot(at.url, "other").results) == 10)
+    assert {r["query"] for r in snapshot(at.url, "*").results} == {"other"}
+
+
+def test_a_join_that_comes_back_is_right_about_what_happened_meanwhile(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    without = again(launch, at, {"other": "SELECT key FROM t"})
+    with IngestClient(at.url) as client:
+        client.send([message("t", "k0", None), message("t", "k1", {"v": 100})])
+    eventually(lambda: len(snapshot(at.url, "other").results) == 9)
+    assert without.stop() == 0
+    again(launch, at, FIRST)
+    wanted = {"k1": 100} | {f"k{i}": i for i in range(2, 10)}
+    eventually(
+        lambda: {r["key"]: r["rows"][0]["v"] for r in snapshot(at.url, "all").results} == wanted
+    )
