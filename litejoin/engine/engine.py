@@ -105,7 +105,7 @@ class Engine:
             )
 
         full = add(refresh_sql=plan.query, full=True)
-        join = _Join(plan, join_id, full, full, due=changed)
+        join = _Join(plan, join_id, full, full, due=changed or join_id in self.state.owed)
         if plan.strategy != "full":
             join.handle = add(
                 refresh_sql=plan.refresh_sql,
@@ -118,8 +118,9 @@ class Engine:
     def start(self, records: BatchRecords) -> Applied:
         """Build the key maps, then catch up with the flushes that no result was made from yet.
 
-        A join that is new or whose query changed is computed from the stored topics, and what
-        differs from its old results is emitted. All of it is one transaction.
+        A join that is new, whose query changed or whose re-evaluation was still owed is computed
+        from the stored topics, and what differs from its old results is emitted. All of it is one
+        transaction.
         """
         self.move_snapshot()
         self._tables.load()
@@ -182,7 +183,7 @@ class Engine:
         before = head = self.state.head
         for join in self._joins:
             head = self._evaluate_join(join, changed, head, wait, failures)
-        self.state.commit(head, seq)
+        self.state.commit(head, seq, frozenset(j.join_id for j in self._joins if j.due))
         self._tables.clear()
         return Applied(head, head - before, tuple(failures), self._wake_in_ms())
 

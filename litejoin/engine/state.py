@@ -10,11 +10,12 @@ Layout:
     meta     'head': last position given out; 'tail': every entry after it is still in log, older
     ones stay
              only while they are the current result of their key; 'applied': last flush whose
-             changes are in
+             changes are in; 'owed': ids of joins whose full re-evaluation was postponed, JSON
 """
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 
@@ -32,7 +33,7 @@ CREATE TABLE IF NOT EXISTS state(
   join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
   PRIMARY KEY(join_id, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0);
+INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0), ('owed', '[]');
 """
 
 CACHE_KIB = 8_192
@@ -64,10 +65,13 @@ class StateDatabase:
         self.head = self._meta("head")
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")
+        self.owed: frozenset[int] = frozenset(json.loads(self._value("owed")))
 
     def _meta(self, name: str) -> int:
-        value = self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
-        return int(value)
+        return int(self._value(name))
+
+    def _value(self, name: str) -> Any:
+        return self.connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
 
     def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
@@ -80,17 +84,22 @@ class StateDatabase:
         self._checkpointer.make_room()
         self.connection.execute("BEGIN IMMEDIATE")
 
-    def commit(self, head: int, applied: int) -> None:
+    def commit(self, head: int, applied: int, owed: frozenset[int]) -> None:
         """Store the positions and commit; they are visible in this object only when that
         succeeded.
+
+        `owed` are the joins whose results do not hold all of `applied` yet: without a note of them
+        a restart would take them for finished.
         """
         update = "UPDATE meta SET value = ?2 WHERE name = ?1"
         if head != self.head:
             self.connection.execute(update, ("head", head))
         if applied != self.applied:
             self.connection.execute(update, ("applied", applied))
+        if owed != self.owed:
+            self.connection.execute(update, ("owed", json.dumps(sorted(owed))))
         self.connection.execute("COMMIT")
-        self.head, self.applied = head, applied
+        self.head, self.applied, self.owed = head, applied, owed
         self._checkpointer.notify({0: self._wal_pages})
 
     def rollback(self) -> None:

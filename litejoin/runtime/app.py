@@ -123,7 +123,9 @@ class App:
         self._outputs = Outputs(plan, self._listeners)
         self._add_ingest()
         await self._listeners.start()
-        self._engine = await asyncio.to_thread(self._open_engine)
+        # From before the engine's start: a join that is computed there may run away as well.
+        self._run(self._watch_queries())
+        await asyncio.to_thread(self._open_engine)
         reader = ResultLog(store.layout.state, plan.name, store.epoch)
         self._signal = LogSignal(self._engine.state.head)
         self._delivery = Delivery(
@@ -137,11 +139,11 @@ class App:
         self._channel.open()
         self._health.phase = "ok"
 
-    def _open_engine(self) -> Engine:
+    def _open_engine(self) -> None:
         plan, store = self._plan, self._store
         started_ms = self._clock.monotonic_ms()
         numbers = {topic.name: store.create_topic(topic.name) for topic in plan.topics}
-        engine = Engine(
+        self._engine = engine = Engine(
             plan.topics,
             plan.joins,
             numbers,
@@ -160,7 +162,6 @@ class App:
             store.shard_count, plan.storage.data_dir, len(plan.joins), applied.results,
             engine.memory_bytes() / 1e6, self._clock.monotonic_ms() - started_ms,
         )  # fmt: skip
-        return engine
 
     def _add_ingest(self) -> None:
         plans = [s for s in self._plan.sources if isinstance(s, HttpSourcePlan)]
@@ -190,7 +191,6 @@ class App:
             self._channel, self._flusher, self._evaluator, lambda: self._store.last_seq
         )
         self._run(monitor.run())
-        self._run(self._watch_queries())
 
     def _start_sources(self) -> None:
         apis = [s for s in self._plan.sources if isinstance(s, ApiSourcePlan)]
@@ -227,7 +227,7 @@ class App:
     async def _watch_queries(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if self._engine.interrupt_if_overdue():
+            if hasattr(self, "_engine") and self._engine.interrupt_if_overdue():
                 log.error("joiner: a query ran past its deadline and was interrupted")
 
     def _signalled(self) -> None:

@@ -28,9 +28,17 @@ ENDLESS = (
 )
 
 
+ENDLESS_AT_START = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
+    " SELECT 'all' AS k, COUNT(*) AS c, (SELECT COUNT(*) FROM t) AS m FROM n"
+)
+
+
 @dataclass
 class Scene:
-    """Two pipelines: one with patient clients, one with a query that never ends."""
+    """Three pipelines: one with patient clients, two with a query that never ends, of which one
+    is computed at the start already.
+    """
 
     calm: Pipeline
     calm_at: Listener
@@ -40,6 +48,7 @@ class Scene:
     idle: Subscriber
     deaf: DeafSubscriber
     quick: Subscriber
+    starting: Pipeline
     cut: list[float] = field(default_factory=list)
 
 
@@ -50,12 +59,18 @@ def scene(launch_shared: Launcher) -> Iterator[Scene]:
     calm = launch_shared(push_config(calm_at, calm_joins), calm_at.health)
     busy_joins = {"endless": ENDLESS, "quick": "SELECT key, payload FROM t"}
     busy = launch_shared(push_config(busy_at, busy_joins), busy_at.health)
+    start_at = Listener()
+    start_joins = {"endless": ENDLESS_AT_START, "quick": "SELECT key, payload FROM t"}
+    starting = launch_shared.prepare(
+        push_config(start_at, start_joins), health_url=start_at.health
+    ).spawn()
     with ExitStack() as stack:
         made = Scene(
             calm, calm_at, busy, busy_at, time.monotonic(),
             stack.enter_context(Subscriber(calm_at.url, "rows")),
             stack.enter_context(DeafSubscriber(calm_at.port, "big")),
             stack.enter_context(Subscriber(busy_at.url, "quick")),
+            starting,
         )  # fmt: skip
         threading.Thread(target=_slow_loris, args=(calm_at.port, made.cut), daemon=True).start()
         with IngestClient(busy_at.url) as client:
@@ -99,6 +114,12 @@ def test_a_runaway_query_is_interrupted_reported_and_delays_the_others_not_forev
     print(f"the join beside a runaway query was told after {waited:.1f} s")
     eventually(lambda: "endless" in scene.busy.log() and "deadline" in scene.busy.log())
     scene.busy.assert_running()
+
+
+def test_a_runaway_query_does_not_hold_up_the_start_forever(scene: Scene) -> None:
+    scene.starting.wait_healthy(60)
+    assert "endless" in scene.starting.log()
+    assert scene.starting.stop() == 0
 
 
 def test_a_deaf_subscriber_is_cut(scene: Scene) -> None:
