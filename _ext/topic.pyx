@@ -185,9 +185,9 @@ cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
     """Point the cursor at the statement's row; SQLITE_CORRUPT when its checksum is wrong."""
     cdef LjVersion *row = &cursor.row
     cdef uint32_t extra
-    # column_text before column_bytes: the length is that of the UTF-8 form.
     # One row, one number over all shards: SQLite's RIGHT and FULL JOIN tell rows apart by it.
     cursor.rowid = <sqlite3_int64>(<uint64_t>shard << SHARD_SHIFT | <uint64_t>sqlite3_column_int64(stmt, 0))
+    # column_text before column_bytes: the length is that of the UTF-8 form.
     row.key.at = <const char *>sqlite3_column_text(stmt, 1)
     row.key.len = <uint32_t>sqlite3_column_bytes(stmt, 1)
     row.payload.at = <const char *>sqlite3_column_text(stmt, 2)
@@ -538,11 +538,6 @@ cdef int topic_eof(sqlite3_vtab_cursor *base) noexcept nogil:
     return (<Cursor *>base).at_end
 
 
-cdef inline int64_t floor_seconds(int64_t ms) noexcept nogil:
-    cdef int64_t seconds = ms // 1000
-    return seconds
-
-
 cdef int topic_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column) noexcept nogil:
     cdef Cursor *cursor = <Cursor *>base
     cdef LjVersion *row = &cursor.row
@@ -553,7 +548,8 @@ cdef int topic_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int c
         # Copied: SQLite may keep a value longer than this cursor stays on the row.
         sqlite3_result_text64(context, row.payload.at, row.payload.len, SQLITE_TRANSIENT, SQLITE_UTF8)
     elif column == COL_TIMESTAMP:
-        sqlite3_result_int64(context, floor_seconds(row.timestamp_ms))
+        # Cython's // rounds down, before 1970 too.
+        sqlite3_result_int64(context, row.timestamp_ms // 1000)
     elif column == COL_TIMESTAMP_MS:
         sqlite3_result_int64(context, row.timestamp_ms)
     elif column == COL_OP:

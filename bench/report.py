@@ -31,6 +31,7 @@ def environment() -> dict[str, Any]:
         "commit": commit,
         "cpu": model[0] if model else platform.machine(),
         "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
         "python": sys.version.split()[0],
         "sqlite": apsw.sqlite_lib_version(),
         "kernel": platform.release(),

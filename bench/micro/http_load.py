@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import json
 import os
-import platform
 import socket
 import statistics
 import subprocess
@@ -27,6 +26,7 @@ from typing import Any
 
 import uvloop
 
+from bench.report import environment
 from litejoin.clock import SystemClock
 from litejoin.plan.nodes import Address, HttpSourcePlan, ServerLimits, ServerPlan
 from litejoin.runtime.server import Listeners
@@ -158,18 +158,6 @@ def wait_for(port: int) -> None:
             return
         time.sleep(0.05)
     raise SystemExit("the server did not start")
-
-
-def environment() -> dict[str, object]:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return {
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.platform()}",
-        "load_average": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-    }
 
 
 def run_all(seconds: float, rounds: int) -> dict[str, dict[str, float]]:

@@ -16,15 +16,14 @@ too.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+from bench.report import ROOT, environment
+
 SOURCE = Path(__file__).with_name("writer.c")
 
 PLAIN = {"kind": "native"}
@@ -138,22 +137,6 @@ def run_all(rows: int, rounds: int, folder: Path) -> dict[str, object]:
     }
 
 
-def environment() -> dict[str, object]:
-    import apsw
-
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    )
-    return {
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.platform()}",
-        "load_average": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "sqlite": apsw.sqlite_lib_version(),
-        "pragmas": "WAL, synchronous NORMAL, page_size 4096",
-    }
-
-
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -166,6 +149,7 @@ def main(arguments: list[str]) -> None:
     document = {
         "bench": "writer",
         **environment(),
+        "pragmas": "WAL, synchronous NORMAL, page_size 4096",
         "rows": options.rows,
         "rounds": options.rounds,
         **run_all(options.rows, options.rounds, options.folder),

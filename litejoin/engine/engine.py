@@ -1,10 +1,8 @@
 """The engine: change sets in, results out.
 
 Called by the runtime's evaluator thread, and by nobody else. `apply` takes the flushes since the
-last call,
-evaluates every join they touch at one consistent state of the topics, and commits the new results
-together
-with how far it has come. It never writes a shard and never delivers.
+last call, evaluates every join they touch at one consistent state of the topics, and commits the
+new results together with how far it has come. It never writes a shard and never delivers.
 """
 
 import json

@@ -1,9 +1,8 @@
 """What the engine has not applied yet, read back from the batch records of the shards.
 
 Called once, at start. A batch record holds keys and old versions but not the new payloads, which
-the
-shard has anyway: the current row of the key stands for the newest version, and versions in between
-were never delivered and need not be.
+the shard has anyway: the current row of the key stands for the newest version, and versions in
+between were never delivered and need not be.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

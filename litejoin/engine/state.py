@@ -3,14 +3,15 @@
 Owned by the engine's thread, which alone writes it; delivery reads it with its own connections.
 Layout:
 
-    joins    id, name, definition           a join and the text its results were made with
-    log      pos, join_id, op, emit_at_ms, key, rows      results in order; pos never repeats, and
-    is `seq`
-    state    join_id, key, hash, pos        the current result of each key; pos = its entry in log
-    meta     'head': last position given out; 'tail': every entry after it is still in log, older
-    ones stay
-             only while they are the current result of their key; 'applied': last flush whose
-             changes are in; 'owed': ids of joins whose full re-evaluation was postponed, JSON
+    joins   id, name, definition       a join and the text its results were made with
+    log     pos, join_id, op, emit_at_ms, key, rows
+                                       results in order; pos never repeats, and is `seq`
+    state   join_id, key, hash, pos    the current result of each key; pos = its entry in log
+    meta    'head'                     last position given out
+            'tail'                     every entry after it is still in log, older ones stay only
+                                       while they are the current result of their key
+            'applied'                  last flush whose changes are in
+            'owed'                     ids of joins whose full re-evaluation was postponed, JSON
 """
 
 import json
@@ -23,12 +24,11 @@ from litejoin.store.checkpoint import Checkpointer
 from litejoin.store.sqlite import open_database
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS joins(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, definition TEXT
-NOT NULL);
+CREATE TABLE IF NOT EXISTS joins(
+  id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, definition TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS log(
-  pos INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, op INTEGER NOT NULL, emit_at_ms INTEGER NOT
-  NULL,
-  key TEXT NOT NULL, rows TEXT NOT NULL);
+  pos INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, op INTEGER NOT NULL,
+  emit_at_ms INTEGER NOT NULL, key TEXT NOT NULL, rows TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS state(
   join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
   PRIMARY KEY(join_id, key)) WITHOUT ROWID;

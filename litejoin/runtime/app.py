@@ -1,7 +1,6 @@
 """The main path: from a plan to a running pipeline and back to a closed one.
 
-    source -> Channel -> FlushThread (shards) -> EvaluateThread (joins, results log) -> delivery ->
-    sinks
+    source -> Channel -> FlushThread (shards) -> EvaluateThread (joins, log) -> delivery -> sinks
 
 Called by `litejoin run`. The only place that wires the parts, starts threads and tasks, and decides
 the order in which they start and stop.
@@ -13,7 +12,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Awaitable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,10 +68,10 @@ class App:
         self._health = Health(clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
-        self._exit_code = EXIT_CLEAN
 
     async def run(self) -> int:
-        """Start, serve until a signal, drain. Returns the exit code.
+        """Start, serve until a signal, drain. Returns the exit code of a clean drain; every other
+        end leaves the process at once.
 
         Raises ConfigError, DataDirInUseError and StartRefusedError when it cannot start.
         """
@@ -92,7 +90,7 @@ class App:
             await self._stop.wait()
         finally:
             await self._close()
-        return self._exit_code
+        return EXIT_CLEAN
 
     # -- start
 
@@ -238,8 +236,7 @@ class App:
         self._stop.set()
 
     def _fatal_from_thread(self, error: BaseException) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            self._loop.call_soon_threadsafe(self._fatal, error)
+        self._loop.call_soon_threadsafe(self._fatal, error)
 
     def _fatal(self, error: BaseException) -> None:
         """What is on disk is consistent and what was acknowledged is on disk: end, and let the next

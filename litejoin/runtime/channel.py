@@ -44,8 +44,6 @@ class Channel:
         self._room = asyncio.Event()
         self._refusal: str | None = "starting"
         self._stopped = False
-        self.taken = 0
-        """Batches being written right now."""
 
     # -- the sources' side, on the event loop
 
@@ -107,7 +105,6 @@ class Channel:
                 taken.append(self._waiting.popleft())
                 size += len(taken[-1].batch)
             self._bytes -= size
-            self.taken = len(taken)
         if taken and not self._room.is_set():
             self._loop.call_soon_threadsafe(self._room.set)
         return taken

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from litejoin._ext.route import shard_of
 from litejoin.clock import Clock
@@ -40,15 +39,11 @@ store_log = logging.getLogger("litejoin.store")
 OnFatal = Callable[[BaseException], None]
 
 
-class _Worker(Protocol):
-    def put(self, flush: Flush) -> None: ...
-
-
 class FlushThread(threading.Thread):
     """Takes what waits in the channel and writes it, one flush after another."""
 
     def __init__(
-        self, channel: Channel, store: ShardStore, evaluator: _Worker, on_fatal: OnFatal
+        self, channel: Channel, store: ShardStore, evaluator: "EvaluateThread", on_fatal: OnFatal
     ) -> None:
         super().__init__(name="litejoin-flush", daemon=True)
         self._channel, self._store = channel, store
@@ -66,8 +61,6 @@ class FlushThread(threading.Thread):
                 # Nothing is acknowledged: what became of these rows is unknown.
                 self._on_fatal(error)
                 return
-            finally:
-                self._channel.taken = 0
 
     def _flush(self, items: list[Pending]) -> None:
         try:
