@@ -6,10 +6,11 @@ under an authorizer that allows reading and nothing else. Never opens a file.
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import apsw
-import apsw.ext
 
 from litejoin._ext.topic import TopicTables
 from litejoin.plan.tokens import Token, quoted, tokenize
@@ -95,9 +96,9 @@ def topics_in(query: str) -> tuple[str, ...]:
             names.append(missing[1])
             continue
         read = {
-            (a.table_name or "").lower()
-            for a in described.actions or ()
-            if a.action == apsw.SQLITE_READ
+            (first or "").lower()
+            for action, first, _ in described.actions
+            if action == apsw.SQLITE_READ
         }
         return tuple(n for n in names if n.lower() in read or _names_table(query, n))
     raise BadQuery(SqlFinding("syntax", "the query reads more than 64 topics", 0, len(query)))
@@ -112,15 +113,13 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
         described = _describe(query, topics)
     except apsw.Error as error:
         raise BadQuery(finding_of(query, error)) from None
-    for action in described.actions or ():
-        name = action.function_name or action.table_name
-        if authorize(action.action, action.table_name, action.function_name, None, None):
+    for action, first, second in described.actions:
+        if authorize(action, first, second, None, None):
+            name = second if action == apsw.SQLITE_FUNCTION else first
             raise BadQuery(_denied(query, name or "this statement"))
-    if described.bindings_count:
-        raise BadQuery(_parameter(query))
-    if not described.is_readonly or not described.description:
+    if not described.is_readonly or not described.columns:
         raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
-    return tuple(name for name, _ in described.description)
+    return described.columns
 
 
 class PlanJudge:
@@ -153,16 +152,46 @@ def scanned_topics(plan: Iterable[str]) -> list[str]:
     return [m[1] for line in plan if (m := re.match(r"SCAN (.+) VIRTUAL TABLE INDEX 0:scan", line))]
 
 
-def _describe(query: str, topics: Iterable[str]) -> apsw.ext.QueryDetails:
+class _Described(NamedTuple):
+    """What SQLite tells about a statement that it has prepared and not run."""
+
+    columns: tuple[str, ...]
+    is_readonly: bool
+    actions: list[tuple[int, str | None, str | None]]
+    """What the authorizer was asked for: the action and its first two arguments."""
+
+
+def _describe(query: str, topics: Iterable[str]) -> _Described:
+    """Prepare a query. Raises apsw.Error.
+
+    Not by apsw.ext.query_info: importing apsw.ext takes longer than compiling a usual config.
+    """
     connection = open_memory()
     tables = TopicTables(connection)
+    actions: list[tuple[int, str | None, str | None]] = []
+    prepared: list[_Described] = []
+
+    def note(action: int, first: str | None, second: str | None, *_: str | None) -> int:
+        actions.append((action, first, second))
+        return apsw.SQLITE_OK
+
+    def stop(cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
+        columns = tuple(str(column[0]) for column in cursor.get_description())
+        prepared.append(_Described(columns, cursor.is_readonly, actions))
+        return False
+
     try:
         for number, topic in enumerate(topics, 1):
             tables.define(topic, number)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         # Double-quoted text that names no column must be an error, not a string.
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
-        return apsw.ext.query_info(connection, query, actions=True)
+        cursor = connection.cursor()
+        cursor.exec_trace = stop
+        connection.authorizer = note
+        with suppress(apsw.ExecTraceAbort):
+            cursor.execute(query, can_cache=False)
+        return prepared[0]
     finally:
         tables.close()
         connection.close()
@@ -224,6 +253,8 @@ def finding_of(query: str, error: apsw.Error) -> SqlFinding:
             message,
         )
         return _denied(query, (match[1] or match[2]) if match else "this statement")
+    if isinstance(error, apsw.BindingsError):
+        return _parameter(query)
     offset = getattr(error, "error_offset", -1)
     start, end = _token_at(query, offset)
     if match := re.match(r"no such column: (.+)$", message):
