@@ -13,7 +13,8 @@ from litejoin.config.text import suggestion
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
 from litejoin.plan.section import Section
-from litejoin.plan.sql import BadQuery, SqlFinding, output_columns, topics_in
+from litejoin.plan.sql import output_columns, topics_in
+from litejoin.plan.sql_errors import BadQuery, SqlFinding
 from litejoin.plan.tokens import tokenize
 
 TOPIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")

@@ -29,13 +29,12 @@ from litejoin.plan.shape import (
 )
 from litejoin.plan.sql import (
     AFFECTED,
-    BadQuery,
     PlanJudge,
-    SqlFinding,
     output_columns,
     scanned_topics,
     topics_in,
 )
+from litejoin.plan.sql_errors import BadQuery, SqlFinding
 from litejoin.plan.tokens import quoted, tokenize
 
 Strategy = Literal["native", "delta", "full"]

@@ -7,13 +7,13 @@ under an authorizer that allows reading and nothing else. Never opens a file.
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import apsw
 
 from litejoin._ext.topic import TopicTables
-from litejoin.plan.tokens import Token, quoted, tokenize
+from litejoin.plan.sql_errors import BadQuery, SqlFinding, denied, finding_of
+from litejoin.plan.tokens import quoted, tokenize
 from litejoin.store.sqlite import open_memory
 
 AFFECTED = "lj:affected"
@@ -34,30 +34,10 @@ _FORBIDDEN_FUNCTIONS = frozenset(
         "sqlite_compileoption_get",
         "sqlite_compileoption_used",
         "litejoin_topic",
+        "match",  # has no meaning without full-text search: compiles, and fails for every row
     ]
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE})
-
-
-@dataclass(frozen=True, slots=True)
-class SqlFinding:
-    """Something wrong with a query. `kind` names the rule, offsets are characters in the query
-    text.
-    """
-
-    kind: str
-    message: str
-    start: int
-    end: int
-    hint: str = ""
-
-
-class BadQuery(Exception):
-    """A query that cannot be used."""
-
-    def __init__(self, finding: SqlFinding) -> None:
-        super().__init__(finding.message)
-        self.finding = finding
 
 
 def authorize(
@@ -92,7 +72,7 @@ def topics_in(query: str) -> tuple[str, ...]:
             if not missing or missing[1].lower() in (n.lower() for n in names):
                 raise BadQuery(finding_of(query, error)) from None
             if missing[1].lower().startswith("sqlite_"):
-                raise BadQuery(_denied(query, missing[1])) from None
+                raise BadQuery(denied(query, missing[1])) from None
             names.append(missing[1])
             continue
         read = {
@@ -116,7 +96,7 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
     for action, first, second in described.actions:
         if authorize(action, first, second, None, None):
             name = second if action == apsw.SQLITE_FUNCTION else first
-            raise BadQuery(_denied(query, name or "this statement"))
+            raise BadQuery(denied(query, name or "this statement"))
     if not described.is_readonly or not described.columns:
         raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
     return described.columns
@@ -221,87 +201,3 @@ def _names_table(query: str, name: str) -> bool:
     text.
     """
     return any(t.is_identifier and t.text.lower() == name.lower() for t in tokenize(query))
-
-
-def _parameter(query: str) -> SqlFinding:
-    """A query is run as it stands: nothing would ever fill in a ?, :name, @name or $name."""
-    marks = [token for token in tokenize(query) if token.is_op("?", ":", "@", "$")]
-    start = marks[0].start if marks else 0
-    hint = "write the value itself, or ${NAME} for one from the environment"
-    return SqlFinding("forbidden", "a query has no parameters", start, start + 1, hint)
-
-
-def _denied(query: str, what: str) -> SqlFinding:
-    start, end = _place(query, what)
-    return SqlFinding(
-        "forbidden",
-        f"{what} may not be used in a query",
-        start,
-        end,
-        "queries may read topics and call SQLite's ordinary functions",
-    )
-
-
-def finding_of(query: str, error: apsw.Error) -> SqlFinding:
-    """SQLite's error as a finding, with its place in the query as well as SQLite or the text tells
-    it.
-    """
-    message = str(error)
-    if isinstance(error, apsw.AuthError):
-        match = re.search(
-            r"not authorized to use function: (\S+)|access to (\S+) is prohibited",
-            message,
-        )
-        return _denied(query, (match[1] or match[2]) if match else "this statement")
-    if isinstance(error, apsw.BindingsError):
-        return _parameter(query)
-    offset = getattr(error, "error_offset", -1)
-    start, end = _token_at(query, offset)
-    if match := re.match(r"no such column: (.+)$", message):
-        if offset < 0:
-            start, end = _place(query, match[1])
-        return SqlFinding(
-            "no-such-column",
-            message,
-            start,
-            end,
-            "a topic has key, payload, timestamp; JSON fields are read with json_extract or ->>",
-        )
-    if match := re.match(r"no such table: (.+)$", message):
-        if offset < 0:
-            start, end = _place(query, match[1])
-        hint = f'a topic name with a dot needs quotes: "{match[1]}"' if "." in match[1] else ""
-        return SqlFinding("no-such-topic", f"no such topic: {match[1]}", start, end, hint)
-    if match := re.match(r"no such function: (.+)$", message):
-        start, end = _place(query, match[1])
-    if message == "incomplete input" and (tokens := tokenize(query)):
-        # What is missing is missing at the end, not where the query starts.
-        start, end = tokens[-1].start, tokens[-1].end
-    return SqlFinding("syntax", message, start, end)
-
-
-def _token_at(query: str, byte_offset: int) -> tuple[int, int]:
-    if byte_offset < 0:
-        return 0, len(query)
-    at = len(query.encode()[:byte_offset].decode("utf-8", "ignore"))
-    for token in tokenize(query):
-        if token.start <= at < token.end:
-            return _qualified(query, token)
-    return at, at + 1
-
-
-def _qualified(query: str, token: Token) -> tuple[int, int]:
-    """A column with its qualifier: SQLite points at the qualifier, people read the whole name."""
-    match = re.compile(r'[\w$"]+\s*\.\s*[\w$"]+').match(query, token.start)
-    return (token.start, match.end()) if match else (token.start, token.end)
-
-
-def _place(query: str, name: str) -> tuple[int, int]:
-    parts = [p.lower() for p in name.replace('"', "").split(".")]
-    tokens = tokenize(query)
-    for i, token in enumerate(tokens):
-        if token.is_identifier and token.text.lower() == parts[0]:
-            last = tokens[i + 2] if len(parts) == 2 and i + 2 < len(tokens) else token
-            if len(parts) == 1 or last.text.lower() == parts[1]:
-                return token.start, last.end
-    return 0, len(query)

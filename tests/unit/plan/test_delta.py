@@ -3,7 +3,8 @@
 import pytest
 
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
-from litejoin.plan.sql import BadQuery, topics_in
+from litejoin.plan.sql import topics_in
+from litejoin.plan.sql_errors import BadQuery
 
 LINK = "json_extract(o.payload, '$.user_id') = u.key"
 

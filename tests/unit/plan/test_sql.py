@@ -2,7 +2,8 @@
 
 import pytest
 
-from litejoin.plan.sql import BadQuery, output_columns, topics_in
+from litejoin.plan.sql import output_columns, topics_in
+from litejoin.plan.sql_errors import BadQuery
 
 
 def refused(query: str) -> tuple[str, str]:
