@@ -68,6 +68,7 @@ class Service(ScriptedServer):
         """The number of the last walk that was shown to its end."""
         self._ended = True
         self._edits = 0
+        self._step: Callable[[], None] | None = None
         self._on_page: defaultdict[int, deque[Fault]] = defaultdict(deque)
         self._asked: tuple[str, bytes] | None = None
         self._page_number = 0
@@ -144,6 +145,16 @@ class Service(ScriptedServer):
         with self._lock:
             self._on_page[number].extend(faults)
 
+    def between_walks(self, step: Callable[[], None]) -> None:
+        """Run `step` at the start of the next walk, before its first page is made."""
+        with self._lock:
+            self._step = step
+
+    @property
+    def wrote(self) -> bool:
+        """Whether the last `between_walks` has run."""
+        return self._step is None
+
     def calm(self) -> None:
         """Forget the faults that nobody ran into."""
         with self._lock:
@@ -191,6 +202,9 @@ class Service(ScriptedServer):
         if token is None or (self.resumes and self._ended):
             self.walks += 1
             self._page_number = 1
+            if self._step is not None:
+                self._step()
+                self._step = None
         elif asked != self._asked:
             self._page_number += 1
         self._asked, self._ended = asked, False

@@ -57,6 +57,7 @@ class Slack(Service):
     path = "/api/users.list"
     secrets = {"SLACK_TOKEN": "slack-token-for-tests"}
     needs = {"authorization": f"Bearer {secrets['SLACK_TOKEN']}"}
+    by_key = True
 
     def make(self, number: int) -> Record:
         return {

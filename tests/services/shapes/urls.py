@@ -8,7 +8,10 @@ from tests.services.service import Page, Record, Service, answer, query
 
 
 class Salesforce(Service):
-    """`nextRecordsUrl` is a path; `done` says whether it is there. OAuth 2 client credentials."""
+    """`nextRecordsUrl` is a path; `done` says whether it is there. OAuth 2 client credentials.
+
+    A query's result stays as it was at its first page.
+    """
 
     name = "salesforce-accounts"
     origin = "https://acme.my.salesforce.com"
@@ -24,6 +27,7 @@ class Salesforce(Service):
         self.issued = 0
         """Access tokens given out; only the latest is good."""
         self.expires_in: int | None = None
+        self._result: list[Record] = []
         super().__init__(count, page_size)
 
     def make(self, number: int) -> Record:
@@ -65,8 +69,13 @@ class Salesforce(Service):
         path = urlsplit(request.path).path
         return None if path == self.path else path.rpartition("-")[2]
 
-    def position(self, token: str) -> int:
-        return int(token)
+    def show(self, request: Request, token: str | None) -> tuple[Reply, bool]:
+        if token is None:
+            self._result = list(self.records)
+        start = 0 if token is None else int(token)
+        stop, total = start + self.page_size, len(self._result)
+        page = Page(self._result[start:stop], start, stop < total, total, request)
+        return self.render(page), not page.more
 
     def render(self, page: Page) -> Reply:
         body: dict[str, Any] = {"totalSize": page.total, "done": not page.more}
