@@ -113,7 +113,8 @@ def _with_defaults(file: str, value: dict[str, Any]) -> dict[str, Any]:
     fill(value, root_schema())
     value.setdefault("name", _name(file, value))
     delivery, storage = value["delivery"], value["storage"]
-    is_durable = delivery["guarantee"] == "at_least_once"
+    guarantees = {delivery["guarantee"], *(s.get("guarantee") for s in value["sinks"])}
+    is_durable = "at_least_once" in guarantees
     storage.setdefault("synchronous", "full" if is_durable else "normal")
     if "path" not in delivery["dlq"]:
         path = str(Path(storage["data_dir"]) / "dlq.db")

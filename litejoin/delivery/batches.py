@@ -3,7 +3,7 @@
 One batch is in flight at a time. What a batch sink cannot take now (`retry`) is offered again, in
 its place, until it can: such a sink fails as a whole (disk full, file locked), so nothing behind
 would get through either, and order and the sink's own position stay simple. With best_effort it is
-dropped.
+dropped. After `stop` nothing is offered until a restart or `dlq retry`.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ class BatchDispatcher:
         """Milliseconds to wait after n failures; None: best_effort, do not hold."""
         self._progress = Progress(0)
         self._sending = asyncio.Lock()
+        self._going = asyncio.Event()
+        self._going.set()
 
     @property
     def cursor(self) -> int:
@@ -51,6 +53,16 @@ class BatchDispatcher:
     def is_idle(self) -> bool:
         """True when everything in the log has an outcome and no retry is in flight."""
         return not self._sending.locked() and self.feed.at_head(self._progress.reached)
+
+    @property
+    def stopped(self) -> bool:
+        """True when the receiver has asked for no more."""
+        return bool(self.settler.stats.stopped)
+
+    def resume(self) -> None:
+        """Try again although the receiver has asked for no more."""
+        self.settler.resume()
+        self._going.set()
 
     def left_over(self) -> int:
         """Results of the log without an outcome. Scans the log: at a shutdown only."""
@@ -79,7 +91,7 @@ class BatchDispatcher:
 
     async def _resend(self, entry: Entry) -> None:
         async with self._sending:
-            if await self._is_outdated(entry):
+            if self.stopped or await self._is_outdated(entry):
                 return
             outcomes = await self._offer([entry.result], self._deliver_one)
             self.settler.retried(entry, outcomes[0])
@@ -93,13 +105,18 @@ class BatchDispatcher:
 
     async def _pump(self) -> None:
         while True:
+            await self._going.wait()
             results, reached = await self.feed.next(self._progress.reached, self.sink.max_batch)
             async with self._sending:
                 for result in results:
                     self._progress.begin(result.pos)
                 self._progress.reach(reached)
-                if results:
+                if self.stopped and self._hold_ms is None:
+                    self._pass_over(results)
+                elif results:
                     await self._send(results)
+                if self.stopped and self._hold_ms is not None:
+                    self._going.clear()
                 self._keeper.advance(self.sink.name, self._progress.cursor, 0)
 
     async def _send(self, results: list[Result]) -> None:
@@ -117,6 +134,12 @@ class BatchDispatcher:
             if results and self._hold_ms is not None:
                 self.settler.held(results[0], outcomes[taken], max(1, failures))
                 await asyncio.sleep(self._hold_ms(max(1, failures)) / 1000)
+
+    def _pass_over(self, results: list[Result]) -> None:
+        """The receiver wanted no more, and best_effort keeps nothing for later."""
+        for result in results:
+            self.settler.skip(result)
+            self._progress.end(result.pos)
 
     def _count_taken(self, outcomes: Sequence[Outcome]) -> int:
         if self._hold_ms is None:

@@ -139,7 +139,9 @@ class Delivery:
         dispatcher = self._dispatchers[name]
         stats, size = dispatcher.settler.stats, self._keeper.sizes.get(name, Size())
         reason = ""
-        if dispatcher.feed.blocked:
+        if stats.stopped:
+            reason = f"stopped: {stats.stopped}; it goes on after a restart or `litejoin dlq retry`"
+        elif dispatcher.feed.blocked:
             reason = "dead-letter queue is full; new results wait in the log"
         elif stats.failing:
             reason = f"{stats.failing} failed attempts since the last success: {stats.last_error}"
@@ -162,7 +164,7 @@ class Delivery:
     async def _drained(self, name: str) -> None:
         dispatcher, retrier = self._dispatchers[name], self._retriers[name]
         retrier.rounds_without_work = 0
-        while not (dispatcher.is_idle and retrier.rounds_without_work):
+        while not (dispatcher.is_idle and retrier.rounds_without_work or dispatcher.stopped):
             if not dispatcher.is_idle:
                 retrier.rounds_without_work = 0
             retrier.poke()

@@ -52,6 +52,9 @@ class Dispatcher:
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
         self._pending = 0
         self._room = asyncio.Event()
+        self._going = asyncio.Event()
+        """Clear while the receiver wants nothing and what there is waits (at_least_once)."""
+        self._going.set()
         self._newest: dict[LaneKey, int] | None = None
         """While the retrier looks at the queue: newest position delivered of each key meanwhile."""
 
@@ -64,6 +67,16 @@ class Dispatcher:
     def is_idle(self) -> bool:
         """True when everything in the log has an outcome and no retry is in flight."""
         return not self._lanes and not self._progress.span and self.feed.at_head(self._reached)
+
+    @property
+    def stopped(self) -> bool:
+        """True when the receiver has asked for no more."""
+        return bool(self.settler.stats.stopped)
+
+    def resume(self) -> None:
+        """Try again although the receiver has asked for no more: somebody said `dlq retry`."""
+        self.settler.resume()
+        self._going.set()
 
     @property
     def _reached(self) -> int:
@@ -136,8 +149,17 @@ class Dispatcher:
     async def _work(self) -> None:
         while True:
             job = await self._ready.get()
-            outcome = await self._send(job.result)
-            self._book(job, outcome)
+            if self.stopped and not self.settler.at_least_once:
+                self._pass_over(job)
+                continue
+            await self._going.wait()
+            self._book(job, await self._send(job.result))
+
+    def _pass_over(self, job: Job) -> None:
+        self.settler.skip(job.result)
+        self._progress.end(job.result.pos)
+        self._keeper.advance(self.sink.name, self._progress.cursor)
+        self._leave((job.result.query, job.result.key))
 
     async def _send(self, result: Result) -> Outcome:
         try:
@@ -156,6 +178,8 @@ class Dispatcher:
             self._keeper.advance(self.sink.name, self._progress.cursor)
         else:
             self.settler.retried(job.entry, outcome)
+        if outcome.status == "stop" and self.settler.at_least_once:
+            self._going.clear()
         if job.done is not None:
             job.done.set_result(None)
         self._leave(key)

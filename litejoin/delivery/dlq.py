@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from litejoin.delivery.ledger import DAMAGED, ENTRY_COLUMNS, Ledger, entry_of
+from litejoin.delivery.retry import BY_HAND_MS
 from litejoin.records import rfc3339
 
 PAGE = 500
@@ -70,7 +71,8 @@ def body(ledger: Ledger, selection: Selection) -> bytes | None:
 def retry(ledger: Ledger, selection: Selection) -> int:
     """Have the selected entries sent again at once, parked ones too; returns how many."""
     where, bindings = selection.where()
-    ledger.db.execute(f"UPDATE dlq SET next_retry_at_ms = 0 WHERE {where}", bindings)
+    sql = f"UPDATE dlq SET next_retry_at_ms = {BY_HAND_MS} WHERE {where}"
+    ledger.db.execute(sql, bindings)
     return ledger.db.changes()
 
 

@@ -6,6 +6,7 @@ One Settler a sink, used by its dispatcher. Decides and remembers (through the k
     delivered   done                done; older entries of the key in the queue are superseded
     retry       logged, dropped     queued with a retry time
     reject      logged, dropped     queued without one (parked)
+    stop        as reject, and the sink stops: the rest is dropped, or waits in the log
 """
 
 import logging
@@ -40,6 +41,10 @@ class SinkStats:
     """Failed attempts since the last success."""
     last_success_ms: int | None = None
     last_error: str = ""
+    stopped: str = ""
+    """Why the sink takes nothing any more: the answer that stopped it."""
+    throttled_until_ms: int | None = None
+    """Until when the receiver asked to be left alone (Retry-After)."""
 
 
 class Settler:
@@ -57,7 +62,7 @@ class Settler:
         self.stats = SinkStats()
         self.on_enqueue: Callable[[], None] = lambda: None
         self._sink = sink
-        self._at_least_once = at_least_once
+        self.at_least_once = at_least_once
         self._plan = plan
         self._keeper = keeper
         self._clock = clock
@@ -69,10 +74,29 @@ class Settler:
             self._delivered(result)
             return
         self._failed(result, outcome, attempts=1)
-        if self._at_least_once:
+        if self.at_least_once:
             self._enqueue(result, outcome)
         else:
             self.stats.dropped += 1
+
+    def skip(self, result: Result) -> None:
+        """Book a result that is not sent because the sink has stopped (best_effort only)."""
+        self.stats.dropped += 1
+        log.debug("joiner: sink %s has stopped; dropped %s", self._sink, result.id)
+
+    def stop(self, outcome: Outcome) -> None:
+        """The receiver wants no more of anything."""
+        if not self.stats.stopped:
+            log.error(
+                "joiner: sink %s is stopped: %s; it goes on after a restart, or after"
+                " `litejoin dlq retry --sink %s`", self._sink, outcome.error, self._sink,
+            )  # fmt: skip
+        self.stats.stopped = outcome.error or "the receiver asked for it"
+
+    def resume(self) -> None:
+        """Somebody asked for another attempt."""
+        log.info("joiner: sink %s goes on", self._sink)
+        self.stats.stopped = ""
 
     def held(self, result: Result, outcome: Outcome, attempts: int) -> None:
         """Book a failed attempt of a batch sink that will be offered the result again."""
@@ -86,7 +110,7 @@ class Settler:
             return
         attempts = entry.attempts + 1
         self._failed(entry.result, outcome, attempts)
-        due = None if outcome.status == "reject" else self._due_ms(attempts, outcome)
+        due = self._due_ms(attempts, outcome) if outcome.status == "retry" else None
         if due is not None and 0 < self._plan.max_retries < attempts:
             self.stats.exceeded += 1
             log.error(
@@ -105,6 +129,7 @@ class Settler:
         if self.stats.failing:
             log.info("joiner: sink %s takes results again", self._sink)
             self.stats.failing = 0
+        self.stats.throttled_until_ms = None
         if self._keeper.has_entries(self._sink):
             self._keeper.push(Supersede(self._sink, result))
 
@@ -112,16 +137,21 @@ class Settler:
         self.stats.failed += 1
         self.stats.failing += 1
         self.stats.last_error = outcome.error
-        level = logging.WARNING if self._at_least_once else logging.ERROR
+        if outcome.retry_after_s is not None:
+            longest_s = min(outcome.retry_after_s, self._plan.ttl_ms / 1000)
+            self.stats.throttled_until_ms = self._clock.now_ms() + int(longest_s * 1000)
+        if outcome.status == "stop":
+            self.stop(outcome)
+        level = logging.WARNING if self.at_least_once else logging.ERROR
         log.log(
             level,
             "joiner: FAILED sink send: sink %s, join %s, key %s, id %s, attempt %d: %s%s",
             self._sink, result.query, result.key, result.id, attempts, outcome.error,
-            "" if self._at_least_once else "; dropped (best_effort)",
+            "" if self.at_least_once else "; dropped (best_effort)",
         )  # fmt: skip
 
     def _enqueue(self, result: Result, outcome: Outcome) -> None:
-        due = None if outcome.status == "reject" else self._due_ms(1, outcome)
+        due = self._due_ms(1, outcome) if outcome.status == "retry" else None
         entry = Entry(self._sink, result, 1, self._clock.now_ms(), due, outcome.error)
         self._keeper.push(Enqueue(entry))
         self.stats.enqueued += 1

@@ -19,8 +19,21 @@ BUSY_S = 0.05
 """Pause when a due entry's key is busy with a newer result."""
 
 
+BY_HAND_MS = 0
+"""Retry time of an entry that `litejoin dlq retry` has chosen."""
+
+
 class Resender(Protocol):
     """The dispatcher of the sink."""
+
+    @property
+    def stopped(self) -> bool:
+        """True when the receiver has asked for no more."""
+        ...
+
+    def resume(self) -> None:
+        """Send again all the same."""
+        ...
 
     def begin_look(self) -> None:
         """Due entries are about to be read: what is delivered from now on outdates them."""
@@ -69,6 +82,12 @@ class Retrier:
         """One look; returns the seconds until the next."""
         self._resender.begin_look()
         entries, next_ms = await self._due()
+        if self._resender.stopped:
+            if not any(entry.next_retry_at_ms == BY_HAND_MS for entry in entries):
+                self._resender.end_look()
+                self.rounds_without_work += 1
+                return POLL_S
+            self._resender.resume()
         started = [f for entry in entries if (f := self._resender.retry(entry)) is not None]
         self._resender.end_look()
         if entries:

@@ -3,14 +3,18 @@
 Called by `compile`. A new kind of sink: a node in `nodes`, a function here, a line in `COMPILERS`.
 """
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Literal
 
 from litejoin.plan.compile_sources import headers_of, url_as_written
 from litejoin.plan.nodes import (
+    ClientTls,
     HttpSinkPlan,
     KafkaSinkPlan,
     OtherSinkPlan,
+    ResponseClasses,
+    Secret,
     SinkPlan,
     SqliteSinkPlan,
     SseSinkPlan,
@@ -22,8 +26,8 @@ Guarantee = Literal["best_effort", "at_least_once"]
 
 
 def compile_sink(sink: Section, guarantee: Guarantee) -> SinkPlan:
-    """The plan of one sink."""
-    return COMPILERS.get(sink.text("type"), _other)(sink, guarantee)
+    """The plan of one sink; `guarantee` is that of sinks that name none."""
+    return COMPILERS.get(sink.text("type"), _other)(sink, sink.value.get("guarantee", guarantee))
 
 
 def _http(sink: Section, guarantee: Guarantee) -> SinkPlan:
@@ -34,9 +38,51 @@ def _http(sink: Section, guarantee: Guarantee) -> SinkPlan:
         url=config.text("url"),
         method=config.value["method"],
         timeout_ms=config.duration_ms("timeout"),
-        headers=headers_of(config),
+        headers=headers_of(config) | _auth_headers(config.section("auth")),
         max_in_flight=config.integer("max_in_flight"),
         shown_url=url_as_written(config, "url"),
+        query=_auth_query(config.section("auth")),
+        secrets=tuple(Secret(secret) for secret in config.texts("secret")),
+        responses=_responses(config.section("responses")),
+        max_batch=config.section("batch").value.get("max_results", 0),
+        tls=_tls(config.section("tls")),
+    )
+
+
+def _auth_headers(auth: Section) -> dict[str, Secret]:
+    kind, name, value = auth.text("type"), auth.text("name"), auth.text("value")
+    if kind == "bearer":
+        return {"Authorization": Secret(f"Bearer {auth.text('token')}")}
+    if kind == "basic":
+        pair = f"{auth.text('username')}:{auth.text('password')}"
+        return {"Authorization": Secret("Basic " + b64encode(pair.encode()).decode())}
+    if kind == "api_key" and auth.text("in") == "header":
+        return {name: Secret(value)}
+    if kind == "api_key" and auth.text("in") == "cookie":
+        return {"Cookie": Secret(f"{name}={value}")}
+    return {}
+
+
+def _auth_query(auth: Section) -> dict[str, Secret]:
+    in_query = auth.text("type") == "api_key" and auth.text("in") == "query"
+    return {auth.text("name"): Secret(auth.text("value"))} if in_query else {}
+
+
+def _responses(responses: Section) -> ResponseClasses:
+    return ResponseClasses(
+        *(
+            tuple(str(status) for status in responses.value[name])
+            for name in ("delivered", "retry", "stop", "park")
+        )
+    )
+
+
+def _tls(tls: Section) -> ClientTls:
+    return ClientTls(
+        tls.maybe_path("ca_file"),
+        tls.maybe_path("cert_file"),
+        tls.maybe_path("key_file"),
+        bool(tls.value.get("verify", True)),
     )
 
 

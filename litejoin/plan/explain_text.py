@@ -153,7 +153,10 @@ def _window(window: WindowPlan) -> tuple[str, str, str, str]:
 
 def _sink(sink: SinkPlan) -> tuple[str, str, str, str]:
     if isinstance(sink, HttpSinkPlan):
-        guarantee = f"{sink.guarantee}, {sink.max_in_flight} in flight"
+        pace = f"{sink.max_in_flight} in flight"
+        if sink.max_batch:
+            pace = f"arrays of up to {sink.max_batch}"
+        guarantee = f"{sink.guarantee}, {pace}{', signed' if sink.secrets else ''}"
     else:
         guarantee = sink.guarantee
     return sink.name, sink.type, guarantee, destination(sink)

@@ -268,6 +268,26 @@ class WindowPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientTls:
+    """TLS towards a receiver. Paths are PEM files; None: the system's, or none."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseClasses:
+    """What a webhook's answers mean: statuses such as "429" and classes such as "5xx"."""
+
+    delivered: tuple[str, ...] = ("2xx",)
+    retry: tuple[str, ...] = ("408", "425", "429", "5xx")
+    stop: tuple[str, ...] = ("410",)
+    park: tuple[str, ...] = ("3xx", "4xx")
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSinkPlan:
     """A webhook."""
 
@@ -277,9 +297,18 @@ class HttpSinkPlan:
     method: Literal["POST", "PUT", "PATCH"]
     timeout_ms: int
     headers: Mapping[str, Secret]
+    """With what `auth` adds."""
     max_in_flight: int
     shown_url: str = ""
     """The URL as the config writes it, secrets masked: for logs and `plan`."""
+    query: Mapping[str, Secret] = field(default_factory=dict)
+    """Parameters that `auth` adds to the URL."""
+    secrets: tuple[Secret, ...] = ()
+    """They sign requests; several while one is being replaced."""
+    responses: ResponseClasses = ResponseClasses()
+    max_batch: int = 0
+    """Results of one request as a JSON array; 0: one result a request, not in an array."""
+    tls: ClientTls = ClientTls()
     type: Literal["http"] = "http"
 
 

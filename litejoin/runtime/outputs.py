@@ -13,7 +13,7 @@ from litejoin.plan.nodes import (
 )
 from litejoin.runtime.server import Listeners
 from litejoin.sinks.base import LogReader, LogSignal, Sink
-from litejoin.sinks.http import HttpSink
+from litejoin.sinks.http.sink import HttpBatchSink, HttpSink
 from litejoin.sinks.sqlite import SqliteSink
 from litejoin.sinks.sse.hub import SseHub
 from litejoin.sinks.sse.snapshot import SnapshotApp
@@ -29,7 +29,7 @@ class Outputs:
         self._hubs: dict[Address, SseHub] = {}
         for sink in plan.sinks:
             if isinstance(sink, HttpSinkPlan):
-                self.sinks[sink.name] = HttpSink(sink)
+                self.sinks[sink.name] = (HttpBatchSink if sink.max_batch else HttpSink)(sink)
             elif isinstance(sink, SqliteSinkPlan):
                 self.sinks[sink.name] = SqliteSink(sink, plan)
             elif isinstance(sink, StdoutSinkPlan):

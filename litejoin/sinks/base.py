@@ -18,6 +18,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from litejoin.records import Result
 
+Status = Literal["delivered", "retry", "reject", "stop"]
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -25,10 +27,11 @@ class Outcome:
 
     `delivered`: the receiver has it. `retry`: it may take it later (`retry_after_s`: if it said
     when). `reject`: it never will; the result is parked in the dead-letter queue and not retried
-    by itself.
+    by itself. `stop`: the receiver wants no more of anything; the result is parked and the sink is
+    stopped until a restart or `dlq retry`.
     """
 
-    status: Literal["delivered", "retry", "reject"]
+    status: Status
     error: str = ""
     retry_after_s: float | None = None
 

@@ -18,7 +18,7 @@ from litejoin.clock import ManualClock, SystemClock
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
-from litejoin.sinks.http import HttpSink
+from litejoin.sinks.http.sink import HttpSink
 from tests.unit.delivery.harness import (
     FakeSink,
     join_plan,

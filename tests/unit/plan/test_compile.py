@@ -10,11 +10,13 @@ from litejoin.plan.compile import compile_plan
 from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
+    ClientTls,
     HttpSinkPlan,
     HttpSourcePlan,
     KafkaSourcePlan,
     OtherSinkPlan,
     Plan,
+    ResponseClasses,
     Secret,
     SqliteSinkPlan,
     SseSinkPlan,
@@ -169,6 +171,68 @@ def test_every_kind_of_source_and_sink_arrives() -> None:
     assert "header-key" not in repr(plan)
     assert [item.feature for item in plan.unsupported] == ["kafka sources", "postgres sinks"]
     assert [item.place.line for item in plan.unsupported] == [4, 18]
+
+
+def webhook(config: str, **variables: str) -> HttpSinkPlan:
+    plan = plan_of(
+        f"""
+        delivery: {{guarantee: at_least_once}}
+        sources: [{{name: push, type: http, config: {{addr: ":8080"}}}}]
+        joins: [{{name: j, query: SELECT key FROM orders, sink: hook}}]
+        sinks:
+          - name: hook
+            type: http
+            guarantee: best_effort
+            config: {{url: "http://h/x", {config}}}
+        """,
+        **variables,
+    )
+    (hook,) = plan.sinks
+    assert isinstance(hook, HttpSinkPlan)
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("auth", "headers", "query"),
+    [("type: bearer, token: t0ken", {"Authorization": "Bearer t0ken"}, {}),
+     ("type: basic, username: me, password: pw", {"Authorization": "Basic bWU6cHc="}, {}),
+     ("type: api_key, name: X-Key, value: v", {"X-Key": "v"}, {}),
+     ("type: api_key, name: k, value: v, in: cookie", {"Cookie": "k=v"}, {}),
+     ("type: api_key, name: k, value: v, in: query", {}, {"k": "v"})],
+)  # fmt: skip
+def test_authorization_of_a_webhook_becomes_headers_or_parameters(
+    auth: str, headers: dict[str, str], query: dict[str, str]
+) -> None:
+    hook = webhook(f"auth: {{{auth}}}")
+    assert (hook.headers, hook.query) == (headers, query)
+    assert all(isinstance(v, Secret) for v in (*hook.headers.values(), *hook.query.values()))
+
+
+def test_a_webhook_has_secrets_batches_and_classes_of_answers() -> None:
+    hook = webhook(
+        "secret: ['${NEW}', '${OLD}'], batch: {max_results: 50},"
+        " responses: {retry: [409, 5xx], stop: []}, tls: {ca_file: ca.pem}",
+        NEW="new-secret",
+        OLD="old-secret",
+    )
+    assert hook.secrets == ("new-secret", "old-secret")
+    assert hook.max_batch == 50
+    assert hook.responses == ResponseClasses(("2xx",), ("409", "5xx"), (), ("3xx", "4xx"))
+    assert hook.tls == ClientTls(Path("ca.pem"))
+    assert "secret'" not in repr(hook)
+    assert webhook("secret: one-secret").secrets == ("one-secret",)
+
+
+def test_a_sink_may_have_its_own_guarantee() -> None:
+    plan = plan_of(
+        """
+        sources: [{name: push, type: http, config: {addr: ":8080"}}]
+        joins: [{name: j, query: SELECT key FROM orders, sinks: [a, b]}]
+        sinks: [{name: a, type: stdout, guarantee: at_least_once}, {name: b, type: stdout}]
+        """
+    )
+    assert [sink.guarantee for sink in plan.sinks] == ["at_least_once", "best_effort"]
+    assert plan.storage.synchronous == "full", "what is promised to one sink is kept on disk"
 
 
 def test_tokens_have_scopes() -> None:

@@ -1,0 +1,178 @@
+"""One thread's connection to a receiver: sends, reads the answer, and can be cut from outside.
+
+Redirects are not followed and at most RESPONSE_BYTES of an answer are read: a longer one is not
+worth keeping a connection for, and counts as complete. Blocking; never raises.
+"""
+
+import contextlib
+import logging
+import socket
+import ssl
+from typing import Any
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+
+from litejoin.clock import Clock
+from litejoin.errors import SinkError
+from litejoin.plan.nodes import HttpSinkPlan
+from litejoin.sinks.base import Outcome
+from litejoin.sinks.http.answers import Judge
+from litejoin.sinks.http.request import Target
+
+RESPONSE_BYTES = 64 * 1024
+
+log = logging.getLogger("litejoin.http")
+
+Delivery = tuple[str, bytes]
+"""The id that names a request, and its body."""
+
+
+class Poster:
+    """Used by one thread; `overdue_ms`, `cut` and `abort` by the event loop as well."""
+
+    def __init__(
+        self, plan: HttpSinkPlan, target: Target, tls: ssl.SSLContext | None, clock: Clock
+    ) -> None:
+        self._plan = plan
+        self._target = target
+        self._clock = clock
+        self._judge = Judge(plan, clock)
+        self._socket: socket.socket | None = None
+        self.overdue_ms = 0
+        """Monotonic time after which the request in flight is cut; 0: none is."""
+        self._was_cut = False
+        timeout_s = plan.timeout_ms / 1000
+        timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
+        self._pool = _pool(target, timeout, tls, self)
+
+    def post(self, delivery: Delivery) -> Outcome:
+        """Send and judge. At most a little longer than the timeout."""
+        delivery_id, body = delivery
+        headers = self._target.headers_for(delivery_id, body, self._clock)
+        connections = self._pool.num_connections
+        self._was_cut = False
+        self.overdue_ms = self._clock.monotonic_ms() + self._plan.timeout_ms
+        try:
+            try:
+                return self._attempt(body, headers)
+            except ProtocolError:
+                if self._pool.num_connections != connections or self._was_cut:
+                    raise
+                # The receiver closed a kept-alive connection just as it was used again. The request
+                # names its id, so sending it once more on a fresh connection is safe.
+                return self._attempt(body, headers)
+        except Exception as error:  # the contract: a fault of the receiver is an outcome
+            return Outcome("retry", self._describe(error))
+        finally:
+            self.overdue_ms = 0
+
+    def connected(self, connection_socket: socket.socket | None) -> None:
+        """The pool has opened a connection."""
+        self._socket = connection_socket
+
+    def abort(self) -> None:
+        """Cut the connection from another thread: a blocked read ends at once."""
+        self._was_cut = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError, ValueError):
+                # Not SSLSocket.shutdown: that would take the TLS state away under the reading
+                # thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def _attempt(self, body: bytes, headers: dict[str, str]) -> Outcome:
+        response = self._pool.urlopen(
+            self._plan.method, self._target.path, body=body, headers=headers, retries=False,
+            redirect=False, preload_content=False, assert_same_host=False,
+        )  # fmt: skip
+        answer, complete = _drain(response)
+        complete = complete and not self._was_cut
+        return self._judge.outcome(response.status, response.headers, answer, complete=complete)
+
+    def _describe(self, error: Exception) -> str:
+        # Never urllib3's own text: it repeats the URL, which may carry a token.
+        place = f"{self._target.url.host}:{self._pool.port}"
+        cause = error.__cause__ or error
+        if isinstance(error, ReadTimeoutError):
+            return f"{place} gave no answer within {self._plan.timeout_ms / 1000:g} s"
+        if isinstance(error, NewConnectionError):  # a subclass of the next, so asked first
+            return f"no connection to {place}: {getattr(cause, 'strerror', None) or 'refused'}"
+        if isinstance(error, ConnectTimeoutError):
+            return f"no connection to {place} within {self._plan.timeout_ms / 1000:g} s"
+        if isinstance(error, ProtocolError):
+            return f"{place} closed the connection without an answer"
+        if isinstance(error, HTTPError):
+            text = f"{place}: {type(error).__name__}: {cause}".replace(self._target.path, "...")
+            return self._judge.blanked(text)
+        return f"{place}: {type(error).__name__}"
+
+
+def _drain(response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool]:
+    """Up to RESPONSE_BYTES of the body, and whether that is all of it or more than is wanted."""
+    try:
+        answer = response.read(RESPONSE_BYTES + 1, decode_content=False)
+    except (HTTPError, OSError):
+        response.close()
+        return b"", False
+    if len(answer) > RESPONSE_BYTES:
+        response.close()
+    else:
+        if getattr(response, "length_remaining", None):
+            # urllib3 hands over what came before the connection ended, as if it were all.
+            response.close()
+            return answer, False
+        response.release_conn()
+    return answer[:RESPONSE_BYTES], True
+
+
+def _pool(
+    target: Target, timeout: urllib3.Timeout, tls: ssl.SSLContext | None, poster: Poster
+) -> urllib3.HTTPConnectionPool:
+    host, port = target.url.host or "", target.url.port
+    base: Any = HTTPConnection
+    if target.url.scheme == "https":
+        base = HTTPSConnection
+        pool: urllib3.HTTPConnectionPool = urllib3.HTTPSConnectionPool(
+            host, port, timeout=timeout, maxsize=1, ssl_context=tls
+        )
+    else:
+        pool = urllib3.HTTPConnectionPool(host, port, timeout=timeout, maxsize=1)
+
+    class Tracked(base):  # type: ignore[misc]
+        """Tells its poster which socket to cut."""
+
+        def connect(self) -> None:
+            super().connect()
+            # The sink has warned once, when it opened; urllib3 would with every request.
+            self.is_verified = True
+            poster.connected(self.sock)
+
+    pool.ConnectionCls = Tracked
+    return pool
+
+
+def tls_context(plan: HttpSinkPlan) -> ssl.SSLContext:
+    """TLS 1.2 or newer, verified unless the sink says otherwise. Raises SinkError."""
+    tls = plan.tls
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SinkError(
+            f"sink {plan.name}: the certificates of `tls` cannot be read: {error}",
+            hint="they are PEM files; the key belongs to the certificate",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if not tls.verify:
+        log.warning("sink %s: the receiver's certificate is not verified (tls.verify)", plan.name)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
