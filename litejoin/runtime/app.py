@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import apsw
@@ -32,6 +32,7 @@ from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api import ApiSource
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
+from litejoin.sources.http_keys import StoredAnswers
 from litejoin.store.log import ResultLog
 from litejoin.store.signal import LogSignal
 from litejoin.store.writer import ShardStore
@@ -166,9 +167,13 @@ class App:
         limits = self._plan.server.limits
         self._sources: list[Source] = []
         for here in by_address(plans):
-            source = HttpSource(here, self._channel, limits, self._clock)
+            source = HttpSource(here, self._channel, limits, self._clock, self._answers(here))
             self._listeners.add(here[0].addr, "POST", "/ingest", source.ingest, "ingest")
             self._sources.append(source)
+
+    def _answers(self, plans: Sequence[HttpSourcePlan]) -> StoredAnswers:
+        name = min(plan.name for plan in plans)  # whatever their order in the config
+        return StoredAnswers(lambda: self._store.source_state(name), self._channel, self._clock)
 
     def _start_threads(self) -> None:
         self._evaluator = EvaluateThread(

@@ -1,26 +1,31 @@
 """Answers to requests that carry an Idempotency-Key: the same key gets the same answer, once.
 
 The http source asks here before it submits a keyed request and records the answer when its rows
-are durable. `AnswerStore` is what a durable store has to be; `MemoryAnswers` keeps them until the
-process ends, so a retry after a restart is taken in again (its rows overwrite themselves: same
-keys, same values).
+are durable, before it is sent. So an answered request is never taken in again, whatever happens to
+the process; one that was cut off before its answer may be, as its sender expects.
 """
 
 import asyncio
+import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
 
-from litejoin.clock import Clock
+from litejoin.clock import Clock, SteadyClock
 from litejoin.errors import RequestError
+from litejoin.records import Row, RowKind, pack_rows
+from litejoin.sources.base import Intake, SourceState
 
 KEPT_MS = 24 * 3_600_000
 """How long a key is remembered."""
 
 KEPT_ANSWERS = 65_536
-"""Keys in memory, about 200 bytes each; beyond that the oldest are forgotten early."""
+"""Keys of a listener, about 200 bytes each; beyond that the oldest are forgotten early."""
+
+FORGET_AT_ONCE = 100
+"""Dropped with one new answer: a day's keys that expire together make no long transaction."""
 
 MAX_KEY_BYTES = 255
 
@@ -46,26 +51,104 @@ class AnswerStore(Protocol):
 
 
 class MemoryAnswers:
-    """Keeps the newest answers in memory."""
+    """The newest answers, until the process ends."""
 
     def __init__(self, clock: Clock, max_answers: int = KEPT_ANSWERS) -> None:
-        self._clock = clock
+        self._clock = SteadyClock(clock)
         self._max_answers = max_answers
         self._answers: OrderedDict[bytes, tuple[int, KeptAnswer]] = OrderedDict()
 
     async def find(self, digest: bytes) -> KeptAnswer | None:
         """The answer given within the last 24 hours."""
         kept = self._answers.get(digest)
-        if kept is None or self._clock.monotonic_ms() - kept[0] > KEPT_MS:
+        if kept is None or self.now_ms() - kept[0] > KEPT_MS:
             return None
         return kept[1]
 
     async def keep(self, digest: bytes, answer: KeptAnswer) -> None:
         """Remember an answer until the process ends."""
-        self._answers[digest] = (self._clock.monotonic_ms(), answer)
+        self.add(digest, self.now_ms(), answer)
+        self.forget()
+
+    def now_ms(self) -> int:
+        """The time answers are dated with."""
+        return self._clock.now_ms()
+
+    def add(self, digest: bytes, at_ms: int, answer: KeptAnswer) -> None:
+        """Put an answer behind all others."""
+        self._answers[digest] = (at_ms, answer)
         self._answers.move_to_end(digest)
-        while len(self._answers) > self._max_answers:
-            self._answers.popitem(last=False)
+
+    def forget(self) -> list[bytes]:
+        """Drop what is too old or too much; the digests that were dropped."""
+        dropped: list[bytes] = []
+        oldest_ms = self.now_ms() - KEPT_MS
+        while self._answers and len(dropped) < FORGET_AT_ONCE:
+            digest, (at_ms, _) = next(iter(self._answers.items()))
+            if at_ms >= oldest_ms and len(self._answers) <= self._max_answers:
+                break
+            del self._answers[digest]
+            dropped.append(digest)
+        return dropped
+
+
+class StoredAnswers:
+    """The same, with a copy in the shards: one state row a key, as api sources keep their state.
+
+        key      hash       payload
+        digest   of body    {"at": Unix ms, "rows": n}
+
+    `open_state` blocks on the disk and is called off the event loop, with the first keyed request:
+    pipelines without any pay nothing.
+    """
+
+    def __init__(self, open_state: Callable[[], SourceState], intake: Intake, clock: Clock) -> None:
+        self._open_state = open_state
+        self._intake = intake
+        self._memory = MemoryAnswers(clock)
+        self._state: SourceState | None = None
+        self._opening = asyncio.Lock()
+
+    async def find(self, digest: bytes) -> KeptAnswer | None:
+        """The answer given within the last 24 hours. Raises CorruptionError, StorageError."""
+        await self._open()
+        return await self._memory.find(digest)
+
+    async def keep(self, digest: bytes, answer: KeptAnswer) -> None:
+        """Remember an answer durably. Raises OverloadedError and StorageFullError: then the request
+        counts as not answered.
+        """
+        state = await self._open()
+        now_ms = self._memory.now_ms()
+        payload = json.dumps({"at": now_ms, "rows": answer.rows}).encode()
+        key = digest.hex().encode()
+        kept = Row(state.number, RowKind.STATE_UPSERT, now_ms, key, payload, answer.body_hash)
+        forgotten = [
+            Row(state.number, RowKind.STATE_DELETE, now_ms, old.hex().encode())
+            for old in self._memory.forget()
+        ]
+        await self._intake.submit(pack_rows((*forgotten, kept)), 1 + len(forgotten))
+        self._memory.add(digest, now_ms, answer)
+
+    async def _open(self) -> SourceState:
+        async with self._opening:
+            if self._state is None:
+                state = await asyncio.to_thread(self._open_state)
+                await self._load(state)
+                self._state = state
+            return self._state
+
+    async def _load(self, state: SourceState) -> None:
+        hashes = await state.hashes()
+        payloads = await state.payloads([key for key, _ in hashes])
+        found = [
+            (json.loads(payload), key, body_hash)
+            for (key, body_hash), payload in zip(hashes, payloads, strict=True)
+            if payload is not None
+        ]
+        for entry, key, body_hash in sorted(found, key=lambda one: one[0]["at"]):
+            answer = KeptAnswer(body_hash, entry["rows"])
+            self._memory.add(bytes.fromhex(key.decode()), entry["at"], answer)
 
 
 class KeyedRequests:

@@ -320,3 +320,23 @@ def test_a_re_evaluation_that_was_put_off_is_made_up_for_after_a_restart(
             assert pipeline.stop() == 0
     pipeline.start()
     eventually(lambda: snapshot(at.url, "slow").results[0]["rows"][0]["n"] == 8)
+
+
+def test_an_idempotency_key_outlives_kill_9(launch: Launcher) -> None:
+    at = Listener()
+    config = push_config(at, {"rows": "SELECT key, payload FROM t"}, topics=["t"])
+    pipeline = launch(config, at.health)
+    first, other = message("t", "k", "old"), message("t", "k2", 1)
+    with IngestClient(at.url) as client:
+        client.send(first, Idempotency_Key="once")
+        client.send(message("t", "k", "new"))
+    pipeline.restart()
+    with IngestClient(at.url) as client:
+        client.send(first, Idempotency_Key="once")  # answered as before
+        assert client.offer(other, Idempotency_Key="once").status == 422
+        client.send(message("t", "k3", 1), Idempotency_Key="twice")
+        client.send(message("t", "end", 1))
+    keys = {"k", "k3", "end"}
+    eventually(lambda: {r["key"] for r in snapshot(at.url, "rows").results} == keys)
+    rows = {r["key"]: r["rows"][0]["payload"] for r in snapshot(at.url, "rows").results}
+    assert json.loads(rows["k"]) == "new"
