@@ -16,10 +16,10 @@ from litejoin.errors import LiteJoinError, OverloadedError
 MAX_BATCHES = 1_000
 """Row batches (requests, polls) that may wait. The monitor's msgCh counts them."""
 
-MAX_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 """Bytes that may wait, whatever their number: bounds memory under large bodies."""
 
-FLUSH_BYTES = 16 * 1024 * 1024
+FLUSH_BYTES = 8 * 1024 * 1024
 """Most bytes of one flush: a transaction that keeps its pages in the cache."""
 
 

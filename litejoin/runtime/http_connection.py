@@ -15,8 +15,9 @@ from urllib.parse import unquote
 
 import httptools
 
-from litejoin.errors import OverloadedError, RequestError
+from litejoin.errors import LiteJoinError, OverloadedError, RequestError
 from litejoin.runtime.http_answers import App, Scope
+from litejoin.runtime.http_budget import BodyBudget
 from litejoin.runtime.http_request import Request
 
 REQUEST_LINE_BYTES = 8 * 1024
@@ -43,6 +44,8 @@ class ConnectionRules:
     max_connections: int
     header_timeout_s: float
     idle_timeout_s: float
+    bodies: BodyBudget
+    """Shared by all listeners of the process."""
     scheme: str = "http"
     date_line: bytes = b""
     """The `date` header of this second; renewed by the listener."""
@@ -298,8 +301,10 @@ class Connection(asyncio.Protocol):
         latest = now + self._rules.header_timeout_s
         earned = len(data) / MIN_BODY_BYTES_PER_S
         self._body_deadline = min(latest, max(self._body_deadline, now) + earned)
-        request.add_body(data)
-        if request.body_bytes > self._rules.max_body_bytes:
+        if not request.add_body(data):
+            held_mb = self._rules.bodies.max_bytes >> 20
+            self._refuse(OverloadedError(f"{held_mb} MiB of bodies are being taken in"))
+        elif request.body_bytes > self._rules.max_body_bytes:
             self._refuse(self._body_too_large())
 
     def on_message_complete(self) -> None:
@@ -316,13 +321,14 @@ class Connection(asyncio.Protocol):
             scope,
             keep_alive=keep_alive and not self._rules.draining,
             expects_continue=self._expects_continue,
+            bodies=self._rules.bodies,
         )
 
     def _start(self, request: Request) -> None:
         self._request = request
         request.task = self._loop.create_task(request.run(self._rules.app))
 
-    def _refuse(self, fault: RequestError, *, silent: bool = False) -> None:
+    def _refuse(self, fault: LiteJoinError, *, silent: bool = False) -> None:
         """Parse no more; answer with the fault when its turn comes, then close.
 
         `silent`: the client has stopped sending, so that there is nothing to linger for.

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from litejoin.errors import LiteJoinError
 from litejoin.runtime.http_answers import App, Message, Scope, answer_error, send_answer
+from litejoin.runtime.http_budget import BodyBudget
 
 log = logging.getLogger("litejoin.http")
 
@@ -69,11 +70,13 @@ class Request:
     """A request being received or answered."""
 
     __slots__ = (
+        "_bodies",
         "_body",
         "_buffered",
         "_chunked",
         "_fault",
         "_head",
+        "_held",
         "_news",
         "_taken",
         "body_bytes",
@@ -88,7 +91,15 @@ class Request:
         "wire",
     )
 
-    def __init__(self, wire: Wire, scope: Scope, *, keep_alive: bool, expects_continue: bool):
+    def __init__(
+        self,
+        wire: Wire,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        expects_continue: bool,
+        bodies: BodyBudget,
+    ) -> None:
         self.wire = wire
         self.scope = scope
         self.keep_alive = keep_alive
@@ -102,6 +113,9 @@ class Request:
         self.gone = False
         """The client is."""
         self.task: asyncio.Task[None] | None = None
+        self._bodies = bodies
+        self._held = 0
+        """Body bytes taken from the budget: until the answer, since the application has them."""
         self._body: list[bytes] = []
         self._buffered = 0
         self._taken = False
@@ -113,16 +127,23 @@ class Request:
 
     # What the connection tells the request.
 
-    def add_body(self, data: bytes) -> None:
-        """More of the body; nobody needs it once the answer is on its way."""
+    def add_body(self, data: bytes) -> bool:
+        """More of the body; nobody needs it once the answer is on its way.
+
+        False: there is no room for it in the budget, it was dropped.
+        """
         if self.started or self._fault is not None:
-            return
+            return True
+        if not self._bodies.take(len(data)):
+            return False
+        self._held += len(data)
         self.body_bytes += len(data)
         self._body.append(data)
         self._buffered += len(data)
         if self._buffered > BUFFERED_BODY_BYTES:
             self.wire.hold_body()
         self._wake()
+        return True
 
     def end_body(self) -> None:
         """The body is complete."""
@@ -133,15 +154,20 @@ class Request:
         """The request cannot be read on: the application sees the fault at its next receive."""
         if self._fault is None:
             self._fault = fault
-            self._body.clear()
+            self._drop_body()
             self.keep_alive = False
         self._wake()
 
     def lose(self) -> None:
         """The client is gone: nothing is written any more, and `receive` says so."""
         self.gone = True
-        self._body.clear()
+        self._drop_body()
         self._wake()
+
+    def _drop_body(self) -> None:
+        self._body.clear()
+        self._bodies.give_back(self._held)
+        self._held = 0
 
     # What the application sees.
 
@@ -159,6 +185,10 @@ class Request:
             log.exception("http: %s %s failed", self.scope["method"], printable(self.scope["path"]))
             await self._give_up(error)
         finally:
+            self._drop_body()
+            # It refers to us by its traceback, and to the parts of a body in the frames of it: a
+            # cycle that would wait for the collector with megabytes.
+            self._fault = None
             if not self.complete:
                 self.wire.abort()
 

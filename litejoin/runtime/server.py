@@ -18,6 +18,7 @@ from litejoin.plan.nodes import Address, ServerPlan
 from litejoin.runtime.asgi import AccessScope, Health, Router
 from litejoin.runtime.http_access import Access
 from litejoin.runtime.http_answers import App
+from litejoin.runtime.http_budget import BodyBudget
 from litejoin.runtime.http_connection import Connection, ConnectionRules
 from litejoin.runtime.sockets import bind, tls_context
 
@@ -61,6 +62,7 @@ class Listeners:
         self._health = health
         self._clock = clock or SystemClock()
         self._access = Access(server.tokens, server.cors_origins)
+        self._bodies = BodyBudget(server.limits.max_body_bytes)
         self._listeners: list[Listener] = []
         self._ticker: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
@@ -141,6 +143,7 @@ class Listeners:
             max_connections=limits.max_connections,
             header_timeout_s=limits.header_timeout_ms / 1000,
             idle_timeout_s=limits.idle_timeout_ms / 1000,
+            bodies=self._bodies,
             scheme="http" if tls is None else "https",
             date_line=self._date_line(),
             on_empty=self._empty.set,

@@ -126,13 +126,13 @@ def test_overload_answers_503_keeps_memory_and_loses_nothing(launch: Launcher) -
     pipeline = launch(push_config(at, joins, storage={"shard_count": 2}), at.health)
     before = pipeline.rss_mb()
     pipeline.reset_peak_rss()
-    flood = Flood(at.url, clients=24, rows=60, payload="x" * 100_000).run(4)  # 145 MB in flight
+    flood = Flood(at.url, clients=48, rows=60, payload="x" * 100_000).run(4)  # 290 MB in flight
     peak = pipeline.peak_rss_mb()
     print(f"overload: {dict(flood.answers)}, rss {before:.1f} MB, peak {peak:.1f} MB")
     assert flood.bad == []
     assert flood.answers[503] > 0, "never refused: nothing bounded the queue"
     assert flood.answers[200] > 0
-    assert peak - before < 500
+    assert peak - before < 300  # 155 alone on a machine; it was 500 when bodies were not counted
     wanted = flood.acked | {"after"}
     with IngestClient(at.url) as client:
         eventually(lambda: client.offer(message("t", "after", 1)).status == 200)
