@@ -330,6 +330,14 @@ _warning(
     "topic: order",
     'Write it quoted in queries, FROM "order", or rename it.',
 )
+_warning(
+    "LJ221",
+    "polls above the rate limit",
+    "The polls need more requests a minute than rate_limit allows: requests = pages per poll / "
+    "interval, added up over the sources of one group or host. They wait, and data gets older.",
+    "interval: 1s\nrate_limit: {requests_per_minute: 30}",
+    "Raise the interval, or the limit if the API allows more.",
+)
 _error(
     "LJ210",
     "SQL error",
@@ -406,6 +414,14 @@ _warning(
     "The join cannot be kept up to date by the changed keys alone, so its query runs anew.",
     "query: SELECT key FROM orders LIMIT 10",
     "Rewrite the query as the message says; `litejoin plan` shows the strategy.",
+)
+_warning(
+    "LJ242",
+    "unbounded join",
+    "No condition ties one of the topics to the others, so there is a result for every row of one "
+    "with every row of the other.",
+    "query: SELECT o.key, u.payload FROM orders o JOIN users u",
+    "Add the condition, such as ON o.payload ->> '$.user_id' = u.key.",
 )
 _warning(
     "LJ260",

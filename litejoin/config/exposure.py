@@ -79,7 +79,9 @@ def _check_secrets(shape: Shape, found: Diagnostics) -> None:
         if not isinstance(node, Scalar) or node.pieces or len(node.text) < MIN_SECRET:
             continue
         schema = shape.schemas[path]
-        if marks(schema).get("secret") and _is_secret_field(path):
+        if path[-2:-1] == ("params",) and SECRET_NAME.search(str(path[-1])):
+            _warn(node, path, f'the parameter "{path[-1]}"', found)
+        elif marks(schema).get("secret") and _is_secret_field(path):
             _warn(node, path, _field(path), found)
         elif schema.get("format") == "url":
             name = secret_in_url(node.text)

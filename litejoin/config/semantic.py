@@ -4,10 +4,10 @@ Called by `check` with the repaired document, so values have their types. Names 
 file's own nodes, so that a sink with a mistake in it still counts as a sink.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
-from litejoin.config.diagnostics import Diagnostics
+from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.document import Document
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.shape import is_nothing
@@ -36,6 +36,8 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     for index, window in enumerate(document.value["windows"]):
         _check_window(document, f"/windows/{index}", window, found)
     _check_storage(document, found)
+    if document.complete:
+        _check_unfed(document, root, found)
 
 
 Named = list[tuple[str, Scalar]]
@@ -101,6 +103,39 @@ def _topics(document: Document) -> Iterator[tuple[str, str]]:
             if topic is not None and topic not in seen:
                 seen.add(topic)
                 yield pointer, topic
+
+
+def unfed(topic: str, fed: Collection[str]) -> tuple[str, str]:
+    """Message and hint about a topic that no source feeds; `fed` are those that are."""
+    near = suggestion(topic, fed)
+    guess = f' (did you mean "{near}"?)' if near else ""
+    hint = f"fed are {', '.join(sorted(fed)[:10])}" if fed else ""
+    return f'no source feeds the topic "{shown(topic)}"{guess}', hint
+
+
+def _check_unfed(document: Document, root: Node, found: Diagnostics) -> None:
+    """Topics that are named outside of queries; those of queries are found when they compile."""
+    sources = document.value["sources"]
+    if any(source["type"] == "http" and not source["topics"] for source in sources):
+        return  # that one takes any topic
+    fed = {topic for _, topic in _topics(document)}
+    known = {topic.lower() for topic in fed}
+    for at, window in enumerate(document.value["windows"]):
+        if window["topic"].lower() not in known:
+            message, hint = unfed(window["topic"], fed)
+            found.add(document.finding("LJ217", f"/windows/{at}/topic", message, hint=hint))
+    for at, source in enumerate(sources):
+        parent = source.get("api", {}).get("for_each", {}).get("topic")
+        if parent is not None and parent.lower() not in known:
+            message, hint = unfed(parent, fed)
+            pointer = f"/sources/{at}/api/for_each/topic"
+            found.add(document.finding("LJ217", pointer, message, hint=hint))
+    settings = find(root, ["topics"])
+    for name, entry in settings.entries.items() if isinstance(settings, Mapping) else ():
+        if name.lower() not in known:
+            message, hint = unfed(name, fed)
+            pointer = pointer_of(("topics", name))
+            found.node(entry.key, "LJ217", message, hint=hint, pointer=pointer)
 
 
 def _all_named(root: Node, section: str) -> bool:

@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.document import Document
+from litejoin.plan.budget import check_budgets
 from litejoin.plan.compile_joins import QueryCompiler
 from litejoin.plan.compile_sinks import compile_sink
 from litejoin.plan.compile_sources import compile_source
@@ -58,6 +59,7 @@ def compile_plan(document: Document) -> tuple[Plan | None, list[Diagnostic]]:
         fed = [topic for source in sources for topic in _topics_of(source)]
         for section in (*root.sections("joins"), *root.sections("windows")):
             queries.warn_of_unfed(section, fed)
+    queries.findings += check_budgets(root.sections("sources"), sources)
     findings = document.visible(_masked(finding, document) for finding in queries.findings)
     if not document.complete or any(finding.level == "error" for finding in findings):
         return None, findings

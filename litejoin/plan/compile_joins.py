@@ -5,17 +5,18 @@ names together and gives every reason and mistake its place in the config file.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from litejoin.config.codes import SQL_CODES
 from litejoin.config.diagnostics import Diagnostic
-from litejoin.config.text import suggestion
+from litejoin.config.semantic import unfed
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
 from litejoin.plan.section import Section
 from litejoin.plan.sql import output_columns, topics_in
 from litejoin.plan.sql_errors import BadQuery, SqlFinding
 from litejoin.plan.tokens import tokenize
+from litejoin.plan.unbounded import loose_table
 
 TOPIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 """As the schema has it: a query must not invent a topic that no source could feed."""
@@ -110,17 +111,14 @@ class QueryCompiler:
             allowed_lateness_ms=lateness,
         )
 
-    def warn_of_unfed(self, section: Section, fed: Iterable[str]) -> None:
+    def warn_of_unfed(self, section: Section, fed: Collection[str]) -> None:
         """A warning for every topic that a query reads and no source feeds."""
         known = {name.lower() for name in fed} | self._windows
+        known.add(section.text("topic").lower())  # a window's own topic is told where it is named
         for topic in self.read_by(section):
             if topic.lower() not in known:
                 start, end = _name_in(section.text("query"), topic)
-                near = suggestion(topic, fed)
-                guess = f' (did you mean "{near}"?)' if near else ""
-                message = f'no source feeds the topic "{topic}"{guess}'
-                hint = f"fed are {', '.join(sorted(fed))}" if fed else ""
-                self._find(section, "LJ217", message, start, end, hint)
+                self._find(section, "LJ217", *unfed(topic, fed), start, end)
 
     def _analysis(self, section: Section) -> JoinAnalysis:
         """The analysis of a join, after the checks that need its output columns only."""
@@ -129,6 +127,7 @@ class QueryCompiler:
         key_column = _key_column(section, columns)
         _check_columns(section, columns)
         self._warn_of_twins(section, columns)
+        self._warn_of_product(section)
         return analyze_join(section.text("name"), query, key_column, self.topics, self.registry)
 
     def _warn_of_full(self, section: Section, analysis: JoinAnalysis) -> None:
@@ -136,27 +135,36 @@ class QueryCompiler:
         for reason, offset in analysis.reasons:
             text = f'join "{name}" is re-evaluated in full on every change: {reason}'
             hint = "litejoin plan shows the strategy of every join"
-            self._find(section, "LJ241", text, offset, offset + 1, hint)
+            end = _word_end(section.text("query"), offset)
+            self._find(section, "LJ241", text, hint, offset, end)
+
+    def _warn_of_product(self, section: Section) -> None:
+        loose = loose_table(section.text("query"))
+        if loose is not None:
+            message = f"nothing ties {loose.name} to {loose.beside}: the join has a result for "
+            message += "every row of one with every row of the other"
+            hint = f"add a condition such as {loose.beside}.payload ->> '$.id' = {loose.name}.key"
+            self._find(section, "LJ242", message, hint, loose.start, loose.end)
 
     def _warn_of_twins(self, section: Section, columns: tuple[str, ...]) -> None:
         for number, column in enumerate(columns):
             if column in columns[:number]:
                 message = f'the query returns "{column}" twice; a JSON object holds one of the two'
                 hint = f"give one of them another name: ... AS other_{column}"
-                self._find(section, "LJ219", message, 0, 1, hint)
+                self._find(section, "LJ219", message, hint, 0, 1)
                 return
 
     def _refuse(self, section: Section, finding: SqlFinding) -> None:
         code, key = CODES_OF_KEYS.get(finding.kind, (SQL_CODES.get(finding.kind, ""), "query"))
         if key == "query":
-            self._find(section, code, finding.message, finding.start, finding.end, finding.hint)
+            self._find(section, code, finding.message, finding.hint, finding.start, finding.end)
             return
         self.findings.append(
             section.document.finding(code, section.at(key), finding.message, hint=finding.hint)
         )
 
     def _find(
-        self, section: Section, code: str, message: str, start: int, end: int, hint: str
+        self, section: Section, code: str, message: str, hint: str, start: int, end: int
     ) -> None:
         """A finding about characters of a query; a long span is marked to the end of its line."""
         query = section.text("query")
@@ -280,6 +288,12 @@ def _in_from(query: str, name: str) -> bool:
         and (before.is_word("FROM", "JOIN") or before.is_op(","))
         for before, token in zip(tokens, tokens[1:], strict=False)
     )
+
+
+def _word_end(query: str, start: int) -> int:
+    """Where the word that starts at an offset ends."""
+    ends = (token.end for token in tokenize(query) if token.start == start)
+    return next(ends, start + 1)
 
 
 def _name_in(query: str, name: str) -> tuple[int, int]:

@@ -35,6 +35,21 @@ class BadQuery(Exception):
 
 _COLUMNS_HINT = "a topic has key, payload, timestamp; JSON fields are read with json_extract or ->>"
 
+_QUOTED_HINT = "a text stands in single quotes: 'created'; double quotes are for names"
+
+_ADVICE = {
+    "ambiguous column name": "write it with the alias of its table, such as o.key",
+    "misuse of aggregate": "an aggregate belongs into the output or into HAVING",
+    "misuse of window function": "a window function needs OVER (...)",
+    "incomplete input": "something is not closed or cut off, such as a parenthesis",
+    "unrecognized token": "check the quotes and special characters here",
+    "term out of range": "a number there means an output column, from 1",
+    "sub-select returns": "a subquery that stands for a value has one column",
+    "same number of result columns": "every SELECT of the query needs as many columns as the first",
+    "syntax error": "the mistake is at this word or right before it",
+}
+"""What to do about some of SQLite's messages."""
+
 _NAMED = re.compile(
     r"(?:no such (?:column|table|function|window|collation sequence|index): "
     r"|circular reference: |duplicate WITH table name: |cannot join using column |table )"
@@ -61,16 +76,22 @@ def finding_of(query: str, error: apsw.Error) -> SqlFinding:
         return _parameter(query)
     start, end = _where(query, message, getattr(error, "error_offset", -1))
     if message.startswith("no such column: "):
-        return SqlFinding("no-such-column", message, start, end, _COLUMNS_HINT)
+        hint = _QUOTED_HINT if "string literal" in message else _COLUMNS_HINT
+        return SqlFinding("no-such-column", message, start, end, hint)
     if message.startswith("no such table: "):
         name = message.removeprefix("no such table: ")
         hint = f'a topic name with a dot needs quotes: "{name}"' if "." in name else ""
         return SqlFinding("no-such-topic", f"no such topic: {name}", start, end, hint)
-    return SqlFinding("syntax", message, start, end)
+    hint = next((hint for known, hint in _ADVICE.items() if known in message), "")
+    return SqlFinding("syntax", message, start, end, hint)
 
 
 def denied(query: str, what: str) -> SqlFinding:
     """The finding about something that the sandbox of queries refuses."""
+    # SQLite's catalogue has several names, of which SQLite tells one.
+    internal = next((t for t in tokenize(query) if t.text.lower().startswith("sqlite_")), None)
+    if what.startswith("sqlite_") and internal is not None:
+        what = internal.text.lower()
     start, end = _name(query, what) or (0, len(query))
     hint = "queries may read topics and call SQLite's ordinary functions"
     return SqlFinding("forbidden", f"{what} may not be used in a query", start, end, hint)

@@ -54,7 +54,10 @@ log = logging.getLogger("litejoin.app")
 def refuse_unsupported(plan: Plan) -> None:
     """Raises ConfigError naming every feature of the config that this version does not run."""
     if plan.unsupported:
-        places = [f"{u.feature} ({plan.file}:{u.place.line})" for u in plan.unsupported]
+        places = [
+            f"{each.feature} ({plan.file}:{each.place.line}:{each.place.column})"
+            for each in plan.unsupported
+        ]
         raise ConfigError(
             f"not supported yet: {', '.join(places)}", hint="`validate` and `plan` understand it"
         )

@@ -1,4 +1,4 @@
-"""A mistake in a query is told with the line and column of the YAML file, however YAML writes it."""
+"""A mistake in a query has the line and column of the YAML file, however YAML writes the query."""
 
 import pytest
 
@@ -16,23 +16,28 @@ joins:
 STYLES = {
     "literal": "query: |\n      SELECT o.key,\n             o.nmae\n      FROM orders o\n",
     "literal, kept end": "query: |+\n      SELECT o.key, o.nmae\n      FROM orders o\n\n\n",
-    "literal, stripped, indented": "query: |-\n          SELECT o.key\n            , o.nmae FROM orders o\n",
+    "literal, stripped, indented": "query: |-\n          SELECT o.key\n"
+    "            , o.nmae FROM orders o\n",
     "literal, indent of its own": "query: |2\n        SELECT o.key,\n      o.nmae FROM orders o\n",
     "literal, blank lines": "query: |\n\n\n      SELECT o.key,\n\n      o.nmae FROM orders o\n",
     "literal, a comment behind |": "query: |  # sql\n      SELECT o.key, o.nmae FROM orders o\n",
-    "literal, comments": "query: |\n      -- it's\n      SELECT o.key, /* é */ o.nmae\n      FROM orders o\n",
+    "literal, comments": "query: |\n      -- it's\n      SELECT o.key, /* é */ o.nmae\n"
+    "      FROM orders o\n",
     "folded": "query: >\n      SELECT o.key,\n      o.nmae\n      FROM orders o\n",
-    "folded, more indented": "query: >-\n      SELECT o.key,\n         o.nmae\n\n      FROM orders o\n",
+    "folded, more indented": "query: >-\n      SELECT o.key,\n"
+    "         o.nmae\n\n      FROM orders o\n",
     "plain, one line": "query: SELECT o.key, o.nmae FROM orders o\n",
     "plain, several lines": "query: SELECT o.key,\n      o.nmae\n      FROM orders o\n",
     "single quotes": "query: 'SELECT ''a'' AS a, o.nmae FROM orders o'\n",
-    "single quotes, several lines": "query: 'SELECT ''a''\n      AS a,\n\n      o.nmae FROM orders o'\n",
+    "single quotes, several lines": "query: 'SELECT ''a''\n      AS a,\n"
+    "\n      o.nmae FROM orders o'\n",
     "double quotes": 'query: "SELECT \\"key\\", o.nmae FROM orders o"\n',
     "double quotes, escapes": 'query: "SELECT\\to.key,\\n \\\n      o.nmae FROM orders o"\n',
     "an anchor before": "query: &q |\n      SELECT o.key,\n      o.nmae FROM orders o\n",
     "tabs inside": "query: |\n      SELECT\to.key,\n      \to.nmae FROM orders o\n",
     "a variable before": 'query: "SELECT ${COLUMN}, o.nmae FROM orders o"\n',
-    "a variable in a block": "query: |\n      SELECT ${COLUMN}\n      , ${COLUMN} AS x, o.nmae\n      FROM orders o\n",
+    "a variable in a block": "query: |\n      SELECT ${COLUMN}\n"
+    "      , ${COLUMN} AS x, o.nmae\n      FROM orders o\n",
     "astral characters": "query: |\n      SELECT '𝄞é' AS a, o.nmae\n      FROM orders o\n",
 }  # fmt: skip
 
