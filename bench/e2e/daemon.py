@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,18 +64,29 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, joins: str, *, storage: str = "") -> Iterator[Daemon]:
-    """Run a pipeline with one http source and one SSE sink `out` in `folder`, which is new."""
+def daemon(
+    folder: Path,
+    joins: str,
+    *,
+    storage: str = "",
+    sources: str = "",
+    prefix: Sequence[str] = (),
+) -> Iterator[Daemon]:
+    """Run a pipeline with one SSE sink `out` in `folder`, which is new.
+
+    `sources` are YAML list items; by default one http source. `prefix` goes before the command.
+    """
     port = free_port()
+    http = f"  - {{type: http, name: in, config: {{addr: '127.0.0.1:{port}'}}}}\n"
     config = folder / "bench.yaml"
     config.write_text(
         f"storage: {{data_dir: {folder}/data, shard_count: 8{storage}}}\n"
         f"server: {{addr: '127.0.0.1:{port}'}}\n"
-        f"sources: [{{type: http, name: in, config: {{addr: '127.0.0.1:{port}'}}}}]\n"
+        f"sources:\n{sources or http}"
         f"joins:\n{joins}"
         f"sinks: [{{type: sse, name: out, config: {{addr: '127.0.0.1:{port}'}}}}]\n"
     )
-    command = [sys.executable, "-m", "litejoin", "run", "-c", str(config)]
+    command = [*prefix, sys.executable, "-m", "litejoin", "run", "-c", str(config)]
     started = time.monotonic()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -1,0 +1,222 @@
+"""What a poll costs: 100,000 records beside parsing their JSON alone, and 200 sources on one core.
+
+    python -m bench.e2e.polls [POLLS]
+
+The daemon's CPU and memory are read from /proc between two polls. Three bodies of the same 100,000
+records: the very same bytes; other bytes for the same records (a field beside the list moves, as
+`generated_at` does); and 1 % of the records changed, each poll another 1 %. The yardstick is the
+CPU of the fastest JSON parser here for the same body, in the same run.
+"""
+
+import gc
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import orjson
+
+from bench import report
+from bench.e2e.daemon import Daemon, daemon
+from bench.e2e.feed import Feed, feed
+
+RECORDS = 100_000
+CHANGED = RECORDS // 100
+SOURCES = 200
+WINDOW_S = 20.0
+INTERVAL_S = 2.0
+NO_JOINS = "  []\n"
+
+
+def record(number: int, version: int) -> bytes:
+    """About 250 bytes, as an order of a shop looks."""
+    return (
+        b'{"id":"order_%07d","status":"%s","version":%d,"customer":{"id":"u%06d",'
+        b'"name":"Customer Number %d","email":"customer%d@example.com"},"total":%d.25,'
+        b'"currency":"EUR","created_at":"2026-01-01T00:00:00Z","tags":["web","new"],"notes":null}'
+    ) % (number, b"paid" if version else b"pending", version, number % 50_000, number, number,
+         number % 997)  # fmt: skip
+
+
+class Bodies:
+    """The bodies of one run; `kind` says which comes next."""
+
+    def __init__(self) -> None:
+        self.kind = "same"
+        self._records = [record(n, 0) for n in range(RECORDS)]
+        self._version = 0
+        self._list = b",".join(self._records)
+
+    def answer(self, _path: str, number: int) -> bytes:
+        return b'{"generated_at":%d,"orders":[%s]}' % (
+            number if self.kind != "same" else 0,
+            self._list,
+        )
+
+    def change(self) -> None:
+        """Change the next 1 % of the records, before the poll that shows them."""
+        start = self._version * CHANGED % RECORDS
+        self._version += 1
+        for n in range(start, start + CHANGED):
+            self._records[n] = record(n, self._version)
+        self._list = b",".join(self._records)
+
+
+def parse_cpu_s(body: bytes) -> tuple[str, float]:
+    """The fastest parser and its CPU for one body: the best of five, garbage collection off."""
+    parsers: dict[str, Callable[[bytes], object]] = {
+        "orjson": orjson.loads,
+        "msgspec": msgspec.json.Decoder().decode,
+        "json": json.loads,
+    }
+    found = {}
+    for name, parse in parsers.items():
+        best = float("inf")
+        for _ in range(5):
+            gc.collect()
+            gc.disable()
+            began = time.process_time()
+            value = parse(body)
+            best = min(best, time.process_time() - began)
+            gc.enable()
+            del value
+        found[name] = best
+    name = min(found, key=lambda parser: found[parser])
+    return name, found[name]
+
+
+def polls_cpu_s(running: Daemon, upstream: Feed, count: int, step: Callable[[], None]) -> float:
+    """Median CPU of a poll, from one arrival to the next; `step` runs between two polls."""
+    spent = []
+    for _ in range(count):
+        upstream.wait(len(upstream.arrivals) + 1)
+        before = threads_cpu_s(running)
+        time.sleep(INTERVAL_S * 0.8)  # the poll is over by then, and the next has not begun
+        spent.append(threads_cpu_s(running) - before)
+        step()
+    return median(spent)
+
+
+def threads_cpu_s(running: Daemon) -> float:
+    """CPU of the threads that live, to the nanosecond: a poll takes few clock ticks."""
+    tasks = Path(f"/proc/{running.process.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
+def one_big_source(polls: int) -> dict[str, object]:
+    """Cost of a poll of all records, beside the parser's."""
+    bodies = Bodies()
+    body = bodies.answer("", 0)
+    parser, parse_s = parse_cpu_s(body)
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    try:
+        with feed(bodies.answer) as upstream:
+            source = (
+                "  - {type: api, name: orders, topic: orders, api: {key_path: id,"
+                f" url: 'http://127.0.0.1:{upstream.port}/orders', response_path: orders,"
+                f" interval: {INTERVAL_S:g}s, detect_deletes: true}}}}\n"
+            )
+            with daemon(folder, NO_JOINS, sources=source) as running:
+                start_mb = running.rss_mb()
+                upstream.wait(2)
+                time.sleep(INTERVAL_S * 0.8)
+                first_mb = running.rss_mb("VmHWM")
+                same = polls_cpu_s(running, upstream, polls, lambda: None)
+                bodies.kind = "other bytes"
+                Path(f"/proc/{running.process.pid}/clear_refs").write_text("5")
+                unchanged = polls_cpu_s(running, upstream, polls, lambda: None)
+                peak_mb = running.rss_mb("VmHWM")
+                changed = polls_cpu_s(running, upstream, polls + 1, bodies.change)
+                idle = idle_cpu_s(running)
+    finally:
+        shutil.rmtree(folder)
+    return {
+        "records": RECORDS,
+        "body_mb": round(len(body) / 1e6, 1),
+        "parser": parser,
+        "parse_cpu_ms": round(parse_s * 1e3, 1),
+        "same_bytes_cpu_ms": round(same * 1e3, 1),
+        "unchanged_cpu_ms": round(unchanged * 1e3, 1),
+        "one_percent_changed_cpu_ms": round(changed * 1e3, 1),
+        "idle_cpu_ms_in_that_time": round(idle * 1e3, 1),
+        "unchanged_to_parse": round(unchanged / parse_s, 2),
+        "same_bytes_to_parse": round(same / parse_s, 2),
+        "changed_to_unchanged": round(changed / unchanged, 2),
+        # Against the process before its first poll: the state of 100,000 records is in it too.
+        "first_poll_peak_rss_to_body": growth(start_mb, first_mb, body),
+        "unchanged_peak_rss_to_body": growth(start_mb, peak_mb, body),
+    }
+
+
+def growth(start_mb: float, peak_mb: float, body: bytes) -> float:
+    """Growth of the resident memory in bodies."""
+    return round((peak_mb - start_mb) * 1024 * 1024 / len(body), 2)
+
+
+def idle_cpu_s(running: Daemon) -> float:
+    """What the daemon uses without a poll in the time that one is given: after the last one."""
+    before = threads_cpu_s(running)
+    time.sleep(INTERVAL_S * 0.1)
+    return (threads_cpu_s(running) - before) * 8
+
+
+def many_sources() -> dict[str, object]:
+    """200 sources at 1 s on one core: who missed an interval, and what it cost."""
+    small = b"[" + b",".join(record(n, 0) for n in range(20)) + b"]"
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    try:
+        with feed(lambda _path, number: small) as upstream:
+            sources = "".join(
+                f"  - {{type: api, name: s{n}, topic: t{n}, api: {{key_path: id,"
+                f" url: 'http://127.0.0.1:{upstream.port}/s{n}', interval: 1s}}}}\n"
+                for n in range(SOURCES)
+            )
+            prefix = ("taskset", "-c", "0")
+            with daemon(folder, NO_JOINS, sources=sources, prefix=prefix) as running:
+                upstream.wait(SOURCES * 3)
+                began, cpu = time.monotonic(), running.cpu_s()
+                time.sleep(WINDOW_S)
+                took, spent = time.monotonic() - began, running.cpu_s() - cpu
+                rss = running.rss_mb()
+            arrivals = [(path, at) for path, at in upstream.arrivals if began <= at < began + took]
+    finally:
+        shutil.rmtree(folder)
+    return {
+        "sources": SOURCES,
+        "window_s": round(took, 1),
+        "polls": len(arrivals),
+        **missed(arrivals, took),
+        "core_share": round(spent / took, 3),
+        "cpu_ms_a_poll": round(spent / len(arrivals) * 1e3, 3),
+        "rss_mb": round(rss, 1),
+    }
+
+
+def missed(arrivals: list[tuple[str, float]], took: float) -> dict[str, object]:
+    """Gaps of more than 1.5 intervals, and the longest gap."""
+    times: dict[str, list[float]] = {}
+    for path, at in arrivals:
+        times.setdefault(path, []).append(at)
+    gaps = [b - a for ats in times.values() for a, b in zip(ats, ats[1:], strict=False)]
+    silent = SOURCES - len(times)
+    return {
+        "missed_intervals": sum(gap > 1.5 for gap in gaps) + silent * int(took),
+        "longest_gap_s": round(max(gaps), 3),
+    }
+
+
+def main() -> None:
+    polls = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    figures: dict[str, object] = {"one_big_source": one_big_source(polls)}
+    print(json.dumps(figures), file=sys.stderr)
+    figures["many_sources"] = many_sources()
+    report.write("polls", figures)
+
+
+if __name__ == "__main__":
+    main()
