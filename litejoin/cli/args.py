@@ -33,7 +33,8 @@ class CommandParser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Parse; unset options come from `environ` (default: the process's). Exits 2 when wrong."""
         self._take_variables(os.environ if environ is None else environ)
-        return self.parse_args(argv)
+        # Intermixed: `validate a.yaml --format json b.yaml` names two files.
+        return self.parse_intermixed_args(argv)
 
     def error(self, message: str) -> NoReturn:
         """One line that says what to do, instead of argparse's usage block."""

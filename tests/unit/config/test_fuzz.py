@@ -1,5 +1,7 @@
 """Broken configs of every kind: positioned findings or success, never an exception, never slow.
 
+All the way: SQL is compiled and the findings are printed, as `validate` does.
+
 LITEJOIN_FUZZ_COUNT sets how many mutations are tried (default 300), LITEJOIN_FUZZ_SEED the seed; a
 failure prints the seed of its own mutation.
 """
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from litejoin.cli.findings import full
 from litejoin.config import Document, load_config
 from litejoin.config.diagnostics import Diagnostics
 from litejoin.config.fits import fits
@@ -20,6 +23,7 @@ from litejoin.config.nodes import Mapping, Source
 from litejoin.config.schema import root_schema
 from litejoin.config.shape import shape
 from litejoin.config.validate import validate
+from litejoin.plan.compile import compile_plan
 
 CONFIGS = Path(__file__).resolve().parents[3] / "tests/configs"
 SEEDS = [path.read_bytes() for path in sorted(CONFIGS.glob("*/*.yaml"))]
@@ -72,9 +76,13 @@ def check(data: bytes, what: str) -> Document | None:
     started = time.process_time()
     try:
         document, findings = load_config(data, env=ENVIRONMENT)
+        if document is not None:
+            findings = document.visible([*findings, *compile_plan(document)[1]])
+        shown = full(findings, {"<stdin>": data.decode("utf-8", "replace")})
     except Exception as error:
         raise AssertionError(f"{what}: {error!r} for {data[:4000]!r}") from error
     assert time.process_time() - started < MAX_SECONDS, what
+    assert shown.replace("\n", "").isprintable(), what
     text = data.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = len(Source("f", text).text.splitlines()) + 2
     for finding in findings:
