@@ -18,6 +18,7 @@ from libc.string cimport memcmp, memset
 
 from csqlite3 cimport *
 from buffer cimport lj_buffer_free
+from native_sink cimport LJ_NATIVE_UNSURE, LjNativeJoin, LjSink
 from json_out cimport (lj_is_json, lj_out, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
 lj_put_text)
 from xxh64 cimport lj_xxh64
@@ -204,6 +205,30 @@ cdef bint group_add(Groups *g, Group *group, size_t row_at, uint64_t hashed, bin
     group.rows += 1
     group.hash = hashed if ordered else group.hash + hashed
     return True
+
+
+# ---------------------------------------------------------------- what the native level hands over
+
+cdef int sink_want(void *context, const void *key, size_t size) noexcept nogil:
+    cdef Groups *g = <Groups *>context
+    cdef size_t at = g.arena.buffer.len
+    lj_put(&g.arena, key, size)
+    return 0 if group_of(g, at, True) != NULL else -1
+
+
+cdef int sink_row(void *context, const void *key, size_t key_size, const void *row, size_t row_size,
+                  uint64_t hashed) noexcept nogil:
+    """Rows of keys that nobody asked for are left out."""
+    cdef Groups *g = <Groups *>context
+    cdef size_t at = g.arena.buffer.len
+    cdef Group *group
+    lj_put(&g.arena, key, key_size)
+    group = group_of(g, at, False)
+    if group == NULL:
+        return -1 if g.failed else 0
+    at = g.arena.buffer.len
+    lj_put(&g.arena, row, row_size)
+    return 0 if group_add(g, group, at, hashed, False) else -1
 
 
 # ---------------------------------------------------------------- values to JSON
@@ -492,6 +517,32 @@ cdef class Evaluator:
             raise MemoryError
         if failed == FAILED_QUERY:
             self._query_failed(rc)
+        if failed:
+            self._state_failed(rc)
+        return pos
+
+    def refresh_native(self, handle: int, native: int, head: int, tail: int, emit_at_ms: int):
+        """As `refresh`, with the keys and rows of a compiled native join (NativeJoins.add). Returns None,
+        with nothing written, when it is not sure of a row: then `affect` and `refresh` are to be used."""
+        cdef Join *join = self.joins[handle]
+        cdef LjNativeJoin *reader = <LjNativeJoin *><size_t>native
+        cdef LjSink sink
+        cdef int64_t pos = head
+        cdef int64_t at_ms = emit_at_ms
+        cdef int64_t passed = tail
+        cdef int rc = SQLITE_OK
+        cdef int failed, unsure
+        sink.context = &self.groups
+        sink.want = &sink_want
+        sink.row = &sink_row
+        with nogil:
+            groups_reset(&self.groups)
+            unsure = reader.read(reader, &sink)
+            failed = 0 if unsure else self._write(join, &pos, passed, at_ms, &rc)
+        if unsure == LJ_NATIVE_UNSURE:
+            return None
+        if unsure or failed == FAILED_MEMORY:
+            raise MemoryError
         if failed:
             self._state_failed(rc)
         return pos

@@ -23,6 +23,7 @@ from changes cimport LJ_ELIDED, LJ_HAS_NEW, LJ_HAS_OLD
 from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
 from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
+from topic_host cimport LJ_NULL_HASH, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
 from xxh64 cimport lj_xxh64
 
@@ -58,43 +59,7 @@ cdef enum:
     COL_CHANGES = 5
     COL_INDEX = 6
 
-cdef uint64_t NULL_HASH = 0x9E3779B97F4A7C15
-
-# A row reference in a key map: shard in bits 55..62, row id below. Row ids start at 1, so never 0.
-cdef enum:
-    SHARD_SHIFT = 55
-
 cdef const char *ROW_COLUMNS = "id, key, payload, timestamp_ms, op, changes, checksum"
-
-cdef struct Pooled:
-    # A prepared statement lent to one cursor at a time: a self join needs two of a kind at once.
-    sqlite3_stmt *stmt
-    Pooled *next
-
-cdef struct Index:
-    bint is_text
-    sqlite3_stmt *evaluate
-    KeyMap rows
-    KeyMap olds
-
-cdef struct Topic:
-    uint16_t number
-    int n_indexes
-    Index *indexes
-    LjChangeRow *changes
-    uint32_t n_changes
-    uint32_t cap_changes
-    KeyMap old_keys
-    Pooled **idle
-
-cdef struct Host:
-    # Shared by the Python object and SQLite's module registration; freed when both have let go.
-    int owners
-    sqlite3 *db
-    int shards
-    sqlite3 **readers
-    int n_topics
-    Topic **topics
 
 cdef struct Table:
     sqlite3_vtab base
@@ -186,7 +151,7 @@ cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
     cdef LjVersion *row = &cursor.row
     cdef uint32_t extra
     # One row, one number over all shards: SQLite's RIGHT and FULL JOIN tell rows apart by it.
-    cursor.rowid = <sqlite3_int64>(<uint64_t>shard << SHARD_SHIFT | <uint64_t>sqlite3_column_int64(stmt, 0))
+    cursor.rowid = <sqlite3_int64>(<uint64_t>shard << LJ_SHARD_SHIFT | <uint64_t>sqlite3_column_int64(stmt, 0))
     # column_text before column_bytes: the length is that of the UTF-8 form.
     row.key.at = <const char *>sqlite3_column_text(stmt, 1)
     row.key.len = <uint32_t>sqlite3_column_bytes(stmt, 1)
@@ -230,7 +195,7 @@ cdef uint64_t value_hash(sqlite3_value *value, bint is_text, bint *is_null) noex
     is_null[0] = kind == SQLITE_NULL
     if kind == SQLITE_NULL:
         # Found by IS NULL only: the group of a missing path is a group like any other.
-        return NULL_HASH
+        return LJ_NULL_HASH
     if kind == SQLITE_TEXT or (is_text and kind != SQLITE_BLOB):
         bytes = sqlite3_value_text(value)
         return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 1)
@@ -259,7 +224,7 @@ cdef int evaluate_index(Index *index, LjVersion *row) noexcept nogil:
 
 cdef uint64_t index_hash(Index *index, LjVersion *row, bint *is_null) noexcept nogil:
     """A row whose expression fails counts as NULL: it can match nothing, and the query itself will say so."""
-    cdef uint64_t hashed = NULL_HASH
+    cdef uint64_t hashed = LJ_NULL_HASH
     is_null[0] = True
     if evaluate_index(index, row) == SQLITE_ROW:
         hashed = value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, is_null)
@@ -420,7 +385,7 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
     elif plan >= PLAN_INDEX:
         if plan >= PLAN_NULL:
             plan -= PLAN_NULL
-            cursor.hashed = NULL_HASH
+            cursor.hashed = LJ_NULL_HASH
         else:
             cursor.hashed = value_hash(argv[0], topic.indexes[plan - PLAN_INDEX].is_text, &is_null)
             if is_null:
@@ -440,11 +405,11 @@ cdef int index_next(Cursor *cursor) noexcept nogil:
     while cursor.next_ref < cursor.n_refs:
         ref = cursor.refs[cursor.next_ref]
         cursor.next_ref += 1
-        shard = <int>(ref >> SHARD_SHIFT)
+        shard = <int>(ref >> LJ_SHARD_SHIFT)
         rc = borrow(cursor, BY_ID, shard, &stmt)
         if rc != SQLITE_OK:
             return rc
-        sqlite3_bind_int64(stmt, 1, <sqlite3_int64>(ref & ((<uint64_t>1 << SHARD_SHIFT) - 1)))
+        sqlite3_bind_int64(stmt, 1, <sqlite3_int64>(ref & ((<uint64_t>1 << LJ_SHARD_SHIFT) - 1)))
         rc = sqlite3_step(stmt)
         if rc == SQLITE_ROW:
             return take_row(cursor, stmt, shard)
@@ -804,6 +769,11 @@ cdef class TopicTables:
                     km_clear(&topic.indexes[j].olds)
         self.held = ()
 
+    def pointer(self) -> int:
+        """The address of the LjHost (topic_host.h) behind these tables, for the native executor. It is
+        valid until this object is collected; the executor keeps it alive."""
+        return <size_t>self.host
+
     def memory_bytes(self) -> int:
         """Bytes held by the key maps."""
         cdef int i, j
@@ -880,7 +850,7 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
 
 cdef int note_change(Topic *topic, LjChangeRow *change, bint update) noexcept nogil:
     """Enter one change into the maps: old versions by key and by value, current rows by value."""
-    cdef uint64_t ref = <uint64_t>change.shard << SHARD_SHIFT | <uint64_t>change.rowid
+    cdef uint64_t ref = <uint64_t>change.shard << LJ_SHARD_SHIFT | <uint64_t>change.rowid
     cdef uint64_t old_hash, new_hash
     cdef bint is_null = False
     cdef bint has_old = change.flags & LJ_HAS_OLD != 0

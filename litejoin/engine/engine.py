@@ -17,6 +17,7 @@ import apsw
 from litejoin._ext.evaluate import Evaluator
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
+from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
 from litejoin.engine.state import StateDatabase
 from litejoin.errors import QueryError
@@ -79,6 +80,7 @@ class Engine:
                 topic.name, numbers[topic.name], [(i.expression, i.is_text) for i in topic.indexes]
             )
         self._evaluator = Evaluator(self._host, self.state.connection)
+        self._native = NativeLevel(self._tables, self._evaluator, numbers)
         self._started_ms: int | None = None
         self._retry = False
         self._plans = joins
@@ -110,6 +112,7 @@ class Engine:
                 refresh_null_sql=plan.refresh_null_sql,
                 affected_sql=[r.affected_sql or "" for r in plan.references],
             )
+            self._native.add(join.handle, plan)
         join.references = [(self._numbers[r.topic], i) for i, r in enumerate(plan.references)]
         return join
 
@@ -124,6 +127,7 @@ class Engine:
         self._tables.load()
         changes, newest = unapplied_changes(records, self._readers, self.state.applied)
         self._tables.apply(changes, maps_current=True)
+        self._native.begin(fresh=False)
         self.state.begin()
         try:
             self._joins = [self._add_join(join) for join in self._plans]
@@ -135,13 +139,20 @@ class Engine:
 
     # -- the main path
 
-    def move_snapshot(self) -> None:
-        """Let the readers see everything committed so far, at the boundary between two flushes."""
+    def move_snapshot(self) -> int:
+        """Let the readers see everything committed so far, at the boundary between two flushes.
+
+        Returns the newest flush of it that has a batch record; records are kept until the flush is
+        applied.
+        """
+        newest = 0
         with self._gate:
             for reader in self._readers:
                 if reader.in_transaction:
                     reader.execute("COMMIT")
-                reader.execute("BEGIN; SELECT 1 FROM meta")
+                seen = reader.execute("BEGIN; SELECT max(seq) FROM batches").get
+                newest = max(newest, seen or 0)
+        return newest
 
     def release_snapshot(self) -> None:
         """Let go of the snapshot while idle, so that checkpoints can reset the write-ahead logs."""
@@ -155,8 +166,9 @@ class Engine:
         Raises StorageFullError or StorageIOError when the results could not be committed; after
         the former the same call can be repeated.
         """
-        self.move_snapshot()
+        newest = self.move_snapshot()
         self._tables.apply(changes, maps_current=self._retry)
+        self._native.begin(fresh=newest <= seq)
         self._retry = True
         applied = self._transaction(seq)
         self._retry = False
@@ -206,6 +218,10 @@ class Engine:
     def _refresh_delta(
         self, join: _Join, touched: list[int], head: int, failures: list[str]
     ) -> int:
+        now_ms = self._clock.now_ms()
+        native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
+        if native is not None:
+            return native
         try:
             for reference in touched:
                 self._evaluator.affect(join.handle, reference)
@@ -271,6 +287,7 @@ class Engine:
         """Free statements, close the state database. The readers stay open: they are the
         store's.
         """
+        self._native.close()
         self._evaluator.close()
         self._tables.close()
         self.release_snapshot()

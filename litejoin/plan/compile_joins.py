@@ -6,13 +6,16 @@ names together and gives every reason and mistake its place in the config file.
 
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from litejoin.config.codes import SQL_CODES
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.semantic import unfed
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
+from litejoin.plan.native import native_plan
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
 from litejoin.plan.section import Section
+from litejoin.plan.shape import NotPlain
 from litejoin.plan.sql import output_columns, topics_in
 from litejoin.plan.sql_errors import BadQuery, SqlFinding
 from litejoin.plan.tokens import tokenize
@@ -83,7 +86,7 @@ class QueryCompiler:
             self._refuse(section, bad.finding)
             return None
         self._warn_of_full(section, analysis)
-        return _join_plan(section, analysis)
+        return self._native(section, _join_plan(section, analysis))
 
     def window(self, section: Section) -> WindowPlan | None:
         """The plan of a window; None when its query cannot be used, with a finding."""
@@ -129,6 +132,18 @@ class QueryCompiler:
         self._warn_of_twins(section, columns)
         self._warn_of_product(section)
         return analyze_join(section.text("name"), query, key_column, self.topics, self.registry)
+
+    def _native(self, section: Section, join: JoinPlan) -> JoinPlan:
+        """An incremental join, made native where it can be; else with the reason why it is not."""
+        if join.strategy != "delta":
+            return join
+        try:
+            native = native_plan(join.name, join.query, join.key_index, self.topics, self.registry)
+        except NotPlain as why:
+            place = section.document.place_in(section.at("query"), why.offset)
+            return replace(join, reasons=(Reason(str(why), place),))
+        references = tuple(replace(r, strategy="native") for r in join.references)
+        return replace(join, strategy="native", references=references, native=native)
 
     def _warn_of_full(self, section: Section, analysis: JoinAnalysis) -> None:
         name = section.text("name")

@@ -114,7 +114,8 @@ def _joins(plan: Plan) -> Iterable[str]:
         yield from _references(join)
         for reason in join.reasons:
             where = f" ({_where(plan.file, reason.place)})" if reason.place else ""
-            yield from wrapped(f"    not incremental: {reason.message}{where}", 6)
+            lost = "not incremental" if join.strategy == "full" else "not native"
+            yield from wrapped(f"    {lost}: {reason.message}{where}", 6)
 
 
 def _references(join: JoinPlan) -> Iterable[str]:

@@ -10,7 +10,16 @@ from litejoin._ext.topic import TopicTables
 from litejoin.clock import ManualClock
 from litejoin.engine.engine import Engine
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
-from litejoin.plan.nodes import IndexPlan, JoinPlan, Place, ReferencePlan, TopicPlan
+from litejoin.plan.native import native_plan
+from litejoin.plan.nodes import (
+    IndexPlan,
+    JoinPlan,
+    NativePlan,
+    Place,
+    ReferencePlan,
+    TopicPlan,
+)
+from litejoin.plan.shape import NotPlain
 from litejoin.records import Row, pack_rows
 from litejoin.store.sqlite import open_memory, open_readonly
 from litejoin.store.writer import ShardStore
@@ -22,12 +31,18 @@ Rows = dict[str, dict[str, list[str]]]
 """join -> canonical key -> canonical rows."""
 
 
-def make_plans(queries: Mapping[str, str], shards: int) -> tuple[list[TopicPlan], list[JoinPlan]]:
+def make_plans(
+    queries: Mapping[str, str], shards: int, level: str = "native"
+) -> tuple[list[TopicPlan], list[JoinPlan]]:
+    """The plans of these queries; `level` "delta" keeps native code out of it."""
     registry = IndexRegistry()
-    joins = [
-        _join_plan(name, query, analyze_join(name, query, None, TOPICS, registry))
-        for name, query in queries.items()
-    ]
+    joins = []
+    for name, query in queries.items():
+        analysis = analyze_join(name, query, None, TOPICS, registry)
+        native = None
+        if level == "native" and analysis.strategy == "delta":
+            native = _native(name, query, analysis.key_index, registry)
+        joins.append(_join_plan(name, query, analysis, native))
     topics = []
     for name in TOPICS:
         requests = enumerate(registry.by_topic.get(name, ()), 1)
@@ -36,7 +51,16 @@ def make_plans(queries: Mapping[str, str], shards: int) -> tuple[list[TopicPlan]
     return topics, joins
 
 
-def _join_plan(name: str, query: str, analysis: JoinAnalysis) -> JoinPlan:
+def _native(name: str, query: str, key_index: int, registry: IndexRegistry) -> NativePlan | None:
+    try:
+        return native_plan(name, query, key_index, TOPICS, registry)
+    except NotPlain:
+        return None
+
+
+def _join_plan(
+    name: str, query: str, analysis: JoinAnalysis, native: NativePlan | None
+) -> JoinPlan:
     references = [
         ReferencePlan(r.topic, r.alias, _any(r.strategy), r.through, r.index, r.affected_sql, ())
         for r in analysis.references
@@ -52,13 +76,14 @@ def _join_plan(name: str, query: str, analysis: JoinAnalysis) -> JoinPlan:
         emit="changes",
         on_delete="emit",
         json_columns=(),
-        strategy=_any(analysis.strategy),
+        strategy="native" if native else _any(analysis.strategy),
         reasons=(),
         references=tuple(references),
         refresh_sql=analysis.refresh_sql,
         refresh_null_sql=analysis.refresh_null_sql,
         refresh_plan=(),
         ordered=analysis.ordered,
+        native=native,
     )
 
 
@@ -69,8 +94,10 @@ def _any(value: Any) -> Any:
 class EnginePipeline:
     """`close`, then `open`: nothing is handed from one to the other, as after kill -9."""
 
-    def __init__(self, root: Path, shards: int, queries: Mapping[str, str]) -> None:
-        self.root, self.shards, self.queries = root, shards, queries
+    def __init__(
+        self, root: Path, shards: int, queries: Mapping[str, str], level: str = "native"
+    ) -> None:
+        self.root, self.shards, self.queries, self.level = root, shards, queries, level
         self.clock = ManualClock()
         self.open()
 
@@ -79,7 +106,7 @@ class EnginePipeline:
             self.root, pipeline="test", shard_count=self.shards, synchronous="normal"
         )
         self.numbers = {name: self.store.create_topic(name) for name in TOPICS}
-        topics, joins = make_plans(self.queries, self.shards)
+        topics, joins = make_plans(self.queries, self.shards, self.level)
         self.engine = Engine(
             topics,
             joins,
@@ -165,9 +192,9 @@ def _canonical_rows(rows: str) -> list[str]:
 
 @contextmanager
 def engine_pipeline(
-    root: Path, shards: int, queries: Mapping[str, str]
+    root: Path, shards: int, queries: Mapping[str, str], level: str = "native"
 ) -> Iterator[EnginePipeline]:
-    made = EnginePipeline(root, shards, queries)
+    made = EnginePipeline(root, shards, queries, level)
     try:
         yield made
     finally:

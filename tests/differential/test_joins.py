@@ -2,7 +2,8 @@
 plain SQLite computes over the final contents of the topics, whatever the query, history, shard
 count and restarts.
 
-A failing seed replays with LITEJOIN_SEED=<seed>; LITEJOIN_HISTORIES=<n> runs more of them.
+A failing seed replays with LITEJOIN_SEED=<seed>; LITEJOIN_HISTORIES=<n> runs more of them,
+LITEJOIN_LEVEL=native or delta one level only.
 """
 
 import json
@@ -20,7 +21,7 @@ from tests.differential.queries import FULL, QUERIES
 from tests.harness.results import canonical
 from tests.reference.oracle import Oracle
 
-HISTORIES = int(os.environ.get("LITEJOIN_HISTORIES", "12"))
+HISTORIES = int(os.environ.get("LITEJOIN_HISTORIES", "8"))
 STEPS = 12
 
 KEYS = {
@@ -83,13 +84,19 @@ def seeds() -> list[int]:
     return [int(fixed)] if fixed else list(range(HISTORIES))
 
 
+def levels() -> list[str]:
+    forced = os.environ.get("LITEJOIN_LEVEL")
+    return [forced] if forced else ["native", "delta"]
+
+
+@pytest.mark.parametrize("level", levels())
 @pytest.mark.parametrize("seed", seeds())
-def test_incremental_equals_from_scratch(tmp_path: Path, seed: int) -> None:
+def test_incremental_equals_from_scratch(tmp_path: Path, seed: int, level: str) -> None:
     rng = random.Random(seed)
-    print(f"seed {seed}")
+    print(f"seed {seed} level {level}")
     shards = rng.choice([1, 2, 8])
     oracle = Oracle(TOPICS)
-    with engine_pipeline(tmp_path / "data", shards, QUERIES) as p:
+    with engine_pipeline(tmp_path / "data", shards, QUERIES, level) as p:
         for step in range(STEPS):
             p.clock.advance(rng.choice([0, 1, 1500]))
             pending: list[bytes] = []
@@ -145,7 +152,7 @@ def test_one_flush_of_both_sides_emits_no_intermediate_row(tmp_path: Path) -> No
 
 
 def test_a_damaged_row_is_never_evaluated(tmp_path: Path) -> None:
-    with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["projection"]}) as p:
+    with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["projection"]}, "delta") as p:
         changes, seq = p.write([upsert(p, "orders", "o1", '{"amount": 1}')])
         damage = apsw.Connection(str(tmp_path / "d" / "shard-0000.db"))
         damage.execute("UPDATE t1 SET payload = '{\"amount\": 2}'")

@@ -299,7 +299,7 @@ joins:
         ("lj:2", "$.buyer", ("c",)),
     ]
     assert users.indexes == ()
-    assert [join.strategy for join in plan.joins] == ["delta"] * 3
+    assert [join.strategy for join in plan.joins] == ["native"] * 3
 
 
 def test_the_key_is_the_first_column_or_the_one_that_is_named() -> None:

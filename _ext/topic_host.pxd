@@ -1,0 +1,35 @@
+# Declarations of topic_host.h, and nothing else.
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from change_row cimport LjChangeRow
+from ckeymap cimport KeyMap
+from csqlite3 cimport sqlite3, sqlite3_stmt
+
+cdef extern from "topic_host.h" nogil:
+    enum:
+        LJ_SHARD_SHIFT
+    uint64_t LJ_NULL_HASH
+    ctypedef struct Pooled "LjPooled":
+        sqlite3_stmt *stmt
+        Pooled *next
+    ctypedef struct Index "LjIndex":
+        bint is_text
+        sqlite3_stmt *evaluate
+        KeyMap rows
+        KeyMap olds
+    ctypedef struct Topic "LjTopic":
+        uint16_t number
+        int n_indexes
+        Index *indexes
+        LjChangeRow *changes
+        uint32_t n_changes
+        uint32_t cap_changes
+        KeyMap old_keys
+        Pooled **idle
+    ctypedef struct Host "LjHost":
+        int owners
+        sqlite3 *db
+        int shards
+        sqlite3 **readers
+        int n_topics
+        Topic **topics
