@@ -6,6 +6,7 @@ import pytest
 
 from litejoin.cli.main import main
 from litejoin.config.codes import CODES
+from litejoin.errors import error_classes
 
 
 def test_schema_is_the_one_that_validates(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +24,15 @@ def test_every_code_is_explained(code: str, capsys: pytest.CaptureFixture[str]) 
     assert out.startswith(f"{code} {rule.level}: {rule.title}\n")
     assert "\nExample:\n" in out
     assert "\nFix: " in out
+    assert max(map(len, out.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("code", error_classes())
+def test_every_error_is_explained(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", code]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{code} error: ")
+    assert "again" in out
     assert max(map(len, out.splitlines())) <= 100
 
 
