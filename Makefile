@@ -44,6 +44,10 @@ docs-check: $(READY) ## Check that docs and code agree
 	$(BIN)/python -m docs.tools.generate --check
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
+.PHONY: goldens
+goldens: $(READY) ## Write the reviewed plans (tests/unit/plan/golden) anew; read the diff
+	LITEJOIN_WRITE_GOLDEN=1 $(BIN)/python -m pytest -q tests/unit/plan/test_golden.py
+
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; see bench/README.md
 	$(BIN)/python -m bench.run $(BENCH)

@@ -1,1 +1,1 @@
-"""The JSON Schema of the config file, as package data: `litejoin.schema.json`."""
+"""JSON Schemas as package data: of the config file and of `plan --format json`."""

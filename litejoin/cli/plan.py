@@ -20,6 +20,11 @@ def run(argv: Sequence[str]) -> int:
         "--format", choices=FORMATS, default="text", help="form of the plan (default: text)"
     )
     parser.add_argument(
+        "--sql",
+        action="store_true",
+        help="add the delta statements of every join, and SQLite's plan of each, to the text form",
+    )
+    parser.add_argument(
         "--no-env-check",
         action="store_true",
         help="put stand-ins where variables are not set, instead of refusing",
@@ -35,5 +40,7 @@ def run(argv: Sequence[str]) -> int:
         report(loaded)
         return 2
     warnings = [json_object(finding) for finding in loaded.findings]
-    sys.stdout.write(explain(loaded.plan, options.format, warnings, loaded.secrets))
+    sys.stdout.write(
+        explain(loaded.plan, options.format, warnings, loaded.secrets, with_sql=options.sql)
+    )
     return 0

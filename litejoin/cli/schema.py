@@ -1,10 +1,10 @@
-"""`litejoin schema`: the JSON Schema of the config language, for editors."""
+"""`litejoin schema`: the JSON Schemas of the config language and of the plan."""
 
 import sys
 from collections.abc import Sequence
 
 from litejoin.cli.args import CommandParser
-from litejoin.config.schema import schema_text
+from litejoin.config.schema import CONFIG_FILE, PLAN_FILE, schema_text
 
 
 def run(argv: Sequence[str]) -> int:
@@ -16,6 +16,11 @@ def run(argv: Sequence[str]) -> int:
         " # yaml-language-server: $schema=./litejoin.schema.json",
         "litejoin schema > litejoin.schema.json",
     )
-    parser.parse(argv)
-    sys.stdout.write(schema_text())
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="print the schema of what `litejoin plan --format json` prints instead",
+    )
+    options = parser.parse(argv)
+    sys.stdout.write(schema_text(PLAN_FILE if options.plan else CONFIG_FILE))
     return 0

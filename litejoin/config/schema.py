@@ -19,15 +19,17 @@ from typing import Any, cast
 Schema = Mapping[str, Any]
 
 
-_FILE = "litejoin.schema.json"
+CONFIG_FILE = "litejoin.schema.json"
+PLAN_FILE = "plan.schema.json"
+"""Describes the output of `plan --format json`; `schema --plan` publishes it."""
 
 
-def schema_text() -> str:
-    """The schema file as it is shipped. Raises OSError when the installation is broken."""
+def schema_text(file: str = CONFIG_FILE) -> str:
+    """A schema file as it is shipped. Raises OSError when the installation is broken."""
     package = Path(__file__).parents[1]
-    shipped = package / "schemas" / _FILE
+    shipped = package / "schemas" / file
     # In a source tree schemas/ stands beside the package, not in it.
-    path = shipped if shipped.exists() else package.parent / "schemas" / _FILE
+    path = shipped if shipped.exists() else package.parent / "schemas" / file
     return path.read_text("utf-8")
 
 

@@ -137,7 +137,15 @@ def _plan(root: Section, parts: _Parts) -> Plan:
         joins=parts.joins,
         windows=parts.windows,
         sinks=tuple(compile_sink(each, delivery.guarantee) for each in root.sections("sinks")),
-        estimates=estimate(storage, parts.sources, topics),
+        estimates=estimate(
+            storage,
+            delivery,
+            parts.sources,
+            topics,
+            parts.joins,
+            parts.windows,
+            duckdb_bytes=_duckdb_bytes(root.section("storage").section("archive")),
+        ),
         unsupported=(*document.unsupported(), *parts.unsupported),
     )
 
@@ -161,6 +169,10 @@ def _storage(storage: Section) -> StoragePlan:
         flush_interval_ms=storage.duration_ms("flush_interval"),
         synchronous=storage.value["synchronous"],
     )
+
+
+def _duckdb_bytes(archive: Section) -> int:
+    return archive.size_bytes("duckdb_memory_limit") if archive.flag("enabled") else 0
 
 
 def _delivery(delivery: Section) -> DeliveryPlan:

@@ -14,6 +14,7 @@ from litejoin.config.semantic import unfed
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
+from litejoin.plan.rewrites import rewrite_of
 from litejoin.plan.section import Section
 from litejoin.plan.shape import NotPlain
 from litejoin.plan.sql import output_columns, topics_in
@@ -149,7 +150,7 @@ class QueryCompiler:
         name = section.text("name")
         for reason, offset in analysis.reasons:
             text = f'join "{name}" is re-evaluated in full on every change: {reason}'
-            hint = "litejoin plan shows the strategy of every join"
+            hint = rewrite_of(reason) or "litejoin plan shows the strategy of every join"
             end = _word_end(section.text("query"), offset)
             self._find(section, "LJ241", text, hint, offset, end)
 
@@ -240,7 +241,11 @@ def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
         json_columns=section.texts("json_columns"),
         strategy=analysis.strategy,
         reasons=tuple(
-            Reason(message, section.document.place_in(section.at("query"), offset))
+            Reason(
+                message,
+                section.document.place_in(section.at("query"), offset),
+                rewrite_of(message),
+            )
             for message, offset in analysis.reasons
         ),
         references=tuple(

@@ -58,6 +58,9 @@ def _api(source: Section) -> ApiSourcePlan:
         max_pages=most,
         allowed_per_minute=_allowed_per_minute(api.section("rate_limit")),
         shown_url=url_as_written(api, "url"),
+        rate_group=api.section("rate_limit").text("group"),
+        fastest_interval_ms=api.section("adaptive").maybe_duration_ms("min_interval"),
+        parent_topic=api.section("for_each").maybe_text("topic"),
     )
 
 

@@ -5,7 +5,7 @@ that `run` would use.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from litejoin.plan.explain_json import plan_tree
 from litejoin.plan.explain_mermaid import plan_mermaid
@@ -18,35 +18,32 @@ Finding = Mapping[str, object]
 
 
 def explain(
-    plan: Plan, form: str, warnings: Sequence[Finding] = (), secrets: frozenset[str] = frozenset()
+    plan: Plan,
+    form: str,
+    warnings: Sequence[Finding] = (),
+    secrets: frozenset[str] = frozenset(),
+    *,
+    with_sql: bool = False,
 ) -> str:
     """The plan in a `form` of "text", "json" or "mermaid", ending in a line feed.
 
-    `secrets` are values to mask beyond those that the plan itself knows as secret.
+    `secrets` are values to mask beyond those that the plan itself knows as secret. `with_sql` adds
+    the delta statements to the text form; the JSON form always has them.
     """
     masked_warnings = mask_all(list(warnings), hidden_values(plan, secrets))
-    return FORMS[form](redacted(plan, secrets), masked_warnings)
+    plan = redacted(plan, secrets)
+    if form == "json":
+        return json.dumps(plan_tree(plan, masked_warnings), indent=2, ensure_ascii=False) + "\n"
+    if form == "mermaid":
+        return plan_mermaid(plan)
+    return plan_text(plan, [_line(warning) for warning in masked_warnings], with_sql=with_sql)
 
 
-def _text(plan: Plan, warnings: Sequence[Finding]) -> str:
-    lines = [
-        f"{w['file']}:{w['line']}:{w['column']}: {w['code']} {w['level']}: {w['message']}"
-        for w in warnings
-    ]
-    return plan_text(plan, lines)
+def _line(warning: Finding) -> str:
+    place = f"{warning['file']}:{warning['line']}:{warning['column']}"
+    hint = f" ({warning['hint']})" if warning["hint"] else ""
+    return f"{place}: {warning['code']} {warning['level']}: {warning['message']}{hint}"
 
 
-def _json(plan: Plan, warnings: Sequence[Finding]) -> str:
-    return json.dumps(plan_tree(plan, warnings), indent=2, ensure_ascii=False) + "\n"
-
-
-def _mermaid(plan: Plan, warnings: Sequence[Finding]) -> str:
-    return plan_mermaid(plan)
-
-
-FORMS: dict[str, Callable[[Plan, Sequence[Finding]], str]] = {
-    "text": _text,
-    "json": _json,
-    "mermaid": _mermaid,
-}
+FORMS = ("text", "json", "mermaid")
 """The forms `--format` takes."""

@@ -6,35 +6,32 @@ Called by `explain`. Takes a plan whose secrets are masked already; decides noth
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from litejoin.plan.estimate import request_budget
+from litejoin.plan.explain_joins import join_lines, window_lines
 from litejoin.plan.layout import aligned, section, table, wrapped
 from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
+    Estimates,
     HttpSinkPlan,
     HttpSourcePlan,
-    JoinPlan,
     KafkaSinkPlan,
     OtherSinkPlan,
-    Place,
     Plan,
-    ReferencePlan,
     SinkPlan,
     SourcePlan,
     SqliteSinkPlan,
     SseSinkPlan,
     TopicPlan,
-    WindowPlan,
 )
-from litejoin.plan.steps import steps_text
+from litejoin.plan.requests import Budget, Requests, budgets, requests_of
 from litejoin.plan.units import count_text, duration_text, megabytes_text, rate_text
 
-TOPIC_COLUMNS = "key, payload, timestamp, timestamp_ms, op, changes"
+TOPIC_COLUMNS = ("key", "payload", "timestamp", "timestamp_ms", "op", "changes")
+"""What a query can name of a topic."""
 
 
-def plan_text(plan: Plan, findings: Sequence[str]) -> str:
+def plan_text(plan: Plan, findings: Sequence[str], *, with_sql: bool = False) -> str:
     """The whole page; `findings` are the warnings, one text each."""
-    topic_rows = [_topic(topic) for topic in plan.topics]
     shards = count_text(plan.storage.shard_count, "shard")
     lines = [
         *wrapped(
@@ -42,12 +39,15 @@ def plan_text(plan: Plan, findings: Sequence[str]) -> str:
             f"   {plan.delivery.guarantee}, synchronous {plan.storage.synchronous}"
         ),
         *section("Sources", _sources(plan.sources)),
-        *section(f"Topics   ({TOPIC_COLUMNS}; {shards} each)", table(topic_rows)),
-        *section("Joins", _joins(plan)),
-        *section("Windows", table([_window(window) for window in plan.windows])),
+        *section(
+            f"Topics   ({', '.join(TOPIC_COLUMNS)}; {shards} each)",
+            (line for topic in _topic_lines(plan.topics) for line in topic),
+        ),
+        *section("Joins", join_lines(plan.joins, plan.file, with_sql)),
+        *section("Windows", window_lines(plan.windows)),
         *section("Sinks", table([_sink(sink) for sink in plan.sinks])),
         *section("Not supported yet (run refuses)", _unsupported(plan)),
-        *section("Estimate", _estimate(plan)),
+        *section("Estimate", _estimate(plan.estimates)),
         *section("Warnings", (line for text in findings for line in wrapped(f"  {text}", 4))),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -63,11 +63,17 @@ def _sources(sources: Sequence[SourcePlan]) -> Iterable[str]:
         yield from lines
         if isinstance(source, ApiSourcePlan):
             yield from wrapped(f"    {source.method} {source.shown_url}", 6)
+    for budget in budgets(sources):
+        if len(budget.sources) > 1:
+            yield from wrapped(f"  {_shared(budget)}", 4)
 
 
 def _source(source: SourcePlan) -> str:
     if isinstance(source, ApiSourcePlan):
-        return f"every {duration_text(source.interval_ms)}, {_pages(source)}  ->  {_budget(source)}"
+        asked = requests_of(source)
+        return (
+            f"every {duration_text(source.interval_ms)}, {_pages(source)}  ->  {_requests(asked)}"
+        )
     if isinstance(source, HttpSourcePlan):
         return f"POST {_http(source.addr, '/ingest')}"
     return f"{source.brokers}, group {source.group_id}"
@@ -81,75 +87,45 @@ def _pages(source: ApiSourcePlan) -> str:
     return pages if source.pagination == "none" else f"{pages} ({source.pagination})"
 
 
-def _budget(source: ApiSourcePlan) -> str:
-    budget = request_budget(source)
-    rate = rate_text(budget.least)
-    if budget.most != budget.least:
-        rate += f" to {rate_text(budget.most)}"
-    text = f"{rate} {'request' if rate == '1' else 'requests'}/min"
-    if budget.allowed is not None and budget.share is not None:
-        text += f" of {rate_text(budget.allowed)} allowed ({budget.share:.0%})"
-    return text.replace("%)", " %)")
+def _requests(asked: Requests) -> str:
+    text = _rate(asked.least, asked.most)
+    if asked.per_record_of:
+        text += f" for each record of {asked.per_record_of}"
+    return text + _share(asked.share, asked.allowed)
 
 
-def _topic(topic: TopicPlan) -> tuple[str, str, str]:
-    kept = "kept for good" if topic.retention_ms is None else (
-        f"retention {duration_text(topic.retention_ms)}"
-    )  # fmt: skip
-    indexes = []
-    for index in topic.indexes:
-        indexes.append(f"{index.column} key map on {index.path} ({', '.join(index.used_by)})")
-    return topic.name, kept, "; ".join(indexes) or "no key map needed"
+def _shared(budget: Budget) -> str:
+    """The line of a budget that several sources draw on."""
+    rate = _rate(budget.least, budget.least if budget.most is None else budget.most)
+    text = f"{rate}{_share(budget.share, budget.allowed)}"
+    if budget.most is None:
+        text += f" or more: one record of {', '.join(budget.per_record_of)} is counted"
+    return f"{budget.name}, {count_text(len(budget.sources), 'source')}  ->  {text}"
 
 
-def _joins(plan: Plan) -> Iterable[str]:
-    heads = aligned(
-        [
-            (j.name, f"key {j.key_column}", j.strategy, f"-> {', '.join(j.sinks)}")
-            for j in plan.joins
-        ]
-    )
-    for join, head in zip(plan.joins, heads, strict=True):
-        yield from head
-        yield from _references(join)
-        for reason in join.reasons:
-            where = f" ({_where(plan.file, reason.place)})" if reason.place else ""
-            lost = "not incremental" if join.strategy == "full" else "not native"
-            yield from wrapped(f"    {lost}: {reason.message}{where}", 6)
+def _rate(least: float, most: float) -> str:
+    rate = rate_text(least)
+    if most != least:
+        rate += f" to {rate_text(most)}"
+    return f"{rate} {'request' if rate == '1' else 'requests'}/min"
 
 
-def _references(join: JoinPlan) -> Iterable[str]:
-    names = [_reference_name(reference) for reference in join.references]
-    width = max(map(len, names), default=0)
-    for name, reference in zip(names, join.references, strict=True):
-        yield from wrapped(
-            f"    {name:<{width}}   {reference.strategy:<6}   {reference.through}", 6
-        )
-        if reference.query_plan:
-            yield from wrapped(f"      affected keys: {steps_text(reference.query_plan)}", 8)
-    if join.refresh_plan:
-        what = "every result" if join.strategy == "full" else "results of affected keys"
-        yield from wrapped(f"    {what}: {steps_text(join.refresh_plan)}", 6)
+def _share(share: float | None, allowed: float | None) -> str:
+    if share is None or allowed is None:
+        return ""
+    return f" of {rate_text(allowed)} allowed ({share * 100:.0f} %)"
 
 
-def _reference_name(reference: ReferencePlan) -> str:
-    if reference.alias in ("", reference.topic):
-        return reference.topic
-    return f"{reference.topic} {reference.alias}"
-
-
-def _window(window: WindowPlan) -> tuple[str, str, str, str]:
-    parts = []
-    for word, ms in (("size", window.size_ms), ("slide", window.slide_ms), ("gap", window.gap_ms)):
-        if ms is not None:
-            parts.append(f"{word} {duration_text(ms)}")
-    parts.append(f"lateness {duration_text(window.allowed_lateness_ms)}")
-    if window.buffer_bound_ms is None:
-        parts.append("messages held while the session lasts")
-    else:
-        parts.append(f"messages held up to {duration_text(window.buffer_bound_ms)}")
-    text = f"{', '.join(parts)}  -> {', '.join(window.sinks)}"
-    return window.name, window.type, window.topic, text
+def _topic_lines(topics: Sequence[TopicPlan]) -> Iterable[list[str]]:
+    """The lines of each topic: what is kept for how long, and its key maps, one a line."""
+    rows = []
+    for topic in topics:
+        maps = [f"{i.column} key map on {i.path} ({', '.join(i.used_by)})" for i in topic.indexes]
+        kept = topic.retention_ms
+        kept_text = "kept for good" if kept is None else f"retention {duration_text(kept)}"
+        rows.append((topic.name, kept_text, (maps or ["no key map needed"])[0]))
+        rows += [("", "", more) for more in maps[1:]]
+    return aligned(rows)
 
 
 def _sink(sink: SinkPlan) -> tuple[str, str, str, str]:
@@ -185,14 +161,17 @@ def _unsupported(plan: Plan) -> Iterable[str]:
     return table([(name, f"{plan.file}:{', '.join(where)}") for name, where in places.items()])
 
 
-def _estimate(plan: Plan) -> Iterable[str]:
-    estimates = plan.estimates
-    formulas = dict(part.split(" = ", 1) for part in estimates.formula.split("; "))
-    rows = [
-        ("memory", megabytes_text(estimates.memory_mb), formulas.get("memory", "")),
-        ("disk", megabytes_text(estimates.disk_mb), formulas.get("disk", "")),
-    ]
-    return table(rows)
+def _estimate(estimates: Estimates) -> Iterable[str]:
+    sums = {"memory": estimates.memory_mb, "disk": estimates.disk_mb}
+    rows = []
+    for of, megabytes in sums.items():
+        rows.append((of, megabytes_text(megabytes), ""))
+        for part in estimates.parts:
+            if part.of == of:
+                rows.append((f"  {part.what}", megabytes_text(part.megabytes), part.formula))
+    width = max(len(size) for _, size, _ in rows)
+    yield from table([(what, f"{size:>{width}}", formula) for what, size, formula in rows])
+    yield from wrapped(f"  assumed: {'; '.join(estimates.assumptions)}", 11)
 
 
 def _http(address: Address, path: str) -> str:
@@ -203,7 +182,3 @@ def _http(address: Address, path: str) -> str:
 
 def _path(path: Path) -> str:
     return str(path) if path.is_absolute() else f"./{path}"
-
-
-def _where(file: str, place: Place) -> str:
-    return f"{file}:{place.line}:{place.column}"

@@ -144,6 +144,12 @@ class ApiSourcePlan:
     """The config's own rate limit; None when it names none."""
     shown_url: str = ""
     """The URL as the config writes it, secrets masked: for logs and `plan`."""
+    rate_group: str = ""
+    """Sources of one group share their rate limits; empty: those of one host do."""
+    fastest_interval_ms: int | None = None
+    """With `adaptive`: the shortest interval."""
+    parent_topic: str | None = None
+    """With `for_each`: one walk for each record of this topic."""
     type: Literal["api"] = "api"
 
 
@@ -205,6 +211,8 @@ class Reason:
 
     message: str
     place: Place | None
+    rewrite: str = ""
+    """How to write the query so that it is kept up to date by parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,12 +451,23 @@ class Unsupported:
 
 
 @dataclass(frozen=True, slots=True)
+class EstimatePart:
+    """One term of an estimate: what needs it, how much, and how that was reckoned."""
+
+    of: Literal["memory", "disk"]
+    what: str
+    megabytes: float
+    formula: str
+
+
+@dataclass(frozen=True, slots=True)
 class Estimates:
-    """What the pipeline will need, and how that was reckoned."""
+    """What the pipeline will need: the sums of `parts`, and what was assumed."""
 
     memory_mb: float
     disk_mb: float
-    formula: str
+    parts: tuple[EstimatePart, ...]
+    assumptions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ def duration_text(ms: int) -> str:
 
 
 def megabytes_text(megabytes: float) -> str:
-    """`48 MB`, `2.6 GB`; below one: `under 1 MB`."""
+    """`48 MB`, `2.6 GB`; below one: `under 1 MB`; nothing: `0 MB`."""
+    if not megabytes:
+        return "0 MB"
     if megabytes < 1:
         return "under 1 MB"
     if megabytes < 1000:

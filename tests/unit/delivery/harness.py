@@ -62,7 +62,7 @@ def make_plan(data_dir: Path, joins: Sequence[JoinPlan], sinks: Sequence[SinkPla
         storage=StoragePlan(data_dir, 1, 1, 1000, 10, "normal"),
         delivery=DeliveryPlan("at_least_once", dlq), retention_ms=None, clean_interval_ms=60_000,
         server=ServerPlan(address, (), None, None, (), limits), sources=(), topics=(),
-        joins=tuple(joins), windows=(), sinks=tuple(sinks), estimates=Estimates(0, 0, ""),
+        joins=tuple(joins), windows=(), sinks=tuple(sinks), estimates=Estimates(0, 0, (), ()),
     )  # fmt: skip
 
 

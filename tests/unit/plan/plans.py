@@ -7,6 +7,7 @@ from litejoin.plan.nodes import (
     ApiSourcePlan,
     DeliveryPlan,
     DlqPlan,
+    EstimatePart,
     Estimates,
     HttpSinkPlan,
     HttpSourcePlan,
@@ -109,7 +110,7 @@ TOP_ORDERS = JoinPlan(
     on_delete="emit",
     json_columns=(),
     strategy="full",
-    reasons=(Reason("LIMIT without a key", Place(31, 9)),),
+    reasons=(Reason("LIMIT without a key", Place(31, 9), "drop LIMIT"),),
     references=(ReferencePlan("orders", "orders", "full", "re-evaluated", None, None, ()),),
     refresh_sql="SELECT 1",
     refresh_null_sql=None,
@@ -171,6 +172,15 @@ def shop_plan() -> Plan:
                 "pg", "at_least_once", "postgres", {"dsn": f"postgres://me:{PASSWORD}@db/x"}
             ),
         ),
-        estimates=Estimates(48.0, 2600.0, "memory = 40 MB + 8 shards; disk = 1 row x 250 B"),
+        estimates=Estimates(
+            48.0,
+            2600.0,
+            (
+                EstimatePart("memory", "process", 40.0, "without data"),
+                EstimatePart("memory", "shards", 8.0, "8 shards x 1 MB"),
+                EstimatePart("disk", "pushed rows", 2600.0, "1 row x 250 B"),
+            ),
+            ("10 new keys/s", "250 B a row"),
+        ),
         unsupported=(Unsupported("windows", Place(40, 3)),),
     )  # fmt: skip

@@ -1,39 +1,89 @@
-"""Request budgets and estimates follow their formula."""
+"""Estimates follow their formulas, and figures are rounded for people."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
-from litejoin.plan.estimate import estimate, request_budget
+from litejoin.plan.estimate import estimate
+from litejoin.plan.nodes import EstimatePart, Estimates, Plan
 from litejoin.plan.units import count_text, duration_text, megabytes_text, rate_text
 from tests.unit.plan.plans import ORDERS_API, shop_plan
 
 
-def test_requests_are_pages_per_poll_over_the_interval() -> None:
-    budget = request_budget(ORDERS_API)
-    assert (budget.least, budget.most, budget.allowed) == (2.0, 10.0, 60.0)
-    assert budget.share == pytest.approx(1 / 30)
+def estimated(plan: Plan) -> Estimates:
+    return estimate(
+        plan.storage, plan.delivery, plan.sources, plan.topics, plan.joins, plan.windows
+    )
 
 
-def test_without_a_limit_there_is_no_share() -> None:
-    assert request_budget(replace(ORDERS_API, allowed_per_minute=None)).share is None
+def part(estimates: Estimates, what: str) -> EstimatePart:
+    (found,) = (part for part in estimates.parts if part.what == what)
+    return found
 
 
-def test_disk_follows_retention_and_says_how() -> None:
+def kept_for_an_hour() -> Plan:
     plan = shop_plan()
     topics = tuple(replace(topic, retention_ms=3_600_000) for topic in plan.topics)
-    found = estimate(plan.storage, plan.sources, topics)
-    assert found.disk_mb == pytest.approx((2 * 10 * 3600 + 100) * 250 * 2.5 / 1e6, abs=0.1)
-    assert "2 push sources x 10 new keys/s x 1h + 100 polled records" in found.formula
-    assert found.memory_mb == 48.0
-    assert "16 B a row in 1 key map" in found.formula
+    return replace(plan, topics=topics)
 
 
-def test_rows_kept_for_good_are_counted_by_the_day() -> None:
+def test_the_sums_are_those_of_the_parts() -> None:
+    found = estimated(kept_for_an_hour())
+    for of, total in (("memory", found.memory_mb), ("disk", found.disk_mb)):
+        parts = [part.megabytes for part in found.parts if part.of == of]
+        assert len(parts) > 1
+        assert total == pytest.approx(sum(parts), abs=0.1)
+
+
+def test_pushed_rows_follow_retention_and_say_how() -> None:
+    pushed = part(estimated(kept_for_an_hour()), "pushed rows")
+    assert pushed.megabytes == pytest.approx(2 * 10 * 3600 * 250 * 2.5 / 1e6)
+    assert pushed.formula == "2 push sources x 10 keys/s x 1h x 250 B x 2.5"
+
+
+def test_rows_kept_for_good_are_counted_by_the_day_and_said_to_grow() -> None:
+    found = estimated(shop_plan())
+    assert "x 24h x" in part(found, "pushed rows").formula
+    assert "each day adds as much again" in "; ".join(found.assumptions)
+    assert "each day" not in "; ".join(estimated(kept_for_an_hour()).assumptions)
+
+
+def test_key_maps_results_and_windows_follow_the_rows() -> None:
+    found = estimated(kept_for_an_hour())
+    rows = 2 * 10 * 3600 + 100
+    assert part(found, "key maps").megabytes == pytest.approx(rows * 16 / 1e6, abs=0.01)
+    assert part(found, "results").formula == f"2 joins x {rows:,} rows x 250 B x 2.5"
+    assert part(found, "window per-hour").megabytes == pytest.approx(36_000 * 625 / 1e6)
+    assert part(found, "dead letters").formula.startswith("empty while sinks answer; at most")
+
+
+@pytest.mark.parametrize(
+    ("change_detection", "what", "bytes_each"),
+    [("diff", "diff state", 250), ("hash", "diff state (hash)", 80)],
+)
+def test_what_polls_are_compared_with_takes_space(
+    change_detection: Literal["diff", "hash"], what: str, bytes_each: int
+) -> None:
+    source = replace(ORDERS_API, change_detection=change_detection)
+    found = part(estimated(replace(shop_plan(), sources=(source,))), what)
+    assert found.megabytes == pytest.approx(100 * bytes_each * 2.5 / 1e6, abs=0.006)
+
+
+def test_a_session_without_a_bound_is_counted_by_its_gap() -> None:
     plan = shop_plan()
-    found = estimate(plan.storage, plan.sources[1:2], plan.topics)
-    assert found.disk_mb == pytest.approx(10 * 86_400 * 250 * 2.5 / 1e6)
-    assert "again every day" in found.formula
+    session = replace(
+        plan.windows[0], type="session", size_ms=None, gap_ms=60_000, buffer_bound_ms=None
+    )
+    found = estimated(replace(plan, windows=(session,)))
+    assert part(found, "window per-hour").formula.startswith("10/s x 4m x")
+    assert "a session as long as 4 gaps" in found.assumptions
+
+
+def test_the_archive_adds_what_duckdb_may_use() -> None:
+    plan = shop_plan()
+    found = estimate(plan.storage, plan.delivery, plan.sources, plan.topics, duckdb_bytes=256 << 20)
+    assert part(found, "DuckDB").megabytes == 256
 
 
 @pytest.mark.parametrize(
@@ -45,7 +95,9 @@ def test_durations_print_as_the_config_spells_them(ms: int, text: str) -> None:
 
 
 def test_figures_are_rounded_for_people() -> None:
-    assert [megabytes_text(x) for x in (0.2, 48.4, 2600)] == ["under 1 MB", "48 MB", "2.6 GB"]
+    assert [megabytes_text(x) for x in (0, 0.2, 48.4, 2600)] == [
+        "0 MB", "under 1 MB", "48 MB", "2.6 GB",
+    ]  # fmt: skip
     assert [rate_text(x) for x in (10.0, 0.5, 1200.0, 0.001)] == ["10", "0.5", "1,200", "0"]
     assert [count_text(1, "index"), count_text(2, "index"), count_text(3, "page")] == [
         "1 index", "2 indexes", "3 pages",

@@ -1,6 +1,7 @@
 """The three forms of a plan: complete, stable, within the page, without secrets."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from litejoin.plan.layout import PAGE_WIDTH
 from litejoin.plan.nodes import Secret
 from tests.unit.plan.plans import (
     HEADER_SECRET,
+    ORDER_USER,
     PASSWORD,
     TOKEN_SECRET,
     URL_SECRET,
@@ -22,7 +24,7 @@ WARNING = {
     "code": "LJ241",
     "level": "warning",
     "message": f"something long that mentions {URL_SECRET} " + "and goes on " * 10,
-    "hint": "",
+    "hint": "drop it",
     "pointer": "/joins/1/query",
 }
 
@@ -42,16 +44,19 @@ Topics   (key, payload, timestamp, timestamp_ms, op, changes; 8 shards each)
 
 Joins
   order-user   key order_id   native   -> hook, live
-    orders o   native   by key
-      affected keys: changed rows of o
+    orders o   native   by key                     keys from changed rows of o
     users u    native   through orders.$.user_id
-    results of affected keys: o by key, then u by lj:1, then sort for ORDER BY
+    results of those keys from o by key, then u by lj:1, then sort for ORDER BY; no topic is scanned
+
   top-orders   key key        full     -> live
-    orders   full     re-evaluated
-    not incremental: LIMIT without a key (shop.yaml:31:9)
+    reads orders anew on every change
+    not incremental: shop.yaml:31:9: LIMIT without a key
+      rewrite: drop LIMIT
 
 Windows
-  per-hour   sliding   orders   size 1h, slide 1m, lateness 0s, messages held up to 1h  -> live
+  per-hour   sliding   orders   size 1h, slide 1m, lateness 0s   -> live
+    fires every 1m (1 a minute); a message is in 60 windows at once
+    holds a message for 1h at most (size + lateness)
 
 Sinks
   hook      http       at_least_once, 8 in flight   POST http://localhost:9000/hook
@@ -65,8 +70,12 @@ Not supported yet (run refuses)
   windows   shop.yaml:40:3
 
 Estimate
-  memory   48 MB    40 MB + 8 shards
-  disk     2.6 GB   1 row x 250 B
+  memory           48 MB
+    process        40 MB   without data
+    shards          8 MB   8 shards x 1 MB
+  disk            2.6 GB
+    pushed rows   2.6 GB   1 row x 250 B
+  assumed: 10 new keys/s; 250 B a row
 """
 
 
@@ -78,6 +87,36 @@ def test_the_text_form_fits_the_page() -> None:
     page = explain(shop_plan(), "text", [WARNING])
     assert max(len(line) for line in page.splitlines()) <= PAGE_WIDTH
     assert "  shop.yaml:31:9: LJ241 warning: something long" in page
+    assert " (drop it)" in " ".join(page.split())
+
+
+def test_the_text_form_can_show_the_exact_statements() -> None:
+    page = explain(shop_plan(), "text", with_sql=True)
+    assert (
+        """
+    -- keys that changed rows of orders o touch
+    SELECT 1
+    --   SCAN o VIRTUAL TABLE INDEX 2:delta
+
+    -- results of those keys
+    SELECT 2
+    --   SCAN o VIRTUAL TABLE INDEX 1:key
+    --   SCAN u VIRTUAL TABLE INDEX 16:index lj:1
+    --   USE TEMP B-TREE FOR ORDER BY
+"""
+        in page
+    )
+    assert "    -- the query, for every change\n    SELECT 1\n" in page
+
+
+def test_a_scan_that_slipped_through_the_judge_is_told() -> None:
+    scanning = replace(
+        ORDER_USER, refresh_plan=(*ORDER_USER.refresh_plan, "SCAN u VIRTUAL TABLE INDEX 0:scan")
+    )
+    plan = replace(shop_plan(), joins=(scanning,))
+    assert "no topic is scanned" not in explain(plan, "text")
+    assert "; scans u" in explain(plan, "text")
+    assert json.loads(explain(plan, "json"))["joins"][0]["scans"] == ["u"]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -90,23 +129,37 @@ def test_no_form_shows_a_secret(form: str) -> None:
 def test_the_json_form_has_the_documented_names() -> None:
     tree = json.loads(explain(shop_plan(), "json", [WARNING]))
     assert list(tree) == [
-        "name", "config_hash", "sources", "topics", "joins", "windows", "sinks", "estimates",
-        "unsupported", "warnings",
+        "name", "config_hash", "storage", "delivery", "sources", "budgets", "topics", "joins",
+        "windows", "sinks", "estimates", "unsupported", "warnings",
     ]  # fmt: skip
     assert tree["sources"][0] == {
         "name": "orders-api",
         "type": "api",
         "topics": ["orders"],
+        "reads": "GET https://api.example.com/orders?limit=100&appid=${OWM_KEY}",
         "requests_per_minute": 2.0,
         "pagination": {"type": "cursor", "min_pages": 1, "max_pages": 5},
+        "interval_ms": 30_000,
+        "most_requests_per_minute": 10.0,
         "allowed_per_minute": 60.0,
+        "per_record_of": None,
+        "budget": "api.example.com",
     }
     assert tree["sources"][1]["requests_per_minute"] is None
     assert tree["topics"][0] == {
         "name": "orders",
         "shards": 8,
-        "indexes": [{"path": "$.user_id", "used_by": ["order-user"]}],
+        "columns": ["key", "payload", "timestamp", "timestamp_ms", "op", "changes"],
+        "indexes": [
+            {
+                "path": "$.user_id",
+                "used_by": ["order-user"],
+                "column": "lj:1",
+                "expression": "CAST(1 AS TEXT)",
+            }
+        ],
         "retention": "24h",
+        "fed_by": ["orders-api", "push"],
     }
     assert tree["topics"][1]["retention"] is None
     join = tree["joins"][0]
@@ -127,7 +180,7 @@ def test_the_json_form_has_the_documented_names() -> None:
         "query_plan": ["SCAN o VIRTUAL TABLE INDEX 2:delta"],
     }
     assert tree["joins"][1]["reasons"] == [
-        {"message": "LIMIT without a key", "line": 31, "column": 9}
+        {"message": "LIMIT without a key", "line": 31, "column": 9, "rewrite": "drop LIMIT"}
     ]
     assert tree["windows"][0] == {
         "name": "per-hour",
@@ -138,9 +191,16 @@ def test_the_json_form_has_the_documented_names() -> None:
         "gap_ms": None,
         "lateness_ms": 0,
         "buffer_bound_ms": 3_600_000,
+        "fires_per_minute": 1.0,
+        "windows_per_message": 60,
         "sinks": ["live"],
     }
-    assert tree["sinks"][0] == {"name": "hook", "type": "http", "guarantee": "at_least_once"}
+    assert tree["sinks"][0] == {
+        "name": "hook",
+        "type": "http",
+        "guarantee": "at_least_once",
+        "to": "POST http://localhost:9000/hook",
+    }
     assert (tree["estimates"]["memory_mb"], tree["estimates"]["disk_mb"]) == (48.0, 2600.0)
     assert tree["unsupported"] == [{"feature": "windows", "line": 40, "column": 3}]
     assert tree["warnings"][0]["code"] == "LJ241"

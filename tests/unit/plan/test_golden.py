@@ -1,6 +1,6 @@
 """The plans of the conformance configs, reviewed by hand and kept as files in `golden/`.
 
-`LITEJOIN_WRITE_GOLDEN=1 pytest tests/unit/plan/test_golden.py` writes them anew; read the diff.
+`make goldens` writes them anew; read the diff as a user who meets the page for the first time.
 """
 
 import json

@@ -1,0 +1,151 @@
+"""The text form of a plan: its joins and windows.
+
+Called by `explain_text`. Takes a plan whose secrets are masked already; decides nothing about it.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from litejoin.plan.layout import aligned, table, wrapped
+from litejoin.plan.nodes import JoinPlan, Place, ReferencePlan, WindowPlan
+from litejoin.plan.sql import scanned_topics
+from litejoin.plan.steps import steps_text
+from litejoin.plan.units import count_text, duration_text, rate_text
+
+MINUTE_MS = 60_000
+
+
+def join_lines(joins: Sequence[JoinPlan], file: str, with_sql: bool) -> Iterable[str]:
+    """A paragraph for each join: head, references, how results are computed, what is in the way."""
+    heads = aligned(
+        [(j.name, f"key {j.key_column}", j.strategy, f"-> {', '.join(j.sinks)}") for j in joins]
+    )
+    for number, (join, head) in enumerate(zip(joins, heads, strict=True)):
+        if number:
+            yield ""
+        yield from head
+        yield from _references(join)
+        yield from _refresh(join)
+        yield from _reasons(join, file)
+        if with_sql:
+            yield from _statements(join)
+
+
+def scans_of(join: JoinPlan) -> list[str]:
+    """Aliases of topics that one of its delta queries reads in full; the judge allows none."""
+    if join.strategy == "full":
+        return []
+    plans = [join.refresh_plan, *(reference.query_plan for reference in join.references)]
+    return sorted({alias for plan in plans for alias in scanned_topics(plan)})
+
+
+def fires_per_minute(window: WindowPlan) -> float | None:
+    """How many of its windows end in a minute; None for sessions, which end by themselves."""
+    every_ms = window.slide_ms or window.size_ms
+    return None if every_ms is None else MINUTE_MS / every_ms
+
+
+def overlapping(window: WindowPlan) -> int:
+    """In how many windows at once a message is."""
+    if window.size_ms is None or not window.slide_ms:
+        return 1
+    return -(-window.size_ms // window.slide_ms)
+
+
+def window_lines(windows: Sequence[WindowPlan]) -> Iterable[str]:
+    """Two lines for each window: its bounds, and what they cost."""
+    rows = [(w.name, w.type, w.topic, _bounds(w), f"-> {', '.join(w.sinks)}") for w in windows]
+    for window, head in zip(windows, aligned(rows), strict=True):
+        yield from head
+        yield from wrapped(f"    {_pace(window)}", 6)
+        yield from wrapped(f"    {_buffer(window)}", 6)
+
+
+def _references(join: JoinPlan) -> list[str]:
+    if join.strategy == "full":
+        names = [_name(reference) for reference in join.references]
+        return wrapped(f"    reads {', '.join(names)} anew on every change", 6)
+    rows = [(_name(r), r.strategy, r.through, _found(r)) for r in join.references]
+    return table(rows, 4)
+
+
+def _found(reference: ReferencePlan) -> str:
+    return f"keys from {steps_text(reference.query_plan)}" if reference.query_plan else ""
+
+
+def _refresh(join: JoinPlan) -> Iterable[str]:
+    if not join.refresh_plan:
+        return
+    steps = steps_text(join.refresh_plan)
+    if join.strategy == "full":
+        yield from wrapped(f"    every result from {steps}", 6)
+        return
+    scans = scans_of(join)
+    judged = f"scans {', '.join(scans)}" if scans else "no topic is scanned"
+    yield from wrapped(f"    results of those keys from {steps}; {judged}", 6)
+
+
+def _reasons(join: JoinPlan, file: str) -> Iterable[str]:
+    lost = "not incremental" if join.strategy == "full" else "not native"
+    for reason in join.reasons:
+        where = f"{_where(file, reason.place)}: " if reason.place else ""
+        yield from wrapped(f"    {lost}: {where}{reason.message}", 6)
+        if reason.rewrite:
+            yield from wrapped(f"      rewrite: {reason.rewrite}", 15)
+
+
+def _statements(join: JoinPlan) -> Iterable[str]:
+    for reference in join.references:
+        if reference.affected_sql:
+            title = f"keys that changed rows of {_name(reference)} touch"
+            yield from _statement(title, reference.affected_sql, reference.query_plan)
+    title = "the query, for every change" if join.strategy == "full" else "results of those keys"
+    yield from _statement(title, join.refresh_sql, join.refresh_plan)
+    if join.refresh_null_sql:
+        yield from _statement("results of the key NULL", join.refresh_null_sql, ())
+
+
+def _statement(title: str, sql: str, query_plan: Sequence[str]) -> Iterable[str]:
+    yield ""
+    yield f"    -- {title}"
+    for line in sql.splitlines():
+        yield from wrapped(f"    {line}", 8)
+    for line in query_plan:
+        yield from wrapped(f"    --   {line}", 8)
+
+
+def _name(reference: ReferencePlan) -> str:
+    if reference.alias in ("", reference.topic):
+        return reference.topic
+    return f"{reference.topic} {reference.alias}"
+
+
+def _where(file: str, place: Place) -> str:
+    return f"{file}:{place.line}:{place.column}"
+
+
+def _bounds(window: WindowPlan) -> str:
+    parts = []
+    for word, ms in (("size", window.size_ms), ("slide", window.slide_ms), ("gap", window.gap_ms)):
+        if ms is not None:
+            parts.append(f"{word} {duration_text(ms)}")
+    parts.append(f"lateness {duration_text(window.allowed_lateness_ms)}")
+    return ", ".join(parts)
+
+
+def _pace(window: WindowPlan) -> str:
+    rate = fires_per_minute(window)
+    if rate is None:
+        gap = duration_text((window.gap_ms or 0) + window.allowed_lateness_ms)
+        return f"fires {gap} after the last message of a session"
+    every = duration_text(window.slide_ms or window.size_ms or 0)
+    fires = f"fires every {every} ({rate_text(rate)} a minute)"
+    count = overlapping(window)
+    return (
+        fires if count == 1 else f"{fires}; a message is in {count_text(count, 'window')} at once"
+    )
+
+
+def _buffer(window: WindowPlan) -> str:
+    if window.buffer_bound_ms is None:
+        return "holds a message while its session lasts: no bound"
+    return f"holds a message for {duration_text(window.buffer_bound_ms)} at most (size + lateness)"
