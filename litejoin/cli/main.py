@@ -42,6 +42,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "look up",
         (
             Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
+            Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
             Command("explain", "CODE", "what a finding of validate means and how to fix it"),
             Command("schema", "", "print the JSON Schema of the config, for editors"),
             Command("version", "", "versions of litejoin, SQLite and Python"),

@@ -10,9 +10,11 @@ from typing import Literal
 from litejoin.plan.compile_sources import headers_of, url_as_written
 from litejoin.plan.nodes import (
     ClientTls,
+    CustomSinkPlan,
+    FileSinkPlan,
     HttpSinkPlan,
     KafkaSinkPlan,
-    OtherSinkPlan,
+    PostgresSinkPlan,
     ResponseClasses,
     Secret,
     SinkPlan,
@@ -27,7 +29,7 @@ Guarantee = Literal["best_effort", "at_least_once"]
 
 def compile_sink(sink: Section, guarantee: Guarantee) -> SinkPlan:
     """The plan of one sink; `guarantee` is that of sinks that name none."""
-    return COMPILERS.get(sink.text("type"), _other)(sink, sink.value.get("guarantee", guarantee))
+    return COMPILERS[sink.text("type")](sink, sink.value.get("guarantee", guarantee))
 
 
 def _http(sink: Section, guarantee: Guarantee) -> SinkPlan:
@@ -106,9 +108,29 @@ def _kafka(sink: Section, guarantee: Guarantee) -> SinkPlan:
     return KafkaSinkPlan(sink.text("name"), guarantee, config.text("brokers"), config.text("topic"))
 
 
-def _other(sink: Section, guarantee: Guarantee) -> SinkPlan:
+def _file(sink: Section, guarantee: Guarantee) -> SinkPlan:
+    config = sink.section("config")
+    rotate = config.section("rotate")
+    has_bound = "max_size" in rotate.value
+    return FileSinkPlan(
+        sink.text("name"),
+        guarantee,
+        config.path("path"),
+        rotate.size_bytes("max_size") if has_bound else 0,
+        rotate.integer("keep") if has_bound else 0,
+    )
+
+
+def _postgres(sink: Section, guarantee: Guarantee) -> SinkPlan:
+    config = sink.section("config")
+    return PostgresSinkPlan(
+        sink.text("name"), guarantee, Secret(config.text("dsn")), config.maybe_text("table")
+    )
+
+
+def _custom(sink: Section, guarantee: Guarantee) -> SinkPlan:
     config = sink.section("config").value
-    return OtherSinkPlan(sink.text("name"), guarantee, sink.text("type"), config)
+    return CustomSinkPlan(sink.text("name"), guarantee, sink.text("uses"), config)
 
 
 COMPILERS: dict[str, Callable[[Section, Guarantee], SinkPlan]] = {
@@ -117,5 +139,8 @@ COMPILERS: dict[str, Callable[[Section, Guarantee], SinkPlan]] = {
     "sqlite": _sqlite,
     "stdout": _stdout,
     "kafka": _kafka,
+    "file": _file,
+    "postgres": _postgres,
+    "custom": _custom,
 }
-"""By the `type` of a sink; every other kind of the language is carried along unstarted."""
+"""By the `type` of a sink."""

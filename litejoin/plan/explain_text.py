@@ -11,12 +11,14 @@ from litejoin.plan.layout import aligned, section, table, wrapped
 from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
+    CustomSinkPlan,
     Estimates,
+    FileSinkPlan,
     HttpSinkPlan,
     HttpSourcePlan,
     KafkaSinkPlan,
-    OtherSinkPlan,
     Plan,
+    PostgresSinkPlan,
     SinkPlan,
     SourcePlan,
     SqliteSinkPlan,
@@ -149,8 +151,12 @@ def destination(sink: SinkPlan) -> str:
         return f"{_path(sink.path)}, {'table ' + sink.table if sink.table else 'a table per join'}"
     if isinstance(sink, KafkaSinkPlan):
         return f"{sink.brokers}, topic {sink.topic}"
-    if isinstance(sink, OtherSinkPlan):
-        return ", ".join(f"{name} {value}" for name, value in sink.config.items()) or "-"
+    if isinstance(sink, FileSinkPlan):
+        return _path(sink.path)
+    if isinstance(sink, PostgresSinkPlan):
+        return f"PostgreSQL, {'table ' + sink.table if sink.table else 'a table per join'}"
+    if isinstance(sink, CustomSinkPlan):
+        return f"{sink.uses} of an installed package"
     return "standard output"
 
 

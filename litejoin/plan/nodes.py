@@ -2,7 +2,8 @@
 
 The vocabulary of the program: every stage reads these and nothing here does anything. Durations are
 milliseconds, sizes bytes, names as in the config. Two plans compare equal when they do the same.
-Secrets are `Secret`, whose repr is `***`.
+Secrets are `Secret`, whose repr is `***`. This is one file because it is one vocabulary: values
+without behaviour, read side by side.
 """
 
 from collections.abc import Mapping
@@ -428,17 +429,52 @@ class KafkaSinkPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherSinkPlan:
-    """A sink kind of the language that `run` does not start yet (file, postgres)."""
+class FileSinkPlan:
+    """A file of JSON lines."""
 
     name: str
     guarantee: Literal["best_effort", "at_least_once"]
-    type: str
+    path: Path
+    max_bytes: int
+    """Size at which a new file is started; 0: never."""
+    keep: int
+    """Full files that are kept."""
+    type: Literal["file"] = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSinkPlan:
+    """PostgreSQL tables with the current results."""
+
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    dsn: Secret
+    table: str | None
+    """None: one table per join, named as the join."""
+    type: Literal["postgres"] = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class CustomSinkPlan:
+    """A sink that an installed package brings."""
+
+    name: str
+    guarantee: Literal["best_effort", "at_least_once"]
+    uses: str
+    """Name of its entry point."""
     config: Mapping[str, object]
+    type: Literal["custom"] = "custom"
 
 
 SinkPlan = (
-    HttpSinkPlan | SseSinkPlan | SqliteSinkPlan | StdoutSinkPlan | KafkaSinkPlan | OtherSinkPlan
+    HttpSinkPlan
+    | SseSinkPlan
+    | SqliteSinkPlan
+    | StdoutSinkPlan
+    | KafkaSinkPlan
+    | FileSinkPlan
+    | PostgresSinkPlan
+    | CustomSinkPlan
 )
 
 

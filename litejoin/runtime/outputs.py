@@ -3,16 +3,22 @@
 Called by `app`. A new kind of sink is added here and in its own module, nowhere else.
 """
 
+from litejoin.errors import SinkError
 from litejoin.plan.nodes import (
     Address,
+    CustomSinkPlan,
+    FileSinkPlan,
     HttpSinkPlan,
     Plan,
+    PostgresSinkPlan,
     SqliteSinkPlan,
     SseSinkPlan,
     StdoutSinkPlan,
 )
 from litejoin.runtime.server import Listeners
 from litejoin.sinks.base import LogReader, LogSignal, Sink
+from litejoin.sinks.custom import make_custom_sink
+from litejoin.sinks.file import FileSink
 from litejoin.sinks.http.sink import HttpBatchSink, HttpSink
 from litejoin.sinks.sqlite import SqliteSink
 from litejoin.sinks.sse.hub import SseHub
@@ -34,6 +40,12 @@ class Outputs:
                 self.sinks[sink.name] = SqliteSink(sink, plan)
             elif isinstance(sink, StdoutSinkPlan):
                 self.sinks[sink.name] = StdoutSink(sink)
+            elif isinstance(sink, FileSinkPlan):
+                self.sinks[sink.name] = FileSink(sink, plan)
+            elif isinstance(sink, PostgresSinkPlan):
+                self.sinks[sink.name] = _postgres_sink(sink, plan)
+            elif isinstance(sink, CustomSinkPlan):
+                self.sinks[sink.name] = make_custom_sink(sink)
         for address in dict.fromkeys(s.addr for s in plan.sinks if isinstance(s, SseSinkPlan)):
             self._add_hub(plan, listeners, address)
 
@@ -60,3 +72,15 @@ class Outputs:
         """End every stream."""
         for hub in self._hubs.values():
             await hub.close()
+
+
+def _postgres_sink(sink: PostgresSinkPlan, plan: Plan) -> Sink:
+    try:
+        # Imported here: psycopg is an extra, and costs what it costs only who uses it.
+        from litejoin.sinks.postgres import PostgresSink
+    except ImportError as error:
+        raise SinkError(
+            f"sink {sink.name}: PostgreSQL needs the package psycopg ({error})",
+            hint="pip install 'litejoin[postgres]'",
+        ) from None
+    return PostgresSink(sink, plan)

@@ -11,7 +11,6 @@ delivery starts no later than the position in the file.
 """
 
 import logging
-import re
 from collections.abc import Sequence
 
 import apsw
@@ -21,13 +20,12 @@ from litejoin.errors import SinkError
 from litejoin.plan.nodes import Plan, SqliteSinkPlan
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
+from litejoin.sinks.paths import check_own_file
 from litejoin.sinks.sqlite_table import ResultTable
 from litejoin.sinks.workers import Workers
 from litejoin.store.sqlite import open_database
 
 CURSORS = "_litejoin_cursors"
-
-OUR_FILES = re.compile(r"(lock|manifest\.json|marks|state\.db|dlq\.db|shard-\d+\.db)(-wal|-shm)?")
 
 REFUSED = (
     apsw.SQLError, apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, apsw.RangeError,
@@ -55,8 +53,7 @@ class SqliteSink:
         }
         columns |= {w.name: () for w in pipeline.windows if plan.name in w.sinks}
         self._columns = columns
-        self._data_dir = pipeline.storage.data_dir
-        self._dlq_path = pipeline.delivery.dlq.path
+        self._pipeline = pipeline
         self._file: _File | None = None
         self._workers: Workers[None, tuple[Sequence[Result], bool], list[Outcome]] | None = None
 
@@ -65,7 +62,7 @@ class SqliteSink:
 
         Raises SinkError for a path or table that is not ours to write.
         """
-        self._check_path()
+        check_own_file(self.name, self._plan.path, self._pipeline)
         if self._plan.table and len(self._columns) > 1:
             raise SinkError(
                 f"sink {self.name}: `table` is set, but several joins write to the sink",
@@ -103,20 +100,6 @@ class SqliteSink:
             await self._workers.submit(((), False))
             self._workers.stop()
             self._file.close()
-
-    def _check_path(self) -> None:
-        path = self._plan.path.resolve()
-        if not path.parent.is_dir():
-            raise SinkError(
-                f"sink {self.name}: there is no folder {path.parent}",
-                hint=f"mkdir -p {path.parent}",
-            )
-        in_data_dir = path.parent == self._data_dir.resolve() and OUR_FILES.fullmatch(path.name)
-        if in_data_dir or path == self._dlq_path.resolve() or path.is_dir():
-            raise SinkError(
-                f"sink {self.name}: {path} is not a file a sink may write",
-                hint="name a file of its own, outside data_dir",
-            )
 
 
 class _File:

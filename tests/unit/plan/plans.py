@@ -5,6 +5,7 @@ from pathlib import Path
 from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
+    CustomSinkPlan,
     DeliveryPlan,
     DlqPlan,
     EstimatePart,
@@ -15,9 +16,9 @@ from litejoin.plan.nodes import (
     JoinPlan,
     KafkaSinkPlan,
     KafkaSourcePlan,
-    OtherSinkPlan,
     Place,
     Plan,
+    PostgresSinkPlan,
     Reason,
     ReferencePlan,
     Secret,
@@ -168,9 +169,10 @@ def shop_plan() -> Plan:
             SqliteSinkPlan("file", "at_least_once", Path("out.db"), None),
             StdoutSinkPlan("console", "best_effort"),
             KafkaSinkPlan("bus-out", "at_least_once", "b:9092", "joined"),
-            OtherSinkPlan(
-                "pg", "at_least_once", "postgres", {"dsn": f"postgres://me:{PASSWORD}@db/x"}
+            PostgresSinkPlan(
+                "pg", "at_least_once", Secret(f"postgres://me:{PASSWORD}@db/x"), None
             ),
+            CustomSinkPlan("own", "best_effort", "chat", {"password": PASSWORD}),
         ),
         estimates=Estimates(
             48.0,

@@ -11,11 +11,13 @@ from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
     ClientTls,
+    CustomSinkPlan,
+    FileSinkPlan,
     HttpSinkPlan,
     HttpSourcePlan,
     KafkaSourcePlan,
-    OtherSinkPlan,
     Plan,
+    PostgresSinkPlan,
     ResponseClasses,
     Secret,
     SqliteSinkPlan,
@@ -140,7 +142,9 @@ def test_every_kind_of_source_and_sink_arrives() -> None:
             topics: [prod.orders, users]
             config: {brokers: "b:9092", topic_map: {prod.orders: orders}}
         joins:
-          - {name: j, query: SELECT key FROM orders, sinks: [hook, live, table, log, pg]}
+          - name: j
+            query: SELECT key FROM orders
+            sinks: [hook, live, table, log, pg, lines, own]
         sinks:
           - name: hook
             type: http
@@ -150,6 +154,8 @@ def test_every_kind_of_source_and_sink_arrives() -> None:
           - {name: table, type: sqlite, config: {path: out.db, table: results}}
           - {name: log, type: stdout}
           - {name: pg, type: postgres, config: {dsn: "${DSN}", table: results}}
+          - {name: lines, type: file, config: {path: out.jsonl, rotate: {max_size: 1MB}}}
+          - {name: own, type: custom, uses: chat, config: {room: orders, password: "${DSN}"}}
         """,
         KEY="header-key",
         DSN="postgres://me:pw@db/x",
@@ -158,7 +164,7 @@ def test_every_kind_of_source_and_sink_arrives() -> None:
         HttpSourcePlan("push", (), Address("", 8080)),
         KafkaSourcePlan("bus", ("orders", "users"), "b:9092", "litejoin"),
     )
-    hook, live, table, log, postgres = plan.sinks
+    hook, live, table, log, postgres, lines, own = plan.sinks
     assert hook == HttpSinkPlan(
         "hook", "best_effort", "http://h/x", "PUT", 3_000, {"X-Key": Secret("header-key")}, 2,
         "http://h/x",
@@ -166,11 +172,16 @@ def test_every_kind_of_source_and_sink_arrives() -> None:
     assert live == SseSinkPlan("live", "best_effort", Address("127.0.0.1", 9200))
     assert table == SqliteSinkPlan("table", "best_effort", Path("out.db"), "results")
     assert log.type == "stdout"
-    assert isinstance(postgres, OtherSinkPlan)
+    assert postgres == PostgresSinkPlan(
+        "pg", "best_effort", Secret("postgres://me:pw@db/x"), "results"
+    )
+    assert lines == FileSinkPlan("lines", "best_effort", Path("out.jsonl"), 1 << 20, 10)
+    assert isinstance(own, CustomSinkPlan)
+    assert own.config == {"room": "orders", "password": "postgres://me:pw@db/x"}
     assert "pw" not in repr(plan)
     assert "header-key" not in repr(plan)
-    assert [item.feature for item in plan.unsupported] == ["kafka sources", "postgres sinks"]
-    assert [item.place.line for item in plan.unsupported] == [4, 18]
+    assert [item.feature for item in plan.unsupported] == ["kafka sources"]
+    assert [item.place.line for item in plan.unsupported] == [4]
 
 
 def webhook(config: str, **variables: str) -> HttpSinkPlan:

@@ -64,7 +64,8 @@ Sinks
   file      sqlite     at_least_once                ./out.db, a table per join
   console   stdout     best_effort                  standard output
   bus-out   kafka      at_least_once                b:9092, topic joined
-  pg        postgres   at_least_once                dsn postgres://***@db/x
+  pg        postgres   at_least_once                PostgreSQL, a table per join
+  own       custom     best_effort                  chat of an installed package
 
 Not supported yet (run refuses)
   windows   shop.yaml:40:3

@@ -134,6 +134,7 @@ def test_replay_sends_the_state_then_says_so_then_goes_on(writer: StateWriter) -
         for n in range(600):
             served.put("orders", n % 300, {"n": n})
         stream = await served.subscribe(replay="true")
+        await until(lambda: "replay_complete" in [e.name for e in stream.events])
         served.put("orders", 7, {"n": "new"})
         await until(lambda: 601 in stream.seqs())
         names = [e.name for e in stream.events]

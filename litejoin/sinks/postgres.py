@@ -1,0 +1,253 @@
+"""Keeps the current rows of each join in PostgreSQL tables: upsert by key, delete on delete.
+
+Written in batches on one thread. The rows and the position they belong to commit in one
+transaction, and the position is read again (and locked) in each: a batch that is offered again, by
+whatever process, is recognised and left out. A server that is down is waited for; a value that a
+column cannot hold refuses its result only.
+
+    table               columns                             meaning
+    <join>              see postgres_table                  current rows
+    _litejoin_cursors   pipeline, sink, join, epoch, pos    results of the join are in up to pos
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import conninfo, errors
+
+from litejoin.errors import SinkError
+from litejoin.plan.nodes import Plan, PostgresSinkPlan
+from litejoin.records import Result
+from litejoin.sinks.base import DELIVERED, Outcome
+from litejoin.sinks.postgres_table import PostgresTable, check_name
+from litejoin.sinks.workers import Workers
+
+CURSORS = "_litejoin_cursors"
+
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_MS = 60_000
+"""A lock that somebody holds on a table ends as a failed attempt, not as a hang."""
+
+CLOSE_TIMEOUT_S = 1.0
+
+REFUSED = (
+    ValueError, msgspec.MsgspecError, psycopg.DataError, psycopg.IntegrityError,
+    errors.DatatypeMismatch, errors.TooManyColumns, errors.ProgramLimitExceeded,
+)  # fmt: skip
+"""One result cannot be stored, and will not be as the table is."""
+
+log = logging.getLogger("litejoin.postgres")
+
+Work = tuple[Sequence[Result], bool]
+
+
+class PostgresSink:
+    """A database with a table for each join, or for the one join when `table` is set."""
+
+    max_in_flight = 1
+    max_batch = 500
+
+    def __init__(self, plan: PostgresSinkPlan, pipeline: Plan) -> None:
+        self.name = plan.name
+        self._plan = plan
+        self._joins = [j.name for j in pipeline.joins if plan.name in j.sinks]
+        self._joins += [w.name for w in pipeline.windows if plan.name in w.sinks]
+        self._database = _Database(plan)
+        self._workers: Workers[None, Work, list[Outcome]] | None = None
+
+    async def open(self) -> None:
+        """Raises SinkError for a connection string or names that can never work."""
+        try:
+            conninfo.conninfo_to_dict(self._plan.dsn)
+        except psycopg.Error:
+            # Its own text repeats the connection string.
+            raise SinkError(
+                f"sink {self.name}: `dsn` is not a connection string",
+                hint="write it as postgresql://user:password@host:5432/database",
+            ) from None
+        if self._plan.table and len(self._joins) > 1:
+            raise SinkError(
+                f"sink {self.name}: `table` is set, but several joins write to the sink",
+                hint="leave `table` out (one table a join), or make one sink for each join",
+            )
+        for name in [self._plan.table] if self._plan.table else self._joins:
+            try:
+                check_name(name, "table")
+            except ValueError as error:
+                raise SinkError(f"sink {self.name}: {error}", hint="set `table`") from None
+        self._workers = Workers(
+            f"lj-sink-{self.name}", 1, lambda: None, lambda _, work: self._database.store(*work)
+        )
+
+    def position(self, epoch: str) -> int | None:
+        """None: the server may be down now; it is asked with every batch."""
+        return None
+
+    async def deliver(self, result: Result) -> Outcome:
+        """Store one parked result, whatever the stored position."""
+        return (await self._submit([result], True))[0]
+
+    async def deliver_batch(self, results: Sequence[Result]) -> Sequence[Outcome]:
+        """Store results in one transaction; those that are there already are left out."""
+        return await self._submit(results, False)
+
+    async def _submit(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        assert self._workers is not None
+        return await self._workers.submit((results, parked))
+
+    async def close(self) -> None:
+        """Close the connection; a server that hangs is not waited for."""
+        if self._workers is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await self._submit((), False)
+            self._workers.stop()
+
+
+class _Database:
+    """The connection; used by the sink's thread only."""
+
+    def __init__(self, plan: PostgresSinkPlan) -> None:
+        self._plan = plan
+        self._connection: psycopg.Connection[Any] | None = None
+        self._tables: dict[str, PostgresTable] = {}
+
+    def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        """Store in one transaction; no results: disconnect. Blocking; never raises."""
+        if not results:
+            self._disconnect()
+            return []
+        try:
+            try:
+                return self._transaction(results, parked, one_by_one=False)
+            except REFUSED:
+                # One of them cannot be stored at all: find out which.
+                return self._transaction(results, parked, one_by_one=True)
+        except (psycopg.Error, SinkError, *REFUSED) as error:
+            self._disconnect()
+            return [Outcome("retry", self._described(error))] * len(results)
+
+    def _transaction(
+        self, results: Sequence[Result], parked: bool, *, one_by_one: bool
+    ) -> list[Outcome]:
+        connection = self._connected()
+        try:
+            with connection.transaction():
+                stored = self._cursors(connection, results[0].pipeline)
+                wanted = [r for r in results if parked or r.pos > stored.get(r.query, 0)]
+                outcomes: dict[int, Outcome] = {}
+                for group in _by_join(wanted):
+                    outcomes |= self._put(connection, group, one_by_one)
+                self._advance(connection, wanted, stored)
+        except BaseException:
+            # Tables and columns may have been made and are gone again.
+            self._tables.clear()
+            raise
+        return [outcomes.get(result.pos, DELIVERED) for result in results]
+
+    def _put(
+        self, connection: psycopg.Connection[Any], group: Sequence[Result], one_by_one: bool
+    ) -> dict[int, Outcome]:
+        table = self._table(connection, group[0].query)
+        if not one_by_one:
+            table.put(group)
+            return {}
+        refused = {}
+        for result in group:
+            try:
+                with connection.transaction():
+                    table.put([result])
+            except REFUSED as error:
+                self._tables.pop(result.query, None)
+                table = self._table(connection, result.query)
+                refused[result.pos] = Outcome(
+                    "reject", f"this result cannot be stored: {self._described(error)}"
+                )
+        return refused
+
+    def _table(self, connection: psycopg.Connection[Any], join: str) -> PostgresTable:
+        if join not in self._tables:
+            self._tables[join] = PostgresTable(connection, self._plan.table or join)
+        return self._tables[join]
+
+    def _cursors(self, connection: psycopg.Connection[Any], pipeline: str) -> dict[str, int]:
+        """Positions by join, locked until the commit. Rows of another epoch are forgotten."""
+        name, _, epoch = pipeline.rpartition("/")
+        rows = connection.execute(
+            f'SELECT "join", epoch, pos FROM {CURSORS} WHERE pipeline = %s AND sink = %s'
+            " FOR UPDATE",
+            (name, self._plan.name),
+        ).fetchall()
+        for join, found, _ in rows:
+            if found != epoch:
+                log.info("sink %s: table of %s starts anew: another data directory",
+                         self._plan.name, join)  # fmt: skip
+                self._table(connection, join).clear()
+        return {join: pos if found == epoch else 0 for join, found, pos in rows}
+
+    def _advance(
+        self,
+        connection: psycopg.Connection[Any],
+        results: Sequence[Result],
+        stored: dict[str, int],
+    ) -> None:
+        last: dict[str, int] = {}
+        for result in results:
+            last[result.query] = max(result.pos, stored.get(result.query, 0))
+        if not last:
+            return
+        name, _, epoch = results[0].pipeline.rpartition("/")
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                f'INSERT INTO {CURSORS}(pipeline, sink, "join", epoch, pos)'
+                ' VALUES(%s, %s, %s, %s, %s) ON CONFLICT(pipeline, sink, "join")'
+                " DO UPDATE SET epoch = excluded.epoch, pos = excluded.pos",
+                [(name, self._plan.name, join, epoch, pos) for join, pos in last.items()],
+            )
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is not None and not self._connection.closed:
+            return self._connection
+        self._tables.clear()
+        connection = psycopg.connect(
+            self._plan.dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S,
+            application_name=f"litejoin {self._plan.name}",
+        )  # fmt: skip
+        try:
+            connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            connection.execute("SET client_min_messages = warning")
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {CURSORS}(pipeline text, sink text,"
+                ' "join" text, epoch text NOT NULL, pos bigint NOT NULL,'
+                ' PRIMARY KEY(pipeline, sink, "join"))'
+            )
+        except psycopg.Error:
+            connection.close()
+            raise
+        self._connection = connection
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._connection.close()
+        self._connection = None
+
+    def _described(self, error: Exception) -> str:
+        """One line without what the connection string hides."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        parts = conninfo.conninfo_to_dict(self._plan.dsn)
+        password = str(parts.get("password") or "")
+        return text.replace(password, "***") if len(password) > 3 else text
+
+
+def _by_join(results: Sequence[Result]) -> list[list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(result.query, []).append(result)
+    return list(groups.values())
