@@ -36,7 +36,8 @@ cdef enum:
     CLEAR_AFFECTED
     SELECT_STATE
     ALL_STATE
-    UPSERT_STATE
+    INSERT_STATE
+    UPDATE_STATE
     DELETE_STATE
     APPEND_LOG
     DELETE_LOG
@@ -46,9 +47,8 @@ cdef const char *SQL_SELECT_AFFECTED = 'SELECT v FROM "lj:affected"'
 cdef const char *SQL_CLEAR_AFFECTED = 'DELETE FROM "lj:affected"'
 cdef const char *SQL_SELECT_STATE = "SELECT hash, pos FROM state WHERE join_id = ?1 AND key = ?2"
 cdef const char *SQL_ALL_STATE = "SELECT key, hash, pos FROM state WHERE join_id = ?1"
-cdef const char *SQL_UPSERT_STATE = (
-    "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4) "
-    "ON CONFLICT(join_id, key) DO UPDATE SET hash = excluded.hash, pos = excluded.pos")
+cdef const char *SQL_INSERT_STATE = "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4)"
+cdef const char *SQL_UPDATE_STATE = "UPDATE state SET hash = ?3, pos = ?4 WHERE join_id = ?1 AND key = ?2"
 cdef const char *SQL_DELETE_STATE = "DELETE FROM state WHERE join_id = ?1 AND key = ?2"
 cdef const char *SQL_APPEND_LOG = (
     "INSERT INTO log(pos, join_id, op, emit_at_ms, key, rows) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")
@@ -376,7 +376,8 @@ cdef class Evaluator:
         self.own[CLEAR_AFFECTED] = self._prepare(self.host_db, SQL_CLEAR_AFFECTED, "affected keys")
         self.own[SELECT_STATE] = self._prepare(self.state_db, SQL_SELECT_STATE, "state")
         self.own[ALL_STATE] = self._prepare(self.state_db, SQL_ALL_STATE, "state")
-        self.own[UPSERT_STATE] = self._prepare(self.state_db, SQL_UPSERT_STATE, "state")
+        self.own[INSERT_STATE] = self._prepare(self.state_db, SQL_INSERT_STATE, "state")
+        self.own[UPDATE_STATE] = self._prepare(self.state_db, SQL_UPDATE_STATE, "state")
         self.own[DELETE_STATE] = self._prepare(self.state_db, SQL_DELETE_STATE, "state")
         self.own[APPEND_LOG] = self._prepare(self.state_db, SQL_APPEND_LOG, "log")
         self.own[DELETE_LOG] = self._prepare(self.state_db, SQL_DELETE_LOG, "log")
@@ -644,7 +645,7 @@ cdef class Evaluator:
             if rc != SQLITE_OK:
                 return rc
         if group.rows:
-            stmt = self.own[UPSERT_STATE]
+            stmt = self.own[UPDATE_STATE if group.known else INSERT_STATE]
             sqlite3_bind_int64(stmt, 3, <int64_t>group.hash)
             sqlite3_bind_int64(stmt, 4, pos[0])
         else:

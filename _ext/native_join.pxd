@@ -1,17 +1,15 @@
 # Declarations of native_join.h, and nothing else.
 from libc.stdint cimport uint8_t
 
-from change_row cimport LjSlice
 from csqlite3 cimport sqlite3_stmt
 from json_out cimport lj_out
 from native_sink cimport LjNativeJoin, LjSink
-from topic_host cimport Host
+from topic_host cimport Host, LjPath
 
 cdef extern from "native_join.h" nogil:
     enum:
         LJ_NATIVE_REFS
         LJ_NATIVE_VALUES
-        LJ_PATH_STEPS
         LJ_FAST_NONE
         LJ_FAST_KEY
         LJ_FAST_PAYLOAD
@@ -34,10 +32,6 @@ cdef extern from "native_join.h" nogil:
         int by_key
         int index
         int is_text
-    ctypedef struct LjPath:
-        int value
-        int steps
-        LjSlice names[8]
     ctypedef struct LjRef:
         int slot
         int outer

@@ -6,9 +6,12 @@
 #ifndef LJ_NATIVE_VALUE_H
 #define LJ_NATIVE_VALUE_H
 #include "json_out.h"
+#include "change_row.h"
 #include "sqlite_bridge.h"
-#include "topic_host.h"
 #include "xxh64.h"
+
+/* The hash of SQL NULL in a key map: found by IS NULL only. */
+#define LJ_NULL_HASH 0x9E3779B97F4A7C15ull
 
 typedef struct {
     uint8_t kind;    /* SQLITE_NULL, SQLITE_INTEGER, SQLITE_FLOAT, SQLITE_TEXT, SQLITE_BLOB */

@@ -12,7 +12,7 @@ from libc.string cimport memset
 from csqlite3 cimport *
 from json_out cimport lj_put, lj_put_text
 from native_join cimport *
-from topic_host cimport Host
+from topic_host cimport Host, LJ_PATH_STEPS
 
 from litejoin._ext import bridge
 from litejoin.errors import QueryError

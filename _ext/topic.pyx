@@ -13,17 +13,20 @@ Interface: https://www.sqlite.org/vtab.html. One thread at a time; every callbac
 This is one file because modules here cannot share cdef code, and every part of it is one of SQLite's callbacks.
 """
 
+import re
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport atoi, calloc, free, malloc, realloc
-from libc.string cimport memset, strlen
+from libc.string cimport memcpy, memset, strlen
 
 from change_row cimport LjChangeRow, LjVersion, lj_read_change
 from changes cimport LJ_ELIDED, LJ_HAS_NEW, LJ_HAS_OLD
 from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
 from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
-from topic_host cimport LJ_NULL_HASH, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic
+from topic_host cimport (LJ_NULL_HASH, LJ_PATH_STEPS, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic,
+                         lj_index_path_hash)
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
 from xxh64 cimport lj_xxh64
 
@@ -226,6 +229,9 @@ cdef uint64_t index_hash(Index *index, LjVersion *row, bint *is_null) noexcept n
     """A row whose expression fails counts as NULL: it can match nothing, and the query itself will say so."""
     cdef uint64_t hashed = LJ_NULL_HASH
     is_null[0] = True
+    if lj_index_path_hash(index, row, &hashed):
+        is_null[0] = hashed == LJ_NULL_HASH
+        return hashed
     if evaluate_index(index, row) == SQLITE_ROW:
         hashed = value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, is_null)
     sqlite3_reset(index.evaluate)
@@ -559,6 +565,31 @@ topic_module.xColumn = topic_column
 topic_module.xRowid = topic_rowid
 
 
+# ---------------------------------------------------------------- indexed paths
+
+cdef object PLAIN_PATH = re.compile(
+    r"(?P<cast>CAST\()?(?:json_extract\(\s*payload\s*,\s*|payload\s*->>\s*(?=')(?P<arrow>))"
+    r"'(?:\$\.(?P<path>[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*)|(?(arrow)(?P<label>[a-z_][a-z0-9_]*)|(?!)))'"
+    r"\s*(?(arrow)|\)\s*)(?(cast) AS TEXT\)|)", re.IGNORECASE)
+
+
+cdef names_of(Index *index, bytes path):
+    """Let an index be computed by the path reader: `path` has the member names, with dots between."""
+    cdef int i, at = 0
+    cdef list names = path.split(b".")
+    if len(names) > LJ_PATH_STEPS:
+        return
+    index.names = <char *>malloc(len(path) + 1)
+    if index.names == NULL:
+        raise MemoryError
+    memcpy(index.names, <const char *>path, len(path))
+    for i, name in enumerate(names):
+        index.path.names[i].at = index.names + at
+        index.path.names[i].len = len(name)
+        at += len(name) + 1
+    index.path.steps = len(names)
+
+
 # ---------------------------------------------------------------- ownership
 
 cdef void free_statements(Host *host) noexcept nogil:
@@ -590,6 +621,7 @@ cdef void release_host(void *pointer) noexcept nogil:
         for j in range(topic.n_indexes):
             km_clear(&topic.indexes[j].rows)
             km_clear(&topic.indexes[j].olds)
+            free(topic.indexes[j].names)
         km_clear(&topic.old_keys)
         free(topic.indexes)
         free(topic.changes)
@@ -682,6 +714,10 @@ cdef class TopicTables:
                 raise StorageError(f"indexed expression {expression!r}: {message}", extended=rc)
             i += 1
             topic.n_indexes = i
+            match = PLAIN_PATH.fullmatch(expression)
+            if match:
+                index.as_text = is_text or match["cast"] is not None
+                names_of(index, (match["path"] or match["label"]).encode())
         self.names.append(name)
         slot = self.host.n_topics - 1
         for suffix, mode in (("", CURRENT), (":delta", DELTA), (":both", BOTH)):

@@ -4,15 +4,11 @@
  * TopicTables.pointer() gives. One thread at a time. */
 #ifndef LJ_TOPIC_HOST_H
 #define LJ_TOPIC_HOST_H
-#include "change_row.h"
 #include "keymap.h"
-#include "sqlite_bridge.h"
+#include "native_path.h"
 
 /* A row reference in a key map: shard in bits 55..62, row id below. Row ids start at 1, so never 0. */
 #define LJ_SHARD_SHIFT 55
-
-/* The hash of SQL NULL in a key map: found by IS NULL only. */
-#define LJ_NULL_HASH 0x9E3779B97F4A7C15ull
 
 /* A prepared statement lent to one cursor at a time: a self join needs two of a kind at once. */
 typedef struct LjPooled {
@@ -20,12 +16,26 @@ typedef struct LjPooled {
     struct LjPooled *next;
 } LjPooled;
 
-/* One indexed expression: `rows` value hash -> row references, `olds` value hash -> change number + 1. */
+/* One indexed expression: `rows` value hash -> row references, `olds` value hash -> change number + 1. With
+ * `path.steps` the expression is that path into the payload, hashed as TEXT if `as_text`; the statement
+ * is asked where the path reader is not sure. */
 typedef struct {
-    int is_text;
+    int is_text, as_text;
     sqlite3_stmt *evaluate;
+    LjPath path;
+    char *names; /* the bytes of the path's names */
     KeyMap rows, olds;
 } LjIndex;
+
+/* 1 and the hash of the value, or 0. */
+static inline int lj_index_path_hash(const LjIndex *index, const LjVersion *row, uint64_t *hash) {
+    char room[LJ_NUMBER_ROOM];
+    LjValue value;
+    if (!index->path.steps || !lj_paths_read(&index->path, 1, row->payload, &value, room)) return 0;
+    if (index->as_text && value.kind == SQLITE_FLOAT) return 0;
+    *hash = lj_value_hash(&value, index->as_text);
+    return 1;
+}
 
 typedef struct {
     uint16_t number;

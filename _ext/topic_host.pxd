@@ -1,7 +1,7 @@
 # Declarations of topic_host.h, and nothing else.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from change_row cimport LjChangeRow
+from change_row cimport LjChangeRow, LjSlice, LjVersion
 from ckeymap cimport KeyMap
 from csqlite3 cimport sqlite3, sqlite3_stmt
 
@@ -9,12 +9,21 @@ cdef extern from "topic_host.h" nogil:
     enum:
         LJ_SHARD_SHIFT
     uint64_t LJ_NULL_HASH
+    enum:
+        LJ_PATH_STEPS
+    ctypedef struct LjPath:
+        int value
+        int steps
+        LjSlice names[8]
     ctypedef struct Pooled "LjPooled":
         sqlite3_stmt *stmt
         Pooled *next
     ctypedef struct Index "LjIndex":
         bint is_text
+        bint as_text
         sqlite3_stmt *evaluate
+        LjPath path
+        char *names
         KeyMap rows
         KeyMap olds
     ctypedef struct Topic "LjTopic":
@@ -33,3 +42,4 @@ cdef extern from "topic_host.h" nogil:
         sqlite3 **readers
         int n_topics
         Topic **topics
+    int lj_index_path_hash(const Index *index, const LjVersion *row, uint64_t *hash)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import apsw
 
 from litejoin._ext.evaluate import Evaluator
+from litejoin._ext.snapshot import Snapshots
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
 from litejoin.engine.native import NativeLevel
@@ -75,6 +76,7 @@ class Engine:
         self.state = StateDatabase(state_path, synchronous)
         self._host = open_memory()
         self._tables = TopicTables(self._host, readers)
+        self._snapshots = Snapshots(readers)
         for topic in topics:
             self._tables.define(
                 topic.name, numbers[topic.name], [(i.expression, i.is_text) for i in topic.indexes]
@@ -145,20 +147,12 @@ class Engine:
         Returns the newest flush of it that has a batch record; records are kept until the flush is
         applied.
         """
-        newest = 0
         with self._gate:
-            for reader in self._readers:
-                if reader.in_transaction:
-                    reader.execute("COMMIT")
-                seen = reader.execute("BEGIN; SELECT max(seq) FROM batches").get
-                newest = max(newest, seen or 0)
-        return newest
+            return self._snapshots.move()
 
     def release_snapshot(self) -> None:
         """Let go of the snapshot while idle, so that checkpoints can reset the write-ahead logs."""
-        for reader in self._readers:
-            if reader.in_transaction:
-                reader.execute("COMMIT")
+        self._snapshots.release()
 
     def apply(self, changes: Sequence[bytes], seq: int) -> Applied:
         """Take in the change rows of all flushes up to `seq` and bring every join up to date.
@@ -291,5 +285,6 @@ class Engine:
         self._evaluator.close()
         self._tables.close()
         self.release_snapshot()
+        self._snapshots.close()
         self._host.close()
         self.state.close()
