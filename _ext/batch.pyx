@@ -16,9 +16,9 @@ because modules here cannot share cdef code; what needs no SQLite is in rows.h a
 from collections import namedtuple
 
 cimport csqlite3 as sq
-from buffer cimport LjBuffer, lj_buffer_free, lj_buffer_trim
+from buffer cimport LjBuffer, lj_buffer_free, lj_buffer_reserve, lj_buffer_trim
 from changes cimport (
-    LJ_HAS_NEW, LJ_HAS_OLD, LJ_NEW_CHANGES, LJ_NEW_UPDATED, LJ_OLD_CHANGES, LJ_OLD_UPDATED,
+    LJ_HAS_NEW, LJ_HAS_OLD, LJ_MESSAGE, LJ_NEW_CHANGES, LJ_NEW_UPDATED, LJ_OLD_CHANGES, LJ_OLD_UPDATED,
     LjChange, lj_change_append, lj_change_elide)
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
@@ -36,7 +36,8 @@ from xxh64 cimport lj_xxh64
 from litejoin._ext import bridge
 from litejoin.errors import CorruptionError, StorageError, StorageFullError, StorageIOError
 
-WriteResult = namedtuple("WriteResult", ["changes", "rows", "unchanged", "committed", "full_shards"])
+WriteResult = namedtuple(
+    "WriteResult", ["changes", "rows", "unchanged", "committed", "full_shards", "messages"])
 
 cdef enum:
     MAX_SHARDS = 256  # the shard's number is one byte of a change row
@@ -45,6 +46,7 @@ cdef enum:
     MAX_PREPARED_TABLES = 96
     # Buffers above this are given back after a flush; below, they are kept for the next one.
     KEEP_BYTES = 1 << 20
+    TABLES = 1 << 16  # a table's number is two bytes of a row
 
 cdef struct _Table:
     sq.sqlite3_stmt *upsert
@@ -63,6 +65,7 @@ cdef struct _Shard:
     uint32_t prepared
     LjEntries entries
     LjBuffer changes
+    LjBuffer messages  # every upsert of a kept topic, in order of arrival
     LjBuffer body
     int64_t trim_to  # batch records up to here are applied
     int64_t trimming  # deleted up to here in the open transaction
@@ -378,6 +381,11 @@ cdef int _append_record(_Shard *s, _Options *o) noexcept nogil:
     s.body.len = 0
     if lj_change_elide(&s.body, s.changes.data, s.changes.len) < 0:
         return sq.SQLITE_NOMEM
+    if s.messages.len:
+        if lj_buffer_reserve(&s.body, s.messages.len) < 0:
+            return sq.SQLITE_NOMEM
+        memcpy(s.body.data + s.body.len, s.messages.data, s.messages.len)
+        s.body.len += s.messages.len
     rc = (
         sq.sqlite3_bind_int64(s.record, 1, o.seq)
         or sq.sqlite3_bind_blob64(
@@ -407,6 +415,7 @@ cdef int _apply_shard(_Shard *s, _Options *o, _Failure *failure) noexcept nogil:
     if rc != sq.SQLITE_OK:
         return _fail(failure, s, rc, b"begin")
     rc = _apply_rows(s, o, failure)
+    s.wrote = s.wrote or s.messages.len != 0
     if rc == sq.SQLITE_OK and s.wrote and o.records:
         rc = _append_record(s, o)
         if rc != sq.SQLITE_OK:
@@ -425,6 +434,7 @@ cdef int _count_pages(void *context, sq.sqlite3 *db, const char *name, int pages
 cdef void _forget(_Shard *s) noexcept nogil:
     """Drop what a shard would have reported; its transaction is over."""
     s.changes.len = 0
+    s.messages.len = 0
     s.rows = 0
     s.unchanged = 0
     s.wrote = False
@@ -475,8 +485,22 @@ cdef void _rollback_all(_Shard *shards, int count) noexcept nogil:
         _forget(&shards[i])
 
 
+cdef int _keep(_Shard *s, LjRow *row) noexcept nogil:
+    """Append a message: a change row of its own kind, whose id is 0."""
+    cdef LjChange head
+    memset(&head, 0, sizeof(head))
+    head.topic = row.head.table
+    head.shard = <uint8_t>s.number
+    head.flags = LJ_HAS_NEW | LJ_MESSAGE
+    head.new_ts = row.head.timestamp_ms
+    head.key_len = row.head.key_len
+    head.new_len = row.head.payload_len
+    return lj_change_append(&s.messages, &head, row.key, row.payload, NULL, NULL, NULL)
+
+
 cdef const char *_take_rows(
-    _Shard *shards, const short *local, uint32_t shard_count, const uint8_t *data, size_t size, size_t *at
+    _Shard *shards, const short *local, uint32_t shard_count, const uint8_t *kept, const uint8_t *data,
+    size_t size, size_t *at
 ) noexcept nogil:
     """Check a batch and hand its rows to their shards. NULL, or what is wrong with the row at `at`."""
     cdef LjRow row
@@ -490,6 +514,8 @@ cdef const char *_take_rows(
         i = local[lj_fnv1a32(row.key, row.head.key_len) % shard_count]
         if i >= 0:
             if lj_entries_add(&shards[i].entries, data + at[0]) < 0:
+                return b"out of memory"
+            if row.head.kind == LJ_UPSERT and kept[row.head.table] and _keep(&shards[i], &row) < 0:
                 return b"out of memory"
             shards[i].rows += 1
         at[0] += row.head.size
@@ -518,6 +544,7 @@ cdef class BatchWriter:
     cdef int _count
     cdef uint32_t _shard_count
     cdef short _local[MAX_SHARDS]
+    cdef uint8_t *_kept  # by topic number: are its messages kept?
     cdef list _connections
     cdef _Options _options
     cdef bint _prepared
@@ -531,8 +558,9 @@ cdef class BatchWriter:
         pairs = list(connections)
         if not 1 <= shard_count <= MAX_SHARDS or not pairs:
             raise ValueError(f"{len(pairs)} connections for {shard_count} shards")
+        self._kept = <uint8_t *>calloc(TABLES, 1)
         self._shards = <_Shard *>calloc(len(pairs), sizeof(_Shard))
-        if self._shards == NULL:
+        if self._shards == NULL or self._kept == NULL:
             raise MemoryError
         self._shard_count = <uint32_t>shard_count
         self._connections = [connection for _, connection in pairs]  # keeps the handles open
@@ -593,10 +621,20 @@ cdef class BatchWriter:
             free(s.tables)
             lj_entries_free(&s.entries)
             lj_buffer_free(&s.changes)
+            lj_buffer_free(&s.messages)
             lj_buffer_free(&s.body)
         self._count = 0
         free(self._shards)
         self._shards = NULL
+        free(self._kept)
+        self._kept = NULL
+
+    def keep_messages(self, int topic):
+        if self._count == 0:
+            raise RuntimeError("the writer is closed")
+        if not 0 < topic < TABLES:
+            raise ValueError(f"{topic} is not the number of a topic")
+        self._kept[topic] = True
 
     def close(self):
         if self._prepared:
@@ -657,7 +695,8 @@ cdef class BatchWriter:
             size = <size_t>PyBytes_GET_SIZE(batch)
             at = 0
             with nogil:
-                reason = _take_rows(self._shards, self._local, self._shard_count, data, size, &at)
+                reason = _take_rows(
+                    self._shards, self._local, self._shard_count, self._kept, data, size, &at)
             if reason != NULL:
                 raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
         return 0
@@ -686,6 +725,7 @@ cdef class BatchWriter:
         cdef int64_t rows = 0, unchanged = 0
         cdef _Shard *s
         cdef bytes changes = b""
+        messages = []
         committed = []
         full = []
         for i in range(self._count):
@@ -704,9 +744,12 @@ cdef class BatchWriter:
             if self._options.want_changes and s.changes.len:
                 memcpy(PyBytes_AS_STRING(changes) + at, s.changes.data, s.changes.len)
                 at += s.changes.len
+            if s.messages.len:
+                messages.append(PyBytes_FromStringAndSize(<const char *>s.messages.data, <Py_ssize_t>s.messages.len))
             lj_buffer_trim(&s.changes, KEEP_BYTES)
+            lj_buffer_trim(&s.messages, KEEP_BYTES)
             lj_buffer_trim(&s.body, KEEP_BYTES)
-        return WriteResult(changes, rows, unchanged, tuple(committed), tuple(full))
+        return WriteResult(changes, rows, unchanged, tuple(committed), tuple(full), tuple(messages))
 
     def rollback(self):
         self._enter(True)

@@ -18,7 +18,8 @@ enum {
     LJ_OLD_UPDATED = 8,
     LJ_NEW_CHANGES = 16,
     LJ_OLD_CHANGES = 32,
-    LJ_ELIDED = 64
+    LJ_ELIDED = 64,
+    LJ_MESSAGE = 128 /* not a change: one message as it arrived, for windows */
 };
 
 typedef struct {

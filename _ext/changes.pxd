@@ -11,6 +11,7 @@ cdef extern from "changes.h" nogil:
         LJ_NEW_CHANGES
         LJ_OLD_CHANGES
         LJ_ELIDED
+        LJ_MESSAGE
     ctypedef struct LjChange:
         uint32_t size
         uint16_t topic

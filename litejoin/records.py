@@ -120,6 +120,16 @@ class Result:
     emit_at_ms: int
     pipeline: str
     """Pipeline name and epoch of the data directory: ids of a recreated directory differ."""
+    start_ms: int | None = None
+    end_ms: int | None = None
+    """The span of a window's result, [start, end)."""
+
+    @property
+    def identity(self) -> str:
+        """What a newer result replaces: the key, and for a window the start of its span. Results
+        of one identity are delivered in order, and never two at once.
+        """
+        return self.key if self.start_ms is None else f"{self.key}@{self.start_ms}"
 
     @property
     def id(self) -> str:
@@ -130,9 +140,15 @@ class Result:
         """The result object of the docs as JSON, byte-identical on every call."""
         op = "upsert" if self.op is ResultOp.UPSERT else "delete"
         return (
-            f'{{"query":{_quote(self.query)},"key":{self.key},"rows":{self.rows},'
+            f'{{"query":{_quote(self.query)},"key":{self.key},"rows":{self.rows},{self._window()}'
             f'"emit_at":"{rfc3339(self.emit_at_ms)}","op":"{op}","seq":{self.pos},"id":"{self.id}"}}'
         ).encode()
+
+    def _window(self) -> str:
+        if self.start_ms is None or self.end_ms is None:
+            return ""
+        start, end = rfc3339(self.start_ms), rfc3339(self.end_ms)
+        return f'"window":{{"start":"{start}","end":"{end}"}},'
 
 
 def result_id(pipeline: str, query: str, key: str, seq: int) -> str:

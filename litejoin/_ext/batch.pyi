@@ -21,6 +21,10 @@ class WriteResult(NamedTuple):
     """Shards that committed a transaction, and with it a batch record of this `seq`."""
     full_shards: tuple[int, ...]
     """Shards rolled back because the disk is full; the rows of these are not stored."""
+    messages: tuple[bytes, ...]
+    """Message rows (ChangeFlag.MESSAGE) of kept topics, one bytes a committed shard, in order of
+    arrival.
+    """
 
 @disjoint_base
 class BatchWriter:
@@ -40,6 +44,11 @@ class BatchWriter:
         records: bool = True,
         plain: bool = False,
     ) -> BatchWriter: ...
+    def keep_messages(self, topic: int) -> None:
+        """From now on every upsert of the topic also becomes a message row, in the result and in
+        the batch record, though its key is written again in the same flush.
+        """
+
     def prepare(
         self,
         batches: Iterable[bytes],

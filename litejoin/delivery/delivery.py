@@ -193,7 +193,8 @@ class Delivery:
 
     def _joins_of(self, sink: str) -> frozenset[str]:
         views: tuple[JoinPlan | WindowPlan, ...] = (*self._plan.joins, *self._plan.windows)
-        return frozenset(view.name for view in views if sink in view.sinks)
+        late = (window.late_name for window in self._plan.windows if window.late_sink == sink)
+        return frozenset([*(view.name for view in views if sink in view.sinks), *late])
 
     def _dispatcher(self, plan: SinkPlan) -> Dispatcher | BatchDispatcher:
         sink, dlq = self._sinks[plan.name], self._plan.delivery.dlq

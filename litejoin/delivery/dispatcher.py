@@ -94,7 +94,7 @@ class Dispatcher:
 
     def retry(self, entry: Entry) -> "asyncio.Future[None] | None":
         """Send an entry of the queue again, unless its key is busy or has moved on."""
-        key = (entry.result.query, entry.result.key)
+        key = (entry.result.query, entry.result.identity)
         newest = self._newest.get(key, -1) if self._newest else -1
         if key in self._lanes or newest >= entry.result.pos:
             return None
@@ -125,7 +125,7 @@ class Dispatcher:
             self._keeper.advance(self.sink.name, self._progress.cursor, 0)
 
     def _enter(self, job: Job) -> None:
-        key = (job.result.query, job.result.key)
+        key = (job.result.query, job.result.identity)
         self._pending += 1
         if key not in self._lanes:
             self._lanes[key] = None
@@ -169,7 +169,7 @@ class Dispatcher:
             return Outcome("retry", f"{type(error).__name__}: {error}")
 
     def _book(self, job: Job, outcome: Outcome) -> None:
-        result, key = job.result, (job.result.query, job.result.key)
+        result, key = job.result, (job.result.query, job.result.identity)
         if outcome.status == "delivered" and self._newest is not None:
             self._newest[key] = result.pos
         if job.entry is None:

@@ -85,9 +85,9 @@ def purge(ledger: Ledger, selection: Selection) -> list[tuple[str, str]]:
 
 def _described(id_: str, row: tuple[Any, ...]) -> dict[str, Any]:
     entry = entry_of(row)
-    sink, _pos, join, key, _rows, _op, _emit, _pipeline, attempts, created_ms, due_ms, error, _ = (
-        row
-    )
+    sink, _pos, join, key, _rows, _op, _emit, _pipeline, attempts, created_ms, due_ms, error = row[
+        :12
+    ]
     return {
         "id": id_,
         "sink": sink,

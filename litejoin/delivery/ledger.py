@@ -9,7 +9,8 @@ another process (SQLite's locks keep the two apart). Blocking, one thread at a t
     dlq      sink, id, pos, pipeline, join, key, op, rows,  one parked or waiting result: all that
     its
              emit_at_ms, attempts, created_at_ms,           body is made of, and when it is tried
-             next next_retry_at_ms, error, checksum              (NULL: not by itself)
+             next next_retry_at_ms, error, start_ms, end_ms,     (NULL: not by itself)
+             checksum
     sizes    sink, entries, bytes                           kept by triggers, whoever writes
 
 A cursor and the entries it passed over are committed together, so whatever part of the file a power
@@ -48,7 +49,7 @@ CREATE TABLE IF NOT EXISTS dlq(
   pipeline TEXT NOT NULL, "join" TEXT NOT NULL, key TEXT NOT NULL, op INTEGER NOT NULL,
   rows TEXT NOT NULL, emit_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL,
   created_at_ms INTEGER NOT NULL, next_retry_at_ms INTEGER, error TEXT NOT NULL,
-  checksum INTEGER NOT NULL, UNIQUE(sink, id));
+  checksum INTEGER NOT NULL, start_ms INTEGER, end_ms INTEGER, UNIQUE(sink, id));
 CREATE INDEX IF NOT EXISTS dlq_key ON dlq(sink, "join", key);
 CREATE INDEX IF NOT EXISTS dlq_due ON dlq(sink, next_retry_at_ms) WHERE next_retry_at_ms NOT NULL;
 CREATE INDEX IF NOT EXISTS dlq_age ON dlq(created_at_ms);
@@ -67,7 +68,7 @@ END;
 
 ENTRY_COLUMNS = (
     'sink, pos, "join", key, rows, op, emit_at_ms, pipeline, attempts, created_at_ms,'
-    " next_retry_at_ms, error, checksum"
+    " next_retry_at_ms, error, start_ms, end_ms, checksum"
 )
 
 
@@ -149,6 +150,12 @@ class Ledger:
         self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self.db:
             self.db.execute(_SCHEMA).fetchall()
+            if not self.db.execute(
+                "SELECT 1 FROM pragma_table_info('dlq') WHERE name = 'start_ms'"
+            ).fetchone():
+                # Made by a version without windows.
+                self.db.execute("ALTER TABLE dlq ADD COLUMN start_ms INTEGER")
+                self.db.execute("ALTER TABLE dlq ADD COLUMN end_ms INTEGER")
             self._check_format(path)
 
     def _check_format(self, path: Path) -> None:
@@ -191,7 +198,7 @@ class Ledger:
     def _apply(self, change: Change) -> list[tuple[str, str]]:
         match change:
             case Enqueue(entry):
-                marks = ",".join("?" * 14)
+                marks = ",".join("?" * 16)
                 sql = f"INSERT OR IGNORE INTO dlq({ENTRY_COLUMNS}, id) VALUES({marks})"
                 self.db.execute(sql, (*_columns(entry), entry.result.id))
             case Reschedule(entry):
@@ -205,9 +212,9 @@ class Ledger:
                 self.db.execute("DELETE FROM dlq WHERE sink = ? AND id = ?", (sink, entry_id))
             case Supersede(sink, result):
                 gone = self.db.execute(
-                    'DELETE FROM dlq WHERE sink = ? AND "join" = ? AND key = ?'
+                    'DELETE FROM dlq WHERE sink = ? AND "join" = ? AND key = ? AND start_ms IS ?'
                     " AND (pos <= ? OR pipeline <> ?) RETURNING id",
-                    (sink, result.query, result.key, result.pos, result.pipeline),
+                    (sink, result.query, result.key, result.start_ms, result.pos, result.pipeline),
                 ).fetchall()
                 return [(sink, str(row[0])) for row in gone if row[0] != result.id]
         return []
@@ -229,7 +236,7 @@ class Ledger:
         entries = [entry for row in rows if (entry := self._checked(row)) is not None]
         oldest: dict[tuple[str, str], Entry] = {}
         for entry in sorted(entries, key=lambda e: e.result.pos):
-            oldest.setdefault((entry.result.query, entry.result.key), entry)
+            oldest.setdefault((entry.result.query, entry.result.identity), entry)
         after = self.db.execute(
             "SELECT min(next_retry_at_ms) FROM dlq WHERE sink = ? AND next_retry_at_ms > ?",
             (sink, now_ms),
@@ -276,14 +283,16 @@ def _columns(entry: Entry) -> tuple[Any, ...]:
     return (
         entry.sink, result.pos, result.query, result.key, result.rows, int(result.op),
         result.emit_at_ms, result.pipeline, entry.attempts, entry.created_at_ms,
-        entry.next_retry_at_ms, entry.error[:MAX_ERROR_CHARS], checksum(result),
+        entry.next_retry_at_ms, entry.error[:MAX_ERROR_CHARS], result.start_ms, result.end_ms,
+        checksum(result),
     )  # fmt: skip
 
 
 def entry_of(row: tuple[Any, ...]) -> Entry | None:
     """An entry from its ENTRY_COLUMNS; None when it is not what was written."""
-    sink, pos, join, key, rows, op, emit_at_ms, pipeline, attempts, created, due, error, sum_ = row
-    result = Result(pos, join, key, rows, ResultOp(op), emit_at_ms, pipeline)
+    sink, pos, join, key, rows, op, emit_at_ms, pipeline, attempts, created, due, error = row[:12]
+    start_ms, end_ms, sum_ = row[12:]
+    result = Result(pos, join, key, rows, ResultOp(op), emit_at_ms, pipeline, start_ms, end_ms)
     return Entry(sink, result, attempts, created, due, error) if checksum(result) == sum_ else None
 
 

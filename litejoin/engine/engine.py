@@ -21,8 +21,9 @@ from litejoin.clock import Clock
 from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
 from litejoin.engine.state import StateDatabase
+from litejoin.engine.windows.windows import Windows
 from litejoin.errors import QueryError
-from litejoin.plan.nodes import JoinPlan, TopicPlan
+from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
 from litejoin.store.sqlite import open_memory
 
 FULL_COST_FACTOR = 4
@@ -70,6 +71,7 @@ class Engine:
         synchronous: Literal["full", "normal"],
         gate: AbstractContextManager[object],
         clock: Clock,
+        windows: Sequence[WindowPlan] = (),
     ) -> None:
         self._clock, self._gate, self._readers = clock, gate, readers
         self._numbers = numbers
@@ -86,6 +88,11 @@ class Engine:
         self._started_ms: int | None = None
         self._retry = False
         self._plans = joins
+        self._windows = (
+            Windows(windows, numbers, self.state, state_path, clock) if windows else None
+        )
+        self._messages: Sequence[bytes] = ()
+        """Message rows that the transaction at hand takes in."""
         self._joins: list[_Join] = []
 
     # -- start
@@ -127,14 +134,16 @@ class Engine:
         """
         self.move_snapshot()
         self._tables.load()
-        changes, newest = unapplied_changes(records, self._readers, self.state.applied)
-        self._tables.apply(changes, maps_current=True)
+        unapplied = unapplied_changes(records, self._readers, self.state.applied)
+        self._tables.apply(unapplied.changes, maps_current=True)
         self._native.begin(fresh=False)
+        self._messages = unapplied.messages
+        window_ids = self._windows.start() if self._windows else set()
         self.state.begin()
         try:
             self._joins = [self._add_join(join) for join in self._plans]
-            self.state.forget_joins({j.join_id for j in self._joins})
-            return self._evaluate(newest, wait=False)
+            self.state.forget_joins({j.join_id for j in self._joins} | window_ids)
+            return self._evaluate(unapplied.newest, wait=False)
         except BaseException:
             self.state.rollback()
             raise
@@ -154,8 +163,9 @@ class Engine:
         """Let go of the snapshot while idle, so that checkpoints can reset the write-ahead logs."""
         self._snapshots.release()
 
-    def apply(self, changes: Sequence[bytes], seq: int) -> Applied:
-        """Take in the change rows of all flushes up to `seq` and bring every join up to date.
+    def apply(self, changes: Sequence[bytes], seq: int, messages: Sequence[bytes] = ()) -> Applied:
+        """Take in the change rows of all flushes up to `seq` and bring every join up to date;
+        `messages`, their message rows, go to the windows.
 
         Raises StorageFullError or StorageIOError when the results could not be committed; after
         the former the same call can be repeated.
@@ -164,6 +174,7 @@ class Engine:
         self._tables.apply(changes, maps_current=self._retry)
         self._native.begin(fresh=newest <= seq)
         self._retry = True
+        self._messages = messages
         applied = self._transaction(seq)
         self._retry = False
         return applied
@@ -179,7 +190,25 @@ class Engine:
             return self._evaluate(seq, wait=True)
         except BaseException:
             self.state.rollback()
+            if self._windows:
+                self._windows.rolled_back()
             raise
+
+    def fire_windows(self, written_upto_ms: int | None) -> Applied | None:
+        """Evaluate the windows that are due, in a transaction of their own; None without windows.
+
+        `written_upto_ms`: the wall time before which every message that was received has been
+        applied; None when that is not known.
+        """
+        if self._windows is None:
+            return None
+        results, failures = self._windows.fire(written_upto_ms)
+        wake_in_ms = 0 if self._windows.has_more else self._wake_in_ms()
+        return Applied(self.state.head, results, failures, wake_in_ms)
+
+    def windows_health(self) -> dict[str, dict[str, object]]:
+        """By window: late and refused messages. Any thread."""
+        return self._windows.health() if self._windows else {}
 
     def _evaluate(self, seq: int, *, wait: bool) -> Applied:
         changed = set(self._tables.changed())
@@ -187,8 +216,11 @@ class Engine:
         before = head = self.state.head
         for join in self._joins:
             head = self._evaluate_join(join, changed, head, wait, failures)
+        if self._windows and self._messages:
+            head = self._windows.take(self._messages, head)
         self.state.commit(head, seq, frozenset(j.join_id for j in self._joins if j.due))
         self._tables.clear()
+        self._messages = ()
         return Applied(head, head - before, tuple(failures), self._wake_in_ms())
 
     def _evaluate_join(
@@ -283,6 +315,8 @@ class Engine:
         """
         self._native.close()
         self._evaluator.close()
+        if self._windows:
+            self._windows.close()
         self._tables.close()
         self.release_snapshot()
         self._snapshots.close()

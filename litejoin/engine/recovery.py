@@ -6,7 +6,7 @@ between were never delivered and need not be.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import apsw
@@ -20,19 +20,32 @@ class BatchRecords(Protocol):
     def unapplied(self, number: int, after_seq: int) -> Iterable[tuple[int, bytes]]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Unapplied:
+    """What the flushes after the last applied one did, oldest first per shard."""
+
+    changes: list[bytes]
+    """Change rows, with current payloads."""
+    messages: list[bytes]
+    """Message rows, for windows: each as it arrived."""
+    newest: int
+    """The newest flush found."""
+
+
 def unapplied_changes(
     records: BatchRecords, readers: Sequence[apsw.Connection], after_seq: int
-) -> tuple[list[bytes], int]:
-    """The change rows of flushes after `after_seq`, oldest first per shard, with current payloads;
-    and the newest flush found. Raises CorruptionError.
-    """
-    changes: list[bytes] = []
-    newest = after_seq
+) -> Unapplied:
+    """Read back what follows flush `after_seq`. Raises CorruptionError."""
+    found = Unapplied([], [], after_seq)
     for shard, reader in enumerate(readers):
         for seq, body in records.unapplied(shard, after_seq):
-            newest = max(newest, seq)
-            changes.append(pack_changes(_filled(reader, unpack_changes(body))))
-    return changes, newest
+            found = replace(found, newest=max(found.newest, seq))
+            rows = list(unpack_changes(body))
+            found.messages.append(pack_changes(row for row in rows if row.message))
+            found.changes.append(
+                pack_changes(_filled(reader, (row for row in rows if not row.message)))
+            )
+    return found
 
 
 def _filled(reader: apsw.Connection, changes: Iterable[Change]) -> Iterator[Change]:

@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS joins(
   id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, definition TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS log(
   pos INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, op INTEGER NOT NULL,
-  emit_at_ms INTEGER NOT NULL, key TEXT NOT NULL, rows TEXT NOT NULL);
+  emit_at_ms INTEGER NOT NULL, key TEXT NOT NULL, rows TEXT NOT NULL,
+  start_ms INTEGER, end_ms INTEGER);
 CREATE TABLE IF NOT EXISTS state(
   join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
   PRIMARY KEY(join_id, key)) WITHOUT ROWID;
@@ -58,6 +59,10 @@ class StateDatabase:
         execute(f"PRAGMA synchronous = {synchronous}")
         execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         execute(SCHEMA)
+        if not execute("SELECT 1 FROM pragma_table_info('log') WHERE name = 'start_ms'").get:
+            # Made by a version without windows.
+            execute("ALTER TABLE log ADD COLUMN start_ms INTEGER")
+            execute("ALTER TABLE log ADD COLUMN end_ms INTEGER")
         self._wal_pages = 0
         # Takes the place of automatic checkpoints, which would run inside a commit.
         self.connection.set_wal_hook(self._note_wal)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from litejoin.config.codes import SQL_CODES
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.semantic import unfed
+from litejoin.plan.compile_windows import compile_window
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
@@ -32,6 +33,7 @@ CODES_OF_KEYS = {
     "key-column": ("LJ216", "key_column"),
     "result-key": ("LJ216", "result_key"),
     "json-columns": ("LJ218", "json_columns"),
+    "timezone": ("LJ116", "timezone"),
 }
 """Kinds of findings that are about a key beside the query: the code and that key."""
 
@@ -96,24 +98,21 @@ class QueryCompiler:
         try:
             columns = output_columns(section.text("query"), self.topics)
             _check_columns(section, columns)
+            return compile_window(section, self._topic_of(section), columns, sinks_of(section))
         except BadQuery as bad:
             self._refuse(section, bad.finding)
             return None
-        size, gap = section.maybe_duration_ms("size"), section.maybe_duration_ms("gap")
-        lateness = section.duration_ms("allowed_lateness")
-        return WindowPlan(
-            name=section.text("name"),
-            type=section.value["type"],
-            topic=section.text("topic"),
-            query=section.text("query"),
-            place=section.place("query"),
-            size_ms=size,
-            slide_ms=section.maybe_duration_ms("slide"),
-            gap_ms=gap,
-            buffer_bound_ms=None if size is None else size + lateness,
-            sinks=sinks_of(section),
-            allowed_lateness_ms=lateness,
-        )
+
+    def _topic_of(self, section: Section) -> str:
+        """The window's topic as first written. Raises BadQuery when the query reads another."""
+        topic = section.text("topic")
+        for name in self.read_by(section):
+            if name.lower() != topic.lower():
+                start, end = _name_in(section.text("query"), name)
+                message = f'a window\'s query reads its own topic "{topic}" only, not "{name}"'
+                hint = "a join can read the topic and what else is needed"
+                raise BadQuery(SqlFinding("no-such-topic", message, start, end, hint))
+        return next(known for known in self.topics if known.lower() == topic.lower())
 
     def warn_of_unfed(self, section: Section, fed: Collection[str]) -> None:
         """A warning for every topic that a query reads and no source feeds."""

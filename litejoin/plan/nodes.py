@@ -339,6 +339,27 @@ class WindowPlan:
     """For how long a message is held at most; None: as long as its session goes on."""
     sinks: tuple[str, ...]
     allowed_lateness_ms: int = 0
+    columns: tuple[str, ...] = ()
+    key_index: int | None = None
+    """Position of the result key in `columns`; None: the partition is the key, or null."""
+    json_columns: tuple[str, ...] = ()
+    time_path: str | None = None
+    """gjson path of the event time; None: the time of ingestion."""
+    time_format: Literal["auto", "rfc3339", "unix_s", "unix_ms"] = "auto"
+    on_late: Literal["drop", "update", "sink"] = "drop"
+    late_sink: str | None = None
+    partition_by: str | None = None
+    offset_ms: int = 0
+    timezone: str | None = None
+    """Tumbling windows of whole days: the zone whose days they are."""
+    emit: Literal["close", "update"] = "close"
+    idle_timeout_ms: int = 10_000
+    """Event time: after so long without a message, the wall clock counts."""
+
+    @property
+    def late_name(self) -> str:
+        """The name under which late messages are results, with `on_late: sink`."""
+        return f"{self.name}.late"
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,9 @@ class App:
             plan.storage.synchronous,
             store.commit_gate,
             self._clock,
+            plan.windows,
         )
+        store.keep_messages({numbers[window.topic] for window in plan.windows})
         applied = engine.start(store)
         store.skip_to(engine.state.applied)
         for failure in applied.failures:
@@ -182,11 +184,13 @@ class App:
         self._evaluator = EvaluateThread(
             self._engine,
             self._store,
+            self._channel,
             self._loop,
             self._signal.publish,
             self._delivery.low_watermark,
             self._fatal_from_thread,
             self._clock,
+            has_windows=bool(self._plan.windows),
         )
         self._flusher = FlushThread(
             self._channel, self._store, self._evaluator, self._fatal_from_thread

@@ -44,6 +44,8 @@ class Channel:
         self._room = asyncio.Event()
         self._refusal: str | None = "starting"
         self._stopped = False
+        self.submitted = 0
+        """Batches taken in so far. Any thread may read it."""
 
     # -- the sources' side, on the event loop
 
@@ -63,6 +65,7 @@ class Channel:
         with self._changed:
             self._waiting.append(Pending(batch, rows, ack))
             self._bytes += len(batch)
+            self.submitted += 1
             self._changed.notify()
         return ack
 

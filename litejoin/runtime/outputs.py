@@ -53,7 +53,10 @@ class Outputs:
         names = {s.name for s in plan.sinks if isinstance(s, SseSinkPlan) and s.addr == address}
         joins = [join for join in plan.joins if names & set(join.sinks)]
         hidden = [join.name for join in joins if join.on_delete == "ignore"]
-        hub = SseHub([join.name for join in joins], hidden, plan.server.limits.max_sse_clients)
+        shown = [join.name for join in joins]
+        shown += [window.name for window in plan.windows if names & set(window.sinks)]
+        shown += [window.late_name for window in plan.windows if window.late_sink in names]
+        hub = SseHub(shown, hidden, plan.server.limits.max_sse_clients)
         subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub)
         listeners.add(address, "GET", "/subscribe", subscribe, "subscribe", query_token=True)
         listeners.add(address, "GET", "/snapshot", snapshot, "subscribe")

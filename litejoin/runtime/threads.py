@@ -11,6 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from litejoin._ext.route import shard_of
 from litejoin.clock import Clock
@@ -28,6 +29,9 @@ FULL_DISK_RETRY_S = 1.0
 RELEASE_AFTER_S = 0.2
 """Idle time after which the read snapshots are let go, so that checkpoints can reset the WAL."""
 
+WINDOW_TICK_S = 0.05
+"""How long a window that is due may wait for its evaluation while nothing else happens."""
+
 TRIM_EVERY_MS = 1_000
 TRIM_AGAIN_MS = 20
 """The pause when there is more to trim: results never wait long for house-keeping, and still 50,000
@@ -37,6 +41,16 @@ log = logging.getLogger("litejoin.joiner")
 store_log = logging.getLogger("litejoin.store")
 
 OnFatal = Callable[[BaseException], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Of an instant: how many batches had been put into the channel. Once so many are applied,
+    everything that was received before is.
+    """
+
+    at_ms: int
+    submitted: int
 
 
 class FlushThread(threading.Thread):
@@ -69,11 +83,12 @@ class FlushThread(threading.Thread):
             store_log.error("store: %s; nothing of %d batches was stored", error, len(items))
             self._channel.acknowledge(items, dict.fromkeys(range(len(items)), error))
             self._pause.wait(FULL_DISK_RETRY_S)
-            return
-        self.last_rows = flush.rows
-        failed = self._unstored(items, flush.full_shards)
-        self._channel.acknowledge(items, failed)
-        self._evaluator.put(flush)
+            flush = Flush(self._store.last_seq, [], 0, 0, ())
+        else:
+            self.last_rows = flush.rows
+            failed = self._unstored(items, flush.full_shards)
+            self._channel.acknowledge(items, failed)
+        self._evaluator.put(flush, len(items))
 
     def _unstored(self, items: list[Pending], shards: Sequence[int]) -> dict[int, LiteJoinError]:
         if not shards:
@@ -95,17 +110,25 @@ class EvaluateThread(threading.Thread):
         self,
         engine: Engine,
         store: ShardStore,
+        channel: Channel,
         loop: asyncio.AbstractEventLoop,
         publish: Callable[[int], None],
         low_watermark: Callable[[], int],
         on_fatal: OnFatal,
         clock: Clock,
+        *,
+        has_windows: bool,
     ) -> None:
         super().__init__(name="litejoin-evaluate", daemon=True)
         self._clock = clock
         self._engine, self._store, self._loop = engine, store, loop
         self._publish, self._low_watermark, self._on_fatal = publish, low_watermark, on_fatal
         self._pause = threading.Event()
+        self._channel = channel
+        self._tick_s = WINDOW_TICK_S if has_windows else RELEASE_AFTER_S
+        self._mark = Mark(clock.now_ms(), 0)
+        self._written_ms = 0
+        self._taken_batches = self._applied_batches = self._waiting_batches = 0
         self._waiting: list[Flush] = []
         self._bytes = 0
         self._changed = threading.Condition()
@@ -118,13 +141,16 @@ class EvaluateThread(threading.Thread):
         """Flushes that wait to be evaluated."""
         return len(self._waiting)
 
-    def put(self, flush: Flush) -> None:
-        """Queue a flush; blocks while too many change rows wait. Called by the flush thread."""
-        size = sum(map(len, flush.changes))
+    def put(self, flush: Flush, batches: int) -> None:
+        """Queue a flush of some batches of the channel; blocks while too many change rows wait.
+        Called by the flush thread.
+        """
+        size = sum(map(len, flush.changes)) + sum(map(len, flush.messages))
         with self._changed:
             while self._bytes > MAX_PENDING_BYTES and not self._stopped:
                 self._changed.wait()
             self._waiting.append(flush)
+            self._waiting_batches += batches
             self._bytes += size
             self._changed.notify_all()
 
@@ -154,28 +180,50 @@ class EvaluateThread(threading.Thread):
             if not self._waiting:
                 return None if self._stopped else []
             taken, self._waiting, self._bytes = self._waiting, [], 0
+            self._taken_batches += self._waiting_batches
+            self._waiting_batches = 0
             self._changed.notify_all()
             return taken
 
     def _patience(self) -> float:
-        if self._wake_in_ms is None:
-            return RELEASE_AFTER_S
-        return min(RELEASE_AFTER_S, self._wake_in_ms / 1000)
+        most = self._tick_s
+        return most if self._wake_in_ms is None else min(most, self._wake_in_ms / 1000)
 
     def _work(self, flushes: list[Flush]) -> None:
         if flushes:
             changes = [chunk for flush in flushes for chunk in flush.changes]
-            self._done(self._apply(changes, flushes[-1].seq))
+            messages = [chunk for flush in flushes for chunk in flush.messages]
+            self._done(self._apply(changes, flushes[-1].seq, messages))
         elif self._wake_in_ms is not None:
             self._done(self._engine.idle())
         else:
             self._engine.release_snapshot()
+        self._applied_batches = self._taken_batches
+        self._fire()
         self._trim()
 
-    def _apply(self, changes: Sequence[bytes], seq: int) -> Applied:
+    def _fire(self) -> None:
+        """Let the windows that are due close."""
+        try:
+            fired = self._engine.fire_windows(self._written_upto_ms())
+        except StorageFullError as error:
+            log.error("windows: %s; results wait until there is room", error)
+            self._pause.wait(FULL_DISK_RETRY_S)
+            return
+        if fired is not None:
+            self._done(fired)
+
+    def _written_upto_ms(self) -> int:
+        """The wall time before which every message that was received has been applied."""
+        if self._applied_batches >= self._mark.submitted:
+            self._written_ms = self._mark.at_ms
+            self._mark = Mark(self._clock.now_ms(), self._channel.submitted)
+        return self._written_ms
+
+    def _apply(self, changes: Sequence[bytes], seq: int, messages: Sequence[bytes]) -> Applied:
         while True:
             try:
-                applied = self._engine.apply(changes, seq)
+                applied = self._engine.apply(changes, seq, messages)
             except StorageFullError as error:
                 log.error("joiner: %s; results wait until there is room", error)
                 self._pause.wait(FULL_DISK_RETRY_S)

@@ -66,14 +66,17 @@ class ResultTable:
 
         Raises apsw.Error, and ValueError for rows that no table can hold.
         """
-        self._db.execute(f"DELETE FROM {self._name} WHERE _key = ?", (result.key,))
+        self._db.execute(f"DELETE FROM {self._name} WHERE _key = ?", (result.identity,))
         key = plain_value(result.key.encode())
         for number, row in enumerate(_decode_rows(result.rows)):
             self._check_width(row)
             values: dict[str, Value] = {"key": key}
             for name, raw in row.items():
                 values[self._column(name)] = plain_value(bytes(raw))
-            bindings = (result.key, number, result.pos, *values.values())
+            if result.start_ms is not None:
+                values |= {self._column("window_start"): result.start_ms}
+                values |= {self._column("window_end"): result.end_ms}
+            bindings = (result.identity, number, result.pos, *values.values())
             self._db.execute(self._insert(values), bindings)
 
     def _check_width(self, row: Mapping[str, object]) -> None:

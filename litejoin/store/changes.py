@@ -22,7 +22,9 @@ other, little endian, each padded with zero bytes to a multiple of 8:
 
 The old version is the one before the flush, the new one the one after it, whatever happened
 between. A row with the old version only is a delete. A row deleted and written again in one flush
-is an update. Packing and unpacking here is for tests and tools; the hot paths stay in native code.
+is an update. Message rows, one for every upsert of a topic that has windows, follow the changes of
+their shard in its batch record, payloads included; in memory they travel apart from the changes.
+Packing and unpacking here is for tests and tools; the hot paths stay in native code.
 """
 
 import struct
@@ -46,6 +48,8 @@ class ChangeFlag(IntFlag):
     OLD_CHANGES = 32
     ELIDED = 64
     """The new payload is left out: it is in the shard."""
+    MESSAGE = 128
+    """Not a change but one message as it arrived, for windows: a new version, the id is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Change:
     new: Version | None
     old: Version | None
     elided: bool = False
+    message: bool = False
 
 
 def pack_changes(changes: Iterable[Change]) -> bytes:
@@ -92,6 +97,7 @@ def unpack_changes(data: bytes) -> Iterator[Change]:
 
 def _pack(change: Change) -> bytes:
     flags = ChangeFlag.ELIDED if change.elided and change.new else ChangeFlag(0)
+    flags |= ChangeFlag.MESSAGE if change.message else ChangeFlag(0)
     new, old = change.new, change.old
     if new:
         flags |= ChangeFlag.HAS_NEW | (ChangeFlag.NEW_UPDATED if new.updated else ChangeFlag(0))
@@ -130,4 +136,5 @@ def _unpack(head: tuple[int, ...], data: bytes, at: int) -> Change:
     if ChangeFlag.HAS_OLD in flags:
         changes = old_changes if ChangeFlag.OLD_CHANGES in flags else None
         old = Version(old_payload, old_ts, ChangeFlag.OLD_UPDATED in flags, changes)
-    return Change(topic, shard, row_id, key, new, old, ChangeFlag.ELIDED in flags)
+    elided, message = ChangeFlag.ELIDED in flags, ChangeFlag.MESSAGE in flags
+    return Change(topic, shard, row_id, key, new, old, elided, message)

@@ -6,7 +6,8 @@ thread its own.
 
     table   columns used                               meaning
     joins   id, name                                   catalogue of joins
-    log     pos, join_id, op, emit_at_ms, key, rows    results; key and rows are JSON text
+    log     pos, join_id, op, emit_at_ms, key, rows,   results; key and rows are JSON text,
+            start_ms, end_ms                           the span of a window's (else NULL)
     state   join_id, key, pos                          the current result of each key
     meta    'head', 'tail'                             last position given out; LogReader.tail
 
@@ -31,7 +32,7 @@ FETCH_POSITIONS = 1024
 _OPS = {int(op): op for op in ResultOp}
 """Looked up rather than called: the enum's constructor costs as much as the rest of a row."""
 
-_COLUMNS = "pos, join_id, op, emit_at_ms, key, rows"
+_COLUMNS = "pos, join_id, op, emit_at_ms, key, rows, start_ms, end_ms"
 
 
 class ResultLog:
@@ -136,7 +137,7 @@ class ResultLog:
     ) -> tuple[list[Result], int]:
         """The current results as one list, and the position they are consistent with."""
         where, bindings = self._state_filter(queries, keys, (None, None), join_log=True)
-        columns = "l.pos, l.join_id, l.op, l.emit_at_ms, l.key, l.rows"
+        columns = ", ".join(f"l.{name}" for name in _COLUMNS.split(", "))
         sql = f"SELECT {columns} FROM {where} ORDER BY s.pos LIMIT ?"
         with self._connection:
             head = self.head()
@@ -165,9 +166,11 @@ class ResultLog:
     def _results(self, sql: str, bindings: Sequence[int | str]) -> list[Result]:
         pipeline, names = self.pipeline, self._names
         results = []
-        for pos, join_id, op, emit_at_ms, key, rows in self._connection.execute(sql, bindings):
+        for pos, join_id, op, emit_at_ms, key, rows, *span in self._connection.execute(
+            sql, bindings
+        ):
             name = names.get(join_id) or self._load_name(join_id)
-            results.append(Result(pos, name, key, rows, _OPS[op], emit_at_ms, pipeline))
+            results.append(Result(pos, name, key, rows, _OPS[op], emit_at_ms, pipeline, *span))
         return results
 
     def _load_name(self, join_id: int) -> str:

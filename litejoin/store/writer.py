@@ -7,7 +7,7 @@ the next start recovers from the batch records.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ class Flush:
     """Keys whose rewrite with the same payload was dropped."""
     full_shards: tuple[int, ...]
     """Shards whose disk is full: their rows of this flush are not stored."""
+    messages: tuple[bytes, ...] = ()
+    """Message rows of the topics named by `keep_messages`."""
 
 
 class ShardStore:
@@ -239,7 +241,12 @@ class ShardStore:
                 self._record(marks, result.committed)
                 checkpointer.notify(writer.wal_pages())
             return Flush(
-                self._seq, [result.changes], result.rows, result.unchanged, result.full_shards
+                self._seq,
+                [result.changes],
+                result.rows,
+                result.unchanged,
+                result.full_shards,
+                result.messages,
             )
 
     def _record(self, marks: Marks, committed: tuple[int, ...]) -> None:
@@ -267,6 +274,15 @@ class ShardStore:
         """Number the next flush above `seq`: the engine may remember flushes that a shard lost."""
         with self._flushing:
             self._seq = max(self._seq, seq)
+
+    def keep_messages(self, topics: Iterable[int]) -> None:
+        """From now on flushes and batch records hold every message of these topics, by number,
+        not only what their keys became: windows need them.
+        """
+        with self._flushing:
+            writer, _marks, _checkpointer = self._usable()
+            for number in topics:
+                writer.keep_messages(number)
 
     def trim_batches(self, applied: Mapping[int, int]) -> None:
         """Batch records up to `applied[shard]` are not needed again: the next transaction of the

@@ -199,7 +199,7 @@ def test_what_run_refuses_is_listed_with_its_place() -> None:
         + " query: SELECT 1, sink: out}\n"
     )
     features = {each.feature: each.place for each in document.unsupported()}
-    assert features == {"replication": Place(12, 14), "windows": Place(14, 5)}
+    assert features == {"replication": Place(12, 14)}
     assert load(SHOP + "replication: {enabled: false}\n").unsupported() == []
 
 

@@ -10,7 +10,8 @@ SCHEMA = """
 PRAGMA journal_mode = WAL;
 CREATE TABLE joins(id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, definition TEXT NOT NULL);
 CREATE TABLE log(pos INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, op INTEGER NOT NULL,
-                 emit_at_ms INTEGER NOT NULL, key TEXT NOT NULL, rows TEXT NOT NULL);
+                 emit_at_ms INTEGER NOT NULL, key TEXT NOT NULL, rows TEXT NOT NULL,
+                 start_ms INTEGER, end_ms INTEGER);
 CREATE TABLE state(join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL,
                    pos INTEGER NOT NULL, PRIMARY KEY(join_id, key)) WITHOUT ROWID;
 CREATE TABLE applied(shard INTEGER PRIMARY KEY, seq INTEGER NOT NULL);
@@ -59,7 +60,7 @@ class StateWriter:
         op = ResultOp.UPSERT if rows else ResultOp.DELETE
         emit = NOW_MS + self.head if emit_at_ms is None else emit_at_ms
         self.db.execute(
-            "INSERT INTO log VALUES(?, ?, ?, ?, ?, ?)",
+            "INSERT INTO log VALUES(?, ?, ?, ?, ?, ?, NULL, NULL)",
             (self.head, number, int(op), emit, key_json, json.dumps(list(rows))),
         )
         if rows:

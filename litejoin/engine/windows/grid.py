@@ -1,0 +1,142 @@
+"""Tumbling and sliding windows: spans on a grid, fired in order of their ends."""
+
+from math import gcd
+
+from litejoin.engine.windows.query import Value
+from litejoin.engine.windows.spans import DAY_MS, DayGrid, EvenGrid, Grid, Span
+from litejoin.engine.windows.window import (
+    MAX_FIRINGS,
+    Context,
+    Progress,
+    Results,
+    column_of,
+    update_keep_ms,
+)
+from litejoin.plan.nodes import WindowPlan
+
+DAY_BUCKET_MS = 1_000
+"""Spans of days start and end on whole seconds."""
+
+
+def grid_of(plan: WindowPlan) -> Grid:
+    """The grid of a tumbling or sliding window; days where it has a time zone."""
+    size_ms = plan.size_ms or 1
+    if plan.timezone is not None:
+        return DayGrid(size_ms // DAY_MS, plan.timezone, plan.offset_ms)
+    return EvenGrid(size_ms, plan.slide_ms or size_ms, plan.offset_ms)
+
+
+class GridWindow:
+    """See `Window`."""
+
+    def __init__(self, plan: WindowPlan, context: Context) -> None:
+        self.plan, self.late = plan, 0
+        self.results = Results(plan, context)
+        self._context = context
+        self._grid = grid_of(plan)
+        self._progress = Progress(context.db, context.join_id)
+        self._keep_ms = update_keep_ms(plan)
+        self._column = column_of(plan)
+        self._bucket_ms = (
+            DAY_BUCKET_MS if plan.timezone else gcd(plan.size_ms or 1, plan.slide_ms or 0)
+        )
+
+    # -- messages
+
+    def take(self, oldest_ms: int) -> None:
+        closed_ms = self._progress.closed_ms
+        open_ms = self._grid.open_from(closed_ms)
+        if oldest_ms < open_ms:
+            self._take_late(open_ms)
+        updates_open = self.plan.emit == "update"
+        # A message may be late for one span of a sliding window and in time for the next.
+        reach_ms = (self.plan.size_ms or 0) if self._keep_ms else 0
+        if updates_open or (self._keep_ms and oldest_ms < open_ms + reach_ms):
+            self._note_dirty(self.needs_from(), closed_ms, updates_open=updates_open)
+
+    def _take_late(self, open_ms: int) -> None:
+        db, fresh = self._context.db, self._context.buffer.fresh
+        row = db.execute(f"SELECT count(*) FROM {fresh} WHERE time_ms < ?", (open_ms,)).fetchone()
+        self.late += int(str(row[0])) if row else 0
+        self.results.put_late("time_ms < ?", (open_ms,))
+
+    def _note_dirty(self, from_ms: int, closed_ms: int, *, updates_open: bool) -> None:
+        """Note the spans that fresh messages are in: closed ones, or with `emit: update` all."""
+        db, width = self._context.db, self._bucket_ms
+        shift = self.plan.offset_ms % width
+        buckets = db.execute(
+            f"SELECT DISTINCT (time_ms - ?1 + ?2) / ?2 * ?2 + ?1 - ?2, {self._column or 'NULL'}"
+            f" FROM {self._context.buffer.fresh} WHERE time_ms >= ?3",
+            (shift, width, from_ms),
+        ).fetchall()
+        oldest_end_ms = closed_ms - self._keep_ms
+        dirty = {
+            (self._context.join_id, span.start_ms, span.end_ms, partition)
+            for bucket_ms, partition in buckets
+            for span in self._grid.holding(max(int(str(bucket_ms)), 0))
+            if span.end_ms > oldest_end_ms and (updates_open or span.end_ms <= closed_ms)
+        }
+        for join_id, start_ms, end_ms, partition in dirty:
+            known = db.execute(
+                "SELECT 1 FROM window_dirty WHERE join_id = ? AND start_ms = ? AND end_ms = ?"
+                " AND partition IS ?",
+                (join_id, start_ms, end_ms, partition),
+            ).fetchone()
+            if known is None:
+                db.execute(
+                    "INSERT INTO window_dirty VALUES(?, ?, ?, ?)",
+                    (join_id, start_ms, end_ms, partition),
+                )
+
+    def needs_from(self) -> int:
+        return self._grid.open_from(self._progress.closed_ms - self._keep_ms)
+
+    # -- results
+
+    def fire(self, watermark_ms: int) -> bool:
+        budget = MAX_FIRINGS - self._fire_dirty()
+        closed_ms = self._progress.closed_ms
+        if watermark_ms <= closed_ms:
+            return budget <= 0
+        last: Span | None = None
+        while budget > 0:
+            # Empty stretches are crossed in one step, however many spans they have.
+            after_ms = last.end_ms if last else closed_ms
+            first_ms = self._context.buffer.first_from(self._grid.open_from(after_ms))
+            if first_ms is None:
+                break
+            span = next(self._grid.ending(after_ms, watermark_ms, first_ms), None)
+            if span is None:
+                break
+            budget -= self._fire_span(span)
+            last = span
+        if last is not None:
+            self._context.writer.forget_before(self._context.join_id, last)
+            self._progress.store(last.end_ms)
+        if budget > 0:
+            # Nothing fired between the last span and here: it need not be stored to be true again
+            # after a restart.
+            self._progress.closed_ms = watermark_ms
+        return budget <= 0
+
+    def _fire_span(self, span: Span) -> int:
+        if self.plan.emit == "update":
+            return 1  # every change of the span has been sent already, as a dirty one
+        partitions = self._context.query.partitions(span)
+        for partition in partitions:
+            self.results.emit(span, partition, only_changed=False)
+        return len(partitions) + 1
+
+    def _fire_dirty(self) -> int:
+        db, join_id = self._context.db, self._context.join_id
+        rows = db.execute(
+            "SELECT rowid, start_ms, end_ms, partition FROM window_dirty WHERE join_id = ?"
+            " ORDER BY end_ms LIMIT ?",
+            (join_id, MAX_FIRINGS),
+        ).fetchall()
+        for number, start_ms, end_ms, partition in rows:
+            span = Span(int(str(start_ms)), int(str(end_ms)))
+            value: Value = partition
+            self.results.emit(span, value, only_changed=True)
+            db.execute("DELETE FROM window_dirty WHERE rowid = ?", (number,))
+        return len(rows)

@@ -1,0 +1,117 @@
+"""Runs a window's query over the messages of one span, on a read-only connection.
+
+The topic's name is a temporary view over the stream's buffer, cut to the span and the partition by
+three functions that SQLite calls once a run. The connection sees what is committed, so the buffer's
+transaction comes first. A query that runs too long is interrupted.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from litejoin.clock import Clock
+from litejoin.engine.windows.spans import Span
+from litejoin.errors import QueryError
+from litejoin.store.sqlite import open_database
+
+DEADLINE_MS = 30_000
+"""A query over one span that runs longer is interrupted and reported, as those of joins are."""
+
+STEPS_BETWEEN_CHECKS = 100_000
+"""SQLite instructions between two looks at the clock: about a millisecond."""
+
+VISIBLE = ("key", "payload", "timestamp")
+HIDDEN = ("timestamp_ms", "op", "changes")
+"""Columns of a topic that `SELECT *` does not give: in the view only where a query names them."""
+
+_EXPRESSIONS = {
+    "timestamp": "time_ms / 1000",
+    "timestamp_ms": "time_ms",
+    "op": "'created'",
+    "changes": "NULL",
+}
+
+Value = None | int | float | str | bytes
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+class SpanQuery:
+    """One window's query. One thread at a time."""
+
+    def __init__(
+        self,
+        path: Path,
+        topic: str,
+        table: str,
+        partition: str | None,
+        query: str,
+        columns: Sequence[str],
+        clock: Clock,
+    ) -> None:
+        self._clock = clock
+        self._span = Span(0, 0)
+        self._partition: Value = None
+        self._started_ms = 0
+        self._query = query
+        self._table, self._column = table, partition
+        self.connection = open_database(path, readonly=True)
+        self._limit()
+        hidden = [name for name in HIDDEN if name in query.lower()]
+        shown = [f"{_EXPRESSIONS.get(name, name)} AS {name}" for name in (*VISIBLE, *hidden)]
+        cut = "time_ms >= lj_from() AND time_ms < lj_to()"
+        if partition is not None:
+            cut += f" AND {partition} IS lj_partition()"
+        self.connection.execute(
+            f"CREATE TEMP VIEW {quoted(topic)} AS SELECT {', '.join(shown)}"
+            f" FROM {table} WHERE {cut}"
+        )
+        self.connection.execute("PRAGMA query_only = ON")
+        found = self.connection.execute(query)
+        try:
+            width = len(found.description)
+        except apsw.ExecutionCompleteError:
+            width = len(columns)
+        finally:
+            found.close()
+        if width != len(columns):
+            raise QueryError(f"the query returns {width} columns, {len(columns)} were planned")
+
+    def _limit(self) -> None:
+        def function(name: str, call: Any) -> None:
+            self.connection.create_scalar_function(name, call, 0, deterministic=True)
+
+        function("lj_from", lambda: self._span.start_ms)
+        function("lj_to", lambda: self._span.end_ms)
+        function("lj_partition", lambda: self._partition)
+        self.connection.set_progress_handler(self._overdue, STEPS_BETWEEN_CHECKS)
+
+    def _overdue(self) -> bool:
+        return self._clock.monotonic_ms() - self._started_ms > DEADLINE_MS
+
+    def partitions(self, span: Span) -> list[Value]:
+        """The values of the partition path among the messages of a span; [None] without one."""
+        column = self._column or "NULL"
+        rows = self.connection.execute(
+            f"SELECT DISTINCT {column} FROM {self._table} WHERE time_ms >= ? AND time_ms < ?",
+            (span.start_ms, span.end_ms),
+        )
+        return [row[0] for row in rows]
+
+    def rows(self, span: Span, partition: Value) -> list[tuple[Value, ...]]:
+        """The query's rows over the messages of a span. Raises QueryError."""
+        self._span, self._partition = span, partition
+        self._started_ms = self._clock.monotonic_ms()
+        try:
+            return list(self.connection.execute(self._query).fetchall())
+        except apsw.Error as error:
+            raise QueryError(str(error)) from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()

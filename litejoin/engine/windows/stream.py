@@ -1,0 +1,52 @@
+"""One stream of messages (a topic by a time path) and the windows that share its buffer."""
+
+from collections.abc import Sequence
+
+from litejoin.engine.windows.buffer import MessageBuffer, Refused
+from litejoin.engine.windows.watermark import MAX_AHEAD_MS, Progress
+from litejoin.engine.windows.window import Window
+
+
+class Stream:
+    """Feeds its windows and keeps what they still need. One thread; the caller's transaction."""
+
+    def __init__(
+        self, buffer: MessageBuffer, progress: Progress, windows: Sequence[Window]
+    ) -> None:
+        self._buffer, self._progress = buffer, progress
+        self.windows = windows
+        self.refused = 0
+        """Messages without a usable event time."""
+
+    def take(self, chunks: Sequence[bytes], now_ms: int, monotonic_ms: int) -> list[Refused]:
+        """Take the messages of one or more flushes in; returns those without a usable time."""
+        rows, oldest_ms, refused = self._buffer.read(chunks, now_ms + MAX_AHEAD_MS)
+        self.refused += len(refused)
+        if rows:
+            for window in self.windows:
+                window.take(oldest_ms)
+            self._buffer.keep(self._needs_from())
+            self._progress.take(self._buffer.newest_ms, monotonic_ms)
+        return refused
+
+    def tick(self, written_upto_ms: int | None, monotonic_ms: int) -> None:
+        """See `Progress.tick`."""
+        self._progress.tick(written_upto_ms, monotonic_ms)
+
+    def fire(self) -> bool:
+        """Evaluate what is due; True when there is more to do at once."""
+        time_ms = self._progress.time_ms
+        return any(
+            [window.fire(time_ms - window.plan.allowed_lateness_ms) for window in self.windows]
+        )
+
+    def trim(self) -> bool:
+        """Remove messages that no window needs; True when there are more."""
+        return self._buffer.trim(self._needs_from())
+
+    def _needs_from(self) -> int:
+        return min(window.needs_from() for window in self.windows)
+
+    def rolled_back(self) -> None:
+        """The caller's transaction is undone."""
+        self._buffer.forget_fresh()

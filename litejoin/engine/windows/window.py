@@ -1,0 +1,155 @@
+"""What all kinds of windows have in common: their place in state.db, their results, late messages.
+
+    window_progress   join_id, closed_ms          spans that end up to closed_ms have fired
+    window_dirty      join_id, start_ms, end_ms, partition
+                                                  spans to evaluate again: a message came after the
+                                                  last result
+
+A window works in two transactions of its caller. `take` notes what a batch of fresh messages means
+for it, together with the messages themselves; `fire` evaluates what is due and notes that it did,
+together with the results. A crash between the two leaves work that is still due.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import apsw
+
+from litejoin.engine.windows.buffer import MessageBuffer, partition_column
+from litejoin.engine.windows.query import SpanQuery, Value
+from litejoin.engine.windows.results import ResultWriter, RowText, key_text
+from litejoin.engine.windows.spans import Span
+from litejoin.engine.windows.watermark import NEVER_MS
+from litejoin.errors import QueryError
+from litejoin.plan.nodes import WindowPlan
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS window_progress(join_id INTEGER PRIMARY KEY, closed_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS window_dirty(
+  join_id INTEGER NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, partition,
+  UNIQUE(join_id, start_ms, end_ms, partition));
+"""
+
+MAX_FIRINGS = 500
+"""Spans and partitions evaluated in one transaction: joins and new messages get their turn."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a window needs from its surroundings."""
+
+    db: apsw.Connection
+    writer: ResultWriter
+    buffer: MessageBuffer
+    query: SpanQuery
+    join_id: int
+    late_id: int | None
+    """The results log's number of the window's late messages, with `on_late: sink`."""
+    failures: list[str] = field(default_factory=list)
+
+
+class Window(Protocol):
+    """One window of the config at work."""
+
+    plan: WindowPlan
+    results: "Results"
+    late: int
+    """Messages that came after all their spans had closed."""
+
+    def take(self, oldest_ms: int) -> None:
+        """Look at the fresh messages, the oldest of which has this time."""
+        ...
+
+    def needs_from(self) -> int:
+        """The time from which messages are still needed."""
+        ...
+
+    def fire(self, watermark_ms: int) -> bool:
+        """Evaluate what is due at a watermark; True when there is more to do at once."""
+        ...
+
+
+class Results:
+    """Evaluates spans of one window and writes their results."""
+
+    def __init__(self, plan: WindowPlan, context: Context) -> None:
+        self.plan, self.context = plan, context
+        self._text = RowText(plan.columns, plan.key_index, plan.json_columns)
+
+    def emit(
+        self, span: Span, partition: Value, *, only_changed: bool, before: list[str] | None = None
+    ) -> list[str]:
+        """Write the results of a span; returns their keys. A key of `before` that is not among
+        them is deleted. A query that fails is reported.
+        """
+        context = self.context
+        try:
+            rows = context.query.rows(span, partition)
+        except QueryError as error:
+            context.failures.append(
+                f"window {self.plan.name}: the span from {span.start_ms} to {span.end_ms}"
+                f" cannot be evaluated: {error}"
+            )
+            return before or []
+        groups = self._text.grouped(rows, partition)
+        for key, texts in groups.items():
+            context.writer.put(context.join_id, span, key, texts, only_changed=only_changed)
+        for key in before or ():
+            if key not in groups:
+                context.writer.delete(context.join_id, span, key)
+        return list(groups)
+
+    def put_late(self, condition: str, bindings: tuple[Value, ...]) -> None:
+        """Send the fresh messages that meet a condition to the window's late sink."""
+        context = self.context
+        if context.late_id is None:
+            return
+        rows = context.db.execute(
+            f"SELECT key, payload, time_ms FROM {context.buffer.fresh} WHERE {condition}"
+            " ORDER BY n",
+            bindings,
+        ).fetchall()
+        for key, payload, time_ms in rows:
+            self.put_refused(str(key), str(payload), int(str(time_ms)), "late")
+
+    def put_refused(self, key: str, payload: str, time_ms: int, reason: str) -> None:
+        """Send one message to the late sink, payload as it came."""
+        context = self.context
+        if context.late_id is not None:
+            text = (
+                f'{{"key":{key_text(key)},"payload":{key_text(payload)},"timestamp_ms":{time_ms},'
+                f'"reason":{key_text(reason)}}}'
+            )
+            context.writer.put(context.late_id, None, key_text(key), [text])
+
+
+class Progress:
+    """Up to where a window has closed, in memory and in state.db."""
+
+    def __init__(self, db: apsw.Connection, join_id: int) -> None:
+        self._db, self._join_id = db, join_id
+        row = db.execute(
+            "SELECT closed_ms FROM window_progress WHERE join_id = ?", (join_id,)
+        ).fetchone()
+        self.closed_ms = NEVER_MS if row is None else int(str(row[0]))
+
+    def store(self, closed_ms: int) -> None:
+        """Note durably, in the caller's transaction, that spans up to here have fired."""
+        self._db.execute(
+            "INSERT INTO window_progress VALUES(?1, ?2)"
+            " ON CONFLICT(join_id) DO UPDATE SET closed_ms = ?2",
+            (self._join_id, closed_ms),
+        )
+        self.closed_ms = max(self.closed_ms, closed_ms)
+
+
+def update_keep_ms(plan: WindowPlan) -> int:
+    """How long after closing a span can still be updated: as long again as it was open."""
+    if plan.on_late != "update":
+        return 0
+    return (plan.size_ms or plan.gap_ms or 0) + plan.allowed_lateness_ms
+
+
+def column_of(plan: WindowPlan) -> str | None:
+    """The buffer's column of the window's partition values."""
+    return None if plan.partition_by is None else partition_column(plan.partition_by)

@@ -1,0 +1,216 @@
+"""All windows of a pipeline: built from their plans, fed with message rows, fired as time passes.
+
+Used by the engine, on its thread. `take` runs inside the transaction that applies a flush, so that
+a message is in the buffer exactly when the flush is applied. `fire` is a transaction of its own:
+results, and the note that they were made, commit together. It reads through read-only connections,
+which see the buffer of the transactions before.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from litejoin.clock import Clock, SteadyClock
+from litejoin.engine.state import StateDatabase
+from litejoin.engine.windows import buffer as buffers
+from litejoin.engine.windows import sessions, window
+from litejoin.engine.windows.buffer import MessageBuffer
+from litejoin.engine.windows.grid import GridWindow
+from litejoin.engine.windows.query import SpanQuery
+from litejoin.engine.windows.results import ResultWriter
+from litejoin.engine.windows.sessions import SessionWindow
+from litejoin.engine.windows.stream import Stream
+from litejoin.engine.windows.watermark import Progress
+from litejoin.engine.windows.window import Context, Window, column_of
+from litejoin.plan.nodes import WindowPlan
+
+TRIM_EVERY_MS = 1_000
+
+log = logging.getLogger("litejoin.windows")
+
+
+class Windows:
+    """One thread at a time; every method blocks."""
+
+    def __init__(
+        self,
+        plans: Sequence[WindowPlan],
+        numbers: Mapping[str, int],
+        state: StateDatabase,
+        path: Path,
+        clock: Clock,
+    ) -> None:
+        self._plans, self._numbers = plans, numbers
+        self._state, self._path = state, path
+        self._clock, self._steady = clock, SteadyClock(clock)
+        self._writer = ResultWriter(state.connection)
+        self._streams: list[Stream] = []
+        self._contexts: list[Context] = []
+        self._told: dict[str, int] = {}
+        self._trim_at_ms = 0
+        self._more = False
+        self._opened = ExitStack()
+
+    def start(self) -> set[int]:
+        """Make what is missing, outside of a transaction; returns the join ids in use.
+
+        Queries are compiled on read-only connections, which must see the buffers.
+        """
+        db = self._state.connection
+        db.execute(buffers.SCHEMA + window.SCHEMA + sessions.SCHEMA)
+        ids: set[int] = set()
+        by_stream: dict[tuple[str, str | None, str], list[WindowPlan]] = {}
+        for plan in self._plans:
+            key = (plan.topic.lower(), plan.time_path, plan.time_format)
+            by_stream.setdefault(key, []).append(plan)
+        for plans in by_stream.values():
+            ids |= self._add_stream(plans)
+        return ids
+
+    def _add_stream(self, plans: Sequence[WindowPlan]) -> set[int]:
+        first = plans[0]
+        partitions = dict.fromkeys(p.partition_by for p in plans if p.partition_by is not None)
+        buffer = MessageBuffer(
+            self._state.connection,
+            self._numbers[first.topic],
+            first.time_path,
+            first.time_format,
+            list(partitions),
+        )
+        self._opened.callback(buffer.close)
+        progress = Progress(
+            first.time_path is not None, min(p.idle_timeout_ms for p in plans), buffer.newest_ms
+        )
+        if first.time_path is not None:
+            progress.time_ms = buffer.newest_ms
+        made: list[Window] = []
+        ids: set[int] = set()
+        for plan in plans:
+            context = self._context(plan, buffer)
+            self._contexts.append(context)
+            ids |= {context.join_id} if context.late_id is None else {
+                context.join_id, context.late_id
+            }  # fmt: skip
+            made.append((SessionWindow if plan.type == "session" else GridWindow)(plan, context))
+        self._streams.append(Stream(buffer, progress, made))
+        return ids
+
+    def _context(self, plan: WindowPlan, buffer: MessageBuffer) -> Context:
+        definition = json.dumps(
+            [plan.type, plan.size_ms, plan.slide_ms, plan.gap_ms, plan.offset_ms, plan.timezone,
+             plan.time_path, plan.time_format, plan.partition_by, plan.topic]
+        )  # fmt: skip
+        join_id, changed = self._state.join_id(plan.name, definition)
+        if changed:
+            self._forget(join_id)
+        late_id = None
+        if plan.on_late == "sink":
+            late_id, _ = self._state.join_id(plan.late_name, "late")
+        # The view of another window's query must not stand in the way: a connection each.
+        query = SpanQuery(
+            self._path, plan.topic, buffer.table, column_of(plan), plan.query, plan.columns,
+            self._clock,
+        )  # fmt: skip
+        self._opened.callback(query.close)
+        return Context(self._state.connection, self._writer, buffer, query, join_id, late_id)
+
+    def _forget(self, join_id: int) -> None:
+        """A window whose spans are other ones than before starts anew."""
+        for table in ("window_progress", "window_dirty", "window_sessions", "state"):
+            self._state.connection.execute(f"DELETE FROM {table} WHERE join_id = ?", (join_id,))
+
+    # -- messages
+
+    def take(self, chunks: Sequence[bytes], head: int) -> int:
+        """Take message rows in, in the caller's transaction. Late ones with a sink of their own
+        are results: returns the new head.
+        """
+        now_ms, monotonic_ms = self._steady.now_ms(), self._clock.monotonic_ms()
+        self._writer.begin(head, self._clock.now_ms())
+        for stream in self._streams:
+            refused = stream.take(chunks, now_ms, monotonic_ms)
+            for each in refused:
+                for found in stream.windows:
+                    found.results.put_refused(each.key, each.payload, each.ingested_ms, each.reason)
+        return self._writer.head
+
+    def rolled_back(self) -> None:
+        """The transaction that `take` was part of is undone."""
+        for stream in self._streams:
+            stream.rolled_back()
+
+    # -- results
+
+    def fire(self, written_upto_ms: int | None) -> tuple[int, tuple[str, ...]]:
+        """Evaluate what is due, in a transaction; returns the number of results and the failures.
+
+        `written_upto_ms`: the wall time before which every message that was received is taken in;
+        None when that is not known.
+        """
+        if not self._steady.is_settled():
+            written_upto_ms = None
+        monotonic_ms = self._clock.monotonic_ms()
+        for stream in self._streams:
+            stream.tick(written_upto_ms, monotonic_ms)
+        state = self._state
+        state.begin()
+        try:
+            self._writer.begin(state.head, self._clock.now_ms())
+            self._more = any([stream.fire() for stream in self._streams])
+            self._trim(monotonic_ms)
+            results = self._writer.head - state.head
+            state.commit(self._writer.head, state.applied, state.owed)
+        except BaseException:
+            state.rollback()
+            raise
+        self._tell()
+        failures = tuple(text for context in self._contexts for text in context.failures)
+        for context in self._contexts:
+            context.failures.clear()
+        return results, failures
+
+    def _trim(self, monotonic_ms: int) -> None:
+        if monotonic_ms >= self._trim_at_ms:
+            more = any([stream.trim() for stream in self._streams])
+            self._trim_at_ms = monotonic_ms + (0 if more else TRIM_EVERY_MS)
+
+    def _tell(self) -> None:
+        """One line for all late and refused messages since the last one."""
+        for name, count, what in self._counts():
+            before = self._told.get(name + what, 0)
+            if count > before:
+                log.warning("windows: %s: %d %s", name, count - before, what)
+                self._told[name + what] = count
+
+    def _counts(self) -> list[tuple[str, int, str]]:
+        counts = []
+        for stream in self._streams:
+            for found in stream.windows:
+                counts.append(
+                    (found.plan.name, found.late, f"late messages ({found.plan.on_late})")
+                )
+                counts.append((found.plan.name, stream.refused, "messages without a usable time"))
+        return counts
+
+    def health(self) -> dict[str, dict[str, object]]:
+        """By window: type, late and refused messages. Any thread."""
+        return {
+            found.plan.name: {
+                "type": found.plan.type,
+                "late": found.late,
+                "refused": stream.refused,
+            }
+            for stream in self._streams
+            for found in stream.windows
+        }
+
+    @property
+    def has_more(self) -> bool:
+        """`fire` left work that is due already."""
+        return self._more
+
+    def close(self) -> None:
+        """Close the read-only connections and free statements."""
+        self._opened.close()
