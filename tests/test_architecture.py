@@ -21,16 +21,17 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "litejoin"
 
-VALUES = {"errors", "records", "clock", "plan.nodes", "version", "schemas"}
+VALUES = {"errors", "frozen", "records", "clock", "plan.nodes", "version", "schemas"}
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
 MAY_IMPORT: dict[str, set[str]] = {
     "version": set(),
     "schemas": set(),
     "errors": set(),
+    "frozen": set(),
     "records": {"errors"},
     "clock": {"errors"},
-    "plan.nodes": {"errors", "records"},
+    "plan.nodes": {"errors", "frozen", "records"},
     "_ext": VALUES,
     "store.sqlite": NATIVE,
     "store": SQLITE,

@@ -8,6 +8,7 @@ Switches take 1/0, true/false, yes/no, on/off.
 
 import argparse
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
@@ -15,6 +16,20 @@ _SWITCH = {
     "1": True, "true": True, "yes": True, "on": True,
     "0": False, "false": False, "no": False, "off": False, "": False,
 }  # fmt: skip
+
+
+class _Help(argparse.HelpFormatter):
+    """The usual layout, in a width that is found without importing shutil (and all compressions).
+
+    argparse makes a formatter for every argument that is added, help or not.
+    """
+
+    def __init__(self, prog: str) -> None:
+        try:
+            columns = os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]
+        except (AttributeError, OSError, ValueError):
+            columns = 80
+        super().__init__(prog, width=(columns or 80) - 2)
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -26,6 +41,7 @@ class CommandParser(argparse.ArgumentParser):
             description=description,
             epilog=f"example: {example}" if example else None,
             allow_abbrev=False,
+            formatter_class=_Help,
         )
 
     def parse(

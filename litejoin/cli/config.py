@@ -6,12 +6,12 @@ Both commands go through `load`, so they cannot disagree about a config.
 import os
 import sys
 from argparse import Namespace
-from dataclasses import dataclass
 from pathlib import Path
 
 from litejoin.cli.findings import full, use_colors
 from litejoin.config import Diagnostic, load_config, read_config, read_env_file
 from litejoin.config.load import MAX_BYTES
+from litejoin.frozen import dataclass
 from litejoin.plan.compile import compile_plan
 from litejoin.plan.nodes import Plan
 

@@ -4,7 +4,6 @@ The codes of errors, such as LJ-LOCK, are known, too.
 """
 
 import inspect
-
 from collections.abc import Sequence
 from difflib import get_close_matches
 

@@ -5,8 +5,9 @@ structure and its values, `LJ2xx` about what the config means, SQL included. Rea
 (the level), `litejoin explain` and the generated errors page. Registering a code twice fails.
 """
 
-from dataclasses import dataclass
 from typing import Literal
+
+from litejoin.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ a file is remembered as secret. Changes the scalars in place; reads the files th
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as AnyMapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from litejoin.config.diagnostics import Diagnostics, pointer_of
 from litejoin.config.nodes import Mapping, Node, Piece, Scalar, Sequence
 from litejoin.config.text import shown, suggestion
+from litejoin.frozen import dataclass
 
 MAX_FILE_BYTES = 64 * 1024
 """A secret or a certificate fits; a wrong path to a large file must not fill the memory."""

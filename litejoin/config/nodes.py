@@ -7,10 +7,11 @@ Nothing here reads files or judges content.
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from litejoin.config.align import align
+from litejoin.frozen import dataclass
 from litejoin.plan.nodes import Place
 
 _LINE_END = re.compile(r"\r\n|\r|\n")

@@ -6,7 +6,7 @@ usable value.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from litejoin.config.schema import branches, marks, resolved, root_schema, types
 from litejoin.config.secrecy import masked_url
 from litejoin.config.shape import Path, Shape, human, is_nothing
 from litejoin.config.text import listed, shown, suggestion
+from litejoin.frozen import dataclass
 
 _TYPE_NAMES = {
     "string": "a text",

@@ -5,11 +5,11 @@ share a limit: those of one `rate_limit.group`, else those of one host.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.values import parse_duration_ms
+from litejoin.frozen import dataclass
 from litejoin.plan.nodes import ApiSourcePlan, SourcePlan
 from litejoin.plan.section import Section
 

@@ -6,11 +6,12 @@ document give equal plans. Findings about queries are made here, since only SQLi
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.document import Document
+from litejoin.frozen import dataclass
 from litejoin.plan.budget import check_budgets
 from litejoin.plan.compile_joins import QueryCompiler
 from litejoin.plan.compile_sinks import compile_sink

@@ -14,11 +14,12 @@ share its state.
 import copy
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import apsw
 
+from litejoin.frozen import dataclass
 from litejoin.plan.shape import (
     TOPIC_COLUMNS,
     Equality,

@@ -5,9 +5,9 @@ among the assumptions that `plan` prints: a reader can put in better ones.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from litejoin.frozen import dataclass
 from litejoin.plan.nodes import (
     ApiSourcePlan,
     DeliveryPlan,

@@ -7,9 +7,11 @@ without behaviour, read side by side.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
+
+from litejoin.frozen import dataclass
 
 
 class Secret(str):

@@ -6,9 +6,9 @@ strictest of their limits holds for all of them.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from litejoin.frozen import dataclass
 from litejoin.plan.nodes import ApiSourcePlan, SourcePlan
 
 MINUTE_MS = 60_000

@@ -5,8 +5,9 @@ and the join is evaluated in full. It never decides whether SQL is valid: SQLite
 runs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from litejoin.frozen import dataclass
 from litejoin.plan.tokens import Token, tokenize
 
 TOPIC_COLUMNS = ("key", "payload", "timestamp", "timestamp_ms", "op", "changes")

@@ -5,10 +5,10 @@ stands in the query. Knows nothing of the config file: offsets are characters of
 """
 
 import re
-from dataclasses import dataclass
 
 import apsw
 
+from litejoin.frozen import dataclass
 from litejoin.plan.tokens import Token, tokenize
 
 

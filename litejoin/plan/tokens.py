@@ -6,7 +6,8 @@ all it needs is where each token starts and ends. https://www.sqlite.org/draft/t
 """
 
 import re
-from dataclasses import dataclass
+
+from litejoin.frozen import dataclass
 
 # A word is of letters, digits, _, $ and whatever is not ASCII. Written as what it is not, because
 # re takes milliseconds to compile a set that reaches up to U+10FFFF.

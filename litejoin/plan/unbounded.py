@@ -5,9 +5,9 @@ Called by `compile_joins` for a query that SQLite takes. Reads one plain SELECT;
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import takewhile
 
+from litejoin.frozen import dataclass
 from litejoin.plan.tokens import Token, tokenize
 
 _ENDS = ("WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "WINDOW")
