@@ -286,7 +286,8 @@ cdef class Snapshot:
     cdef Ignore ignore
     cdef list programs
 
-    def __cinit__(self, bytes response not None, keys, ignore=(), uint32_t max_depth=64, uint64_t seed=0):
+    def __cinit__(self, bytes response not None, keys, ignore=(), uint32_t max_depth=64, uint64_t seed=0, bint first_wins=False):
+        self.native.first_wins = first_wins
         self.ignore = Ignore(ignore)
         self.programs = [response, *keys]
         self.native.ignore = &self.ignore.native

@@ -469,7 +469,47 @@ static inline size_t lj_gjson_trim(const uint8_t *start, const uint8_t *end) {
 enum { LJ_KEY_OK = 0, LJ_KEY_MEMORY = -1, LJ_KEY_MISSING = 1, LJ_KEY_TYPE = 2, LJ_KEY_TEXT = 3 };
 #define LJ_API_KEY_BYTES 512u
 
-/* Append the text of a scalar: a string unescaped, a number as it is spelled. */
+/* Append a number so that all its spellings give one text: 8, 8.0 and 80e-1 are "8". Plain digits while
+ * they fit a key; a number that is not computed with (lj_decimal.huge) keeps its spelling. */
+static inline void lj_key_number(lj_out *out, const uint8_t *text, size_t size) {
+    lj_decimal d;
+    const uint8_t *digit;
+    int64_t i, n, m;
+    lj_decimal_read(&d, text, size);
+    if (d.huge) {
+        lj_put(out, text, size);
+        return;
+    }
+    if (d.first == NULL) {
+        lj_put1(out, '0');
+        return;
+    }
+    n = (int64_t)d.digits;
+    m = d.magnitude;
+    digit = d.first;
+    if (d.negative) lj_put1(out, '-');
+    if (m > (int64_t)LJ_API_KEY_BYTES || m < -(int64_t)LJ_API_KEY_BYTES) {
+        char exponent[32];
+        for (i = 0; i < n; digit++) {
+            if (*digit == '.') continue;
+            lj_put1(out, *digit);
+            i++;
+        }
+        lj_put(out, exponent, (size_t)snprintf(exponent, sizeof exponent, "e%lld", (long long)(m - n)));
+        return;
+    }
+    if (m <= 0) lj_put(out, "0.", 2);
+    for (i = m; i < 0; i++) lj_put1(out, '0');
+    for (i = 0; i < n; digit++) {
+        if (*digit == '.') continue;
+        if (i == m && m > 0) lj_put1(out, '.');
+        lj_put1(out, *digit);
+        i++;
+    }
+    for (; i < m; i++) lj_put1(out, '0');
+}
+
+/* Append the text of a scalar: a string unescaped, a number in one spelling. */
 static inline int lj_key_part(lj_out *out, const lj_gjson_value *v) {
     if (!v->found) return LJ_KEY_MISSING;
     if (*v->start == '"') {
@@ -480,7 +520,10 @@ static inline int lj_key_part(lj_out *out, const lj_gjson_value *v) {
         return LJ_KEY_OK;
     }
     if (*v->start != '-' && (*v->start < '0' || *v->start > '9')) return LJ_KEY_TYPE;
-    lj_put(out, v->start, v->size);
+    if (*v->start != '-' && !memchr(v->start, '.', v->size) && !memchr(v->start, 'e', v->size) && !memchr(v->start, 'E', v->size))
+        lj_put(out, v->start, v->size);
+    else
+        lj_key_number(out, v->start, v->size);
     return LJ_KEY_OK;
 }
 

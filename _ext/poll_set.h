@@ -39,6 +39,7 @@ typedef struct {
     uint64_t seed;
     lj_gjson response, *key_paths;
     uint32_t key_count, max_depth;
+    int first_wins; /* of two records with one key in a walk the first stands, not the last */
     const lj_ignore *ignore;
     lj_hasher hasher;
     lj_out key;
@@ -238,7 +239,13 @@ static inline int lj_page_record(lj_set *s, lj_page *p, const uint8_t *start, si
     entry = lj_set_entry(s, s->key.buffer.data, s->key.buffer.len);
     if (entry == LJ_NO_ENTRY) return LJ_FAULT_MEMORY;
     e = &s->entries[entry];
-    if (e->seen == s->walk) lj_page_drop(p, entry, e);
+    if (e->seen == s->walk) {
+        if (s->first_wins) {
+            p->duplicates++;
+            return 0;
+        }
+        lj_page_drop(p, entry, e);
+    }
     was = e->position;
     if ((code = lj_set_place(s, entry))) return code;
     if (was < s->order_count && s->order[was] == entry) s->cursor = was + 1;

@@ -32,6 +32,7 @@ cdef extern from "poll_set.h" nogil:
         lj_gjson *key_paths
         uint32_t key_count
         uint32_t max_depth
+        int first_wins
         const lj_ignore *ignore
     ctypedef struct lj_change:
         const uint8_t *start

@@ -21,7 +21,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "litejoin"
 
-VALUES = {"errors", "frozen", "records", "clock", "plan.nodes", "version", "schemas"}
+VALUES = {
+    "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "version", "schemas",
+}  # fmt: skip
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen": set(),
     "records": {"errors"},
     "clock": {"errors"},
-    "plan.nodes": {"errors", "frozen", "records"},
+    "plan.nodes_api": {"frozen"},
+    "plan.nodes": {"errors", "frozen", "records", "plan.nodes_api"},
     "_ext": VALUES,
     "store.sqlite": NATIVE,
     "store": SQLITE,

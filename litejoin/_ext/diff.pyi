@@ -62,7 +62,7 @@ class Page:
     def unchanged(self) -> int: ...
     @property
     def duplicates(self) -> int:
-        """Records whose key came before in this walk; of one page the last stands."""
+        """Records whose key came before in this walk."""
     @property
     def keyless(self) -> int:
         """Records without a usable key: skipped; `keyless_reason` tells of the first."""
@@ -112,9 +112,10 @@ class Snapshot:
         ignore: Sequence[str] = (),
         max_depth: int = 64,
         seed: int = 0,
+        first_wins: bool = False,
     ) -> Snapshot:
         """`response`, `keys`: programs of gjson paths; `seed`: random, so keys cannot be made to
-        collide.
+        collide; `first_wins`: of two records with one key in a walk the first stands.
         """
     def __len__(self) -> int:
         """Known records."""

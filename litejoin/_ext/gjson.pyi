@@ -35,6 +35,7 @@ def split(array: bytes, max_depth: int = 64) -> list[tuple[int, int]]:
 def key_of(record: bytes, paths: Sequence[Path]) -> bytes:
     """The key of a record: 1 to 16 paths to strings or numbers, joined by ":".
 
-    Numbers keep their spelling. Raises JsonError when a path finds nothing, or null, a boolean or a
-    container, or when the key is empty, holds NUL or has more than 512 bytes.
+    A number gives one text however it is spelled: 8, 8.0 and 80e-1 are "8". Raises JsonError when a
+    path finds nothing, or null, a boolean or a container, or when the key is empty, holds NUL or
+    has more than 512 bytes.
     """

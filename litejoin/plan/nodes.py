@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Literal
 
 from litejoin.frozen import dataclass
-
-
-class Secret(str):
-    """A text that must not be shown: prints as `***`; use it as a str only where it is sent."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "***"
+from litejoin.plan.nodes_api import (
+    ActionPlan,
+    AdaptivePlan,
+    ApiTlsPlan,
+    AuthPlan,
+    ForEachPlan,
+    PagingPlan,
+    RatePlan,
+    RetryPlan,
+    WatermarkPlan,
+)
+from litejoin.plan.nodes_api import Secret as Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,21 @@ class ApiSourcePlan:
     """With `adaptive`: the shortest interval."""
     parent_topic: str | None = None
     """With `for_each`: one walk for each record of this topic."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    paging: PagingPlan = field(default_factory=PagingPlan)
+    auth: AuthPlan | None = None
+    watermark: WatermarkPlan = field(default_factory=WatermarkPlan)
+    rate: RatePlan = field(default_factory=RatePlan)
+    retry: RetryPlan = field(default_factory=RetryPlan)
+    adaptive: AdaptivePlan | None = None
+    response_actions: tuple[ActionPlan, ...] = ()
+    for_each: ForEachPlan | None = None
+    on_duplicate_key: Literal["last", "first", "error"] = "last"
+    on_missing_key: Literal["error", "skip"] = "skip"
+    follow_redirects: bool = False
+    """To the same origin only."""
+    tls: ApiTlsPlan = field(default_factory=ApiTlsPlan)
+    proxy: Secret | None = None
     type: Literal["api"] = "api"
 
 

@@ -30,6 +30,7 @@ from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.server import Listeners
 from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api import ApiSource
+from litejoin.sources.api.budget import Budgets
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
 from litejoin.sources.http_keys import StoredAnswers
@@ -207,9 +208,12 @@ class App:
         self._polls = ThreadPoolExecutor(
             max(1, min(MAX_POLL_THREADS, len(apis))), thread_name_prefix="litejoin-poll"
         )
+        budgets = Budgets()
         for plan in apis:
             state = self._store.source_state(plan.name)
-            self._sources.append(ApiSource(plan, self._channel, state, self._clock, self._polls))
+            self._sources.append(
+                ApiSource(plan, self._channel, state, self._clock, self._polls, budgets=budgets)
+            )
         for source in self._sources:
             self._run(source.run())
         if any(topic.retention_ms for topic in self._plan.topics):

@@ -53,6 +53,10 @@ class SourceState(Protocol):
         """True when this source has never completed a poll (decides `initial_snapshot`)."""
         ...
 
+    async def parents(self, topic: str) -> Sequence[bytes]:
+        """The payloads of a topic, for `for_each`; empty when there is no such topic yet."""
+        ...
+
     async def mark_started(self) -> None:
         """Remember durably that the first poll was taken in, after its last row is durable."""
         ...

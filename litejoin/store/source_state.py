@@ -8,7 +8,7 @@ whose checksum does not fit is never handed out.
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import apsw
 
@@ -57,6 +57,18 @@ class StateReaders:
                 found.append(_checked(shard, number, *row)[2] if row else None)
         return found
 
+    def topic(self, number: int) -> list[bytes]:
+        """The payloads of a topic. Blocks."""
+        found: list[bytes] = []
+        with self._lock:
+            for shard, connection in enumerate(self._open()):
+                try:
+                    rows = connection.execute(f"SELECT payload FROM t{number} ORDER BY id")
+                    found.extend(payload.encode() for (payload,) in rows)
+                except apsw.Error as error:
+                    raise storage_error(error, shard) from error
+        return found
+
     def _open(self) -> list[apsw.Connection]:
         # Most pipelines have no api source: no connection is opened for them.
         if not self._connections:
@@ -68,18 +80,27 @@ class ShardSourceState:
     """One source's state. The methods are those of SourceState."""
 
     def __init__(
-        self, entry: SourceEntry, readers: StateReaders, mark_started: Callable[[], None]
+        self,
+        entry: SourceEntry,
+        readers: StateReaders,
+        mark_started: Callable[[], None],
+        topics: Callable[[], Mapping[str, int]],
     ) -> None:
         self.number = entry.number
         self._entry = entry
         self._readers = readers
         self._mark_started = mark_started
+        self._topics = topics
 
     async def hashes(self) -> Sequence[tuple[bytes, bytes]]:
         return await asyncio.to_thread(self._readers.hashes, self.number)
 
     async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         return await asyncio.to_thread(self._readers.payloads, self.number, keys)
+
+    async def parents(self, topic: str) -> Sequence[bytes]:
+        number = self._topics().get(topic)
+        return [] if number is None else await asyncio.to_thread(self._readers.topic, number)
 
     def is_new(self) -> bool:
         return not self._entry.started

@@ -191,7 +191,9 @@ class ShardStore:
             entry = self._manifest.source(name)
         with self._flushing:
             self._make_tables()
-        return ShardSourceState(entry, self._state_readers, lambda: self.mark_started(name))
+        return ShardSourceState(
+            entry, self._state_readers, lambda: self.mark_started(name), self.topics
+        )
 
     def mark_started(self, name: str) -> None:
         """Remember durably that the source's first poll has been taken in. Blocks on the disk."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from litejoin.errors import StorageFullError
-from litejoin.sources.api_fetch import printable
+from litejoin.sources.api.words import printable
 from tests.unit.sources.api_world import (
     Answer,
     World,
@@ -238,7 +238,7 @@ def test_nobody_listening_is_a_failed_poll(caplog: pytest.LogCaptureFixture) -> 
 
 def test_plain_http_behind_https_is_a_failed_poll(caplog: pytest.LogCaptureFixture) -> None:
     async def story(w: World) -> None:
-        w.source._fetcher.close()
+        w.source.close()
         object.__setattr__(w.plan, "url", w.upstream.url.replace("http:", "https:"))
         w.upstream.script = [raw(b"not tls")]
         assert not await w.restart().poll()
@@ -361,7 +361,7 @@ def test_a_hanging_api_does_not_keep_a_shared_thread_for_ever() -> None:
         second = asyncio.create_task(source.poll())
         assert not await first
         assert await second
-        source._fetcher.close()
+        source.close()
 
     with world(timeout_ms=300) as w:
         run(story(w))

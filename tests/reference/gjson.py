@@ -155,6 +155,32 @@ def ordered(order: int, sign: str) -> bool:
     return {**rules, ">": order > 0, ">=": order >= 0}.get(sign, False)
 
 
+NUMBER_TEXT = re.compile(rb"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?)0*(\d*))?")
+
+
+def number_key(raw: bytes) -> bytes:
+    """All spellings of a number give one text; plain digits while they fit a key."""
+    match = NUMBER_TEXT.fullmatch(raw)
+    assert match
+    sign, whole, fraction, exponent_sign, exponent = (part or b"" for part in match.groups())
+    digits = (whole + fraction).lstrip(b"0")
+    if not re.search(rb"[-.eE]", raw):
+        return raw
+    if len(exponent) > 18 and digits:
+        return raw
+    if not digits:
+        return b"0"
+    magnitude = int((exponent_sign + exponent) or b"0") if exponent else 0
+    magnitude += len(digits) - len(fraction)
+    digits = digits.rstrip(b"0")
+    if abs(magnitude) > 512:
+        return b"%s%se%d" % (sign, digits, magnitude - len(digits))
+    if magnitude <= 0:
+        return sign + b"0." + b"0" * -magnitude + digits
+    whole, fraction = digits[:magnitude].ljust(magnitude, b"0"), digits[magnitude:]
+    return sign + whole + (b"." + fraction if fraction else b"")
+
+
 def key_of(record: bytes, paths: Sequence[str]) -> bytes | None:
     """The key, or None where there is none."""
     parts = []
@@ -162,6 +188,6 @@ def key_of(record: bytes, paths: Sequence[str]) -> bytes | None:
         found = walk(parse(record, 1024), path)
         if found is None or found.kind not in (STRING, NUMBER):
             return None
-        parts.append(found.text.encode() if found.kind == STRING else found.raw)
+        parts.append(found.text.encode() if found.kind == STRING else number_key(found.raw))
     key = b":".join(parts)
     return key if 0 < len(key) <= 512 and b"\0" not in key else None

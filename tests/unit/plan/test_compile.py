@@ -24,6 +24,7 @@ from litejoin.plan.nodes import (
     SseSinkPlan,
     Token,
 )
+from litejoin.plan.nodes_api import PagingPlan, RatePlan, RetryPlan
 from tests.unit.plan.documents import SOURCES, document_of, findings_of, join_of, plan_of
 
 JOIN = "joins: [{name: j, query: SELECT key FROM orders, sink: out}]\n"
@@ -108,6 +109,12 @@ def test_every_key_of_an_api_source_arrives() -> None:
         max_pages=20,
         allowed_per_minute=60.0,
         shown_url="https://api.example.com/orders?token=${TOKEN}",
+        paging=PagingPlan(
+            "page", param="page", start=1, size=50, most=20, stop_after_empty_page=True,
+            max_pages=1000,
+        ),  # fmt: skip
+        rate=RatePlan(per_second=2, per_minute=60),
+        retry=RetryPlan(max_attempts=3),
     )
     assert repr(source).count("tok-123") == 1  # the url, which requests need
 

@@ -157,6 +157,7 @@ class Store:
         self.failures: list[tuple[LiteJoinError | BaseException | None, int]] = []
         """For the next submits: what to raise (None: nothing), and how many rows were durable."""
         self.waits = 0
+        self.other_topics: dict[str, list[bytes]] = {}
 
     def topic_number(self, name: str) -> int:
         assert name == "orders"
@@ -192,6 +193,9 @@ class Store:
 
     async def payloads(self, keys: Sequence[bytes]) -> Sequence[bytes | None]:
         return [self.state[key].payload if key in self.state else None for key in keys]
+
+    async def parents(self, topic: str) -> Sequence[bytes]:
+        return self.other_topics.get(topic, [])
 
     def is_new(self) -> bool:
         return not self.started
@@ -256,5 +260,5 @@ def world(**changes: Any) -> Iterator[World]:
             yield made
         finally:
             upstream.released.set()
-            made.source._fetcher.close()
+            made.source.close()
             made.executor.shutdown()

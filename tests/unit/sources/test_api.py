@@ -319,7 +319,7 @@ def test_the_first_poll_is_logged_and_quiet_polls_are_not(
     ]
     assert w.source.health() == {
         "status": "ok", "records": 2, "consecutive_failures": 0, "held_deletes": 0,
-        "last_poll": "2023-11-14T22:13:20.000Z",
+        "last_poll": "2023-11-14T22:13:20.000Z", "polls": 3, "requests": 3, "pages": 1,
     }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litejoin.sources.api_pace import MAX_BACKOFF_MS, Pace
+from litejoin.sources.api.pace import MAX_BACKOFF_MS, Pace
 
 
 def test_the_start_offset_is_the_same_at_every_start_and_differs_by_name() -> None:

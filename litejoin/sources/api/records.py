@@ -1,8 +1,8 @@
-"""From a compared poll to durable rows: the state of one api source, in memory and in the store.
+"""From compared pages to durable rows: the records of one api source, in memory and in the store.
 
-Called by `litejoin.sources.api`, one poll at a time, on the event loop; native work runs in the
-executor. Owns the rule that nothing counts as known before its rows are durable, and the one that
-decides which records that a poll did not show are deletes. Never talks HTTP, never logs.
+Called by `walk`, one walk at a time, on the event loop; native work runs in the executor. Owns the
+rule that nothing counts as known before its rows are durable, and the one that decides which
+records that a walk did not show are deletes. Never talks HTTP, never logs.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from litejoin.clock import Clock
 from litejoin.errors import JsonError, OverloadedError, PollError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.records import Row, RowKind, pack_rows
+from litejoin.sources.api.notes import is_note
 from litejoin.sources.base import Intake, SourceState
 
 T = TypeVar("T")
@@ -38,20 +39,30 @@ GUARD_KEYS = 10
 class PollResult:
     """What one poll came to."""
 
-    records: int
-    created: int
-    updated: int
-    deleted: int
-    unchanged: int
+    records: int = 0
+    created: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
     duplicates: int = 0
     keyless: int = 0
     keyless_reason: str = ""
     held: int = 0
     """Records gone that the shrink guard keeps until the next complete poll agrees."""
+    waiting: int = 0
+    """Records gone once, of a list whose pages shift: deleted when the next walk agrees."""
+    pages: int = 0
+    incomplete_page: int = 0
+    incomplete: str = ""
+    """Why the walk did not show everything; empty when it did, or was not meant to."""
 
 
-class ApiStore:
-    """The diff state of one source and the way of its changes to the intake."""
+class RecordSet:
+    """The diff state of one source and the way of its changes to the intake.
+
+    A walk: `begin`, `take` each page, `finish` after the last. One that is not finished is
+    forgotten by the next `begin`; what its pages brought stands.
+    """
 
     def __init__(
         self,
@@ -66,38 +77,78 @@ class ApiStore:
         self._state = state
         self._clock = clock
         self._executor = executor
-        self._response = compile_path(plan.response_path or "@this")
+        whole = plan.for_each is not None and plan.for_each.include
+        self._response = compile_path("@this" if whole else plan.response_path or "@this")
         self._keys = [compile_path(path) for path in plan.key_path]
         self._snapshot = self._empty()
         self._loaded = False
-        self._last: tuple[int, int, PollResult] | None = None
-        """(length, XXH64, result) of the last body that was taken in without anything held."""
+        self._known = 0
+        self._digest = (0, 0)
+        self._last: tuple[tuple[int, int], PollResult] | None = None
+        """((length, XXH64), result) of the only body of the last walk, if nothing was held."""
+        self._result = PollResult()
 
     def __len__(self) -> int:
         """Records known upstream."""
         return len(self._snapshot)
 
-    async def take(self, body: bytearray, content_type: str = "") -> PollResult:
-        """Compare one complete response and make what changed durable.
+    async def begin(self) -> None:
+        """A walk starts."""
+        if not self._loaded:
+            await self._load()
+        self._known = len(self._snapshot)
+        self._result = PollResult()
+        self._snapshot.begin()
+
+    async def digest(self, body: bytearray) -> tuple[int, int]:
+        """What tells one body from another."""
+        return len(body), await self._run(xxh64, body)
+
+    def same_as_last(self, digest: tuple[int, int]) -> PollResult | None:
+        """The result of the last walk, if this was its only body."""
+        if self._loaded and self._last is not None and self._last[0] == digest:
+            return self._last[1]
+        return None
+
+    async def take(self, body: bytearray, content_type: str = "") -> int:
+        """Compare one page and make what changed durable; returns the records in it.
 
         `content_type` is for the message when the body is not JSON.
 
-        Raises PollError when the body is no poll result; then nothing was changed. What `submit`
-        raises goes through: the durable state is read again before the next poll then.
+        Raises PollError when the body is no page of records; then nothing of it was stored. What
+        `submit` raises goes through: the durable state is read again before the next walk then.
         """
-        if not self._loaded:
-            await self._load()
-        known = len(self._snapshot)
-        page, length, digest = await self._run(self._compare, body, content_type)
-        if page is None:
-            assert self._last is not None
-            return self._last[2]
+        page = await self._run(self._compare, body, content_type)
         try:
-            result = await self._take_in(page, known)
+            await self._take_in(page)
         except BaseException:
             self._loaded = False
             raise
-        self._last = None if result.held else (length, digest, _settled(result))
+        return page.records
+
+    async def finish(
+        self, *, complete: bool, twice: bool, digest: tuple[int, int] | None
+    ) -> PollResult:
+        """The walk is over. `complete`: it showed everything there is. `twice`: only what two
+        complete walks missed is gone. `digest`: of its only body, None when there were more.
+        """
+        try:
+            result = await self._finish(complete, twice)
+        except BaseException:
+            self._loaded = False
+            raise
+        settled = complete and digest is not None and not (result.held or result.waiting)
+        self._last = (digest, _settled(result)) if settled and digest is not None else None
+        return result
+
+    async def _finish(self, complete: bool, twice: bool) -> PollResult:
+        result = self._result
+        if complete:
+            self._snapshot.finish()
+            if self._plan.detect_deletes and not result.keyless:
+                result = await self._settle_missing(result, twice)
+        if self._state.is_new():
+            await self._state.mark_started()
         return result
 
     def _empty(self) -> Snapshot:
@@ -106,25 +157,22 @@ class ApiStore:
             [key.program for key in self._keys],
             self._plan.ignore_fields,
             seed=secrets.randbits(64),
+            first_wins=self._plan.on_duplicate_key == "first",
         )
 
     async def _load(self) -> None:
         """Start from what is durable; the first time, and after a submit of unknown outcome."""
         self._last = None
         self._snapshot = self._empty()
-        pairs = await self._state.hashes()
+        pairs = [pair for pair in await self._state.hashes() if not is_note(pair[0])]
         await self._run(self._snapshot.load, pairs)
         self._loaded = True
 
     async def _run(self, call: Callable[..., T], *args: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
 
-    def _compare(self, body: bytearray, content_type: str) -> tuple[Page | None, int, int]:
-        """The page, or None when the body is byte for byte the one before; on a pool thread."""
-        length, digest = len(body), xxh64(body)
-        if self._last is not None and self._last[:2] == (length, digest):
-            return None, length, digest
-        self._snapshot.begin()
+    def _compare(self, body: bytearray, content_type: str) -> Page:
+        """The page, judged; on a pool thread."""
         try:
             page = self._snapshot.compare(body)
         except JsonError as error:
@@ -133,7 +181,13 @@ class ApiStore:
             what = "the object" if page.single else "every record"
             path = ", ".join(self._plan.key_path)
             raise PollError(f"{what} in the response lacks a usable key at key_path {path}")
-        return page, length, digest
+        if page.keyless and self._plan.on_missing_key == "error":
+            raise PollError(
+                f"{page.keyless} of {page.records} records lack a usable key: {page.keyless_reason}"
+            )
+        if page.duplicates and self._plan.on_duplicate_key == "error":
+            raise PollError(f"{page.duplicates} records repeat a key of the same poll")
+        return page
 
     def _context(self, error: JsonError, content_type: str) -> str:
         """What helps to understand why a body is no poll result."""
@@ -141,25 +195,20 @@ class ApiStore:
             return f" (content type {content_type})" if content_type else ""
         return f" (response_path {self._response.text})" if self._plan.response_path else ""
 
-    async def _take_in(self, page: Page, known: int) -> PollResult:
+    async def _take_in(self, page: Page) -> None:
         emit = self._plan.initial_snapshot or not self._state.is_new()
         same = await self._store_changes(page, emit)
-        self._snapshot.finish()
-        deleted, held = 0, 0
-        if self._plan.detect_deletes and not page.keyless:
-            deleted, held = await self._settle_missing(page.records, known)
-        if self._state.is_new():
-            await self._state.mark_started()
-        return PollResult(
-            records=page.records,
-            created=page.created if emit else 0,
-            updated=page.updated - same if emit else 0,
-            deleted=deleted,
-            unchanged=page.unchanged + same,
-            duplicates=page.duplicates,
-            keyless=page.keyless,
-            keyless_reason=page.keyless_reason,
-            held=held,
+        r = self._result
+        self._result = replace(
+            r,
+            records=r.records + page.records,
+            created=r.created + (page.created if emit else 0),
+            updated=r.updated + (page.updated - same if emit else 0),
+            unchanged=r.unchanged + page.unchanged + same,
+            duplicates=r.duplicates + page.duplicates,
+            keyless=r.keyless + page.keyless,
+            keyless_reason=r.keyless_reason or page.keyless_reason,
+            pages=r.pages + 1,
         )
 
     async def _store_changes(self, page: Page, emit: bool) -> int:
@@ -217,18 +266,25 @@ class ApiStore:
             except OverloadedError:
                 await self._intake.room()
 
-    async def _settle_missing(self, records: int, known: int) -> tuple[int, int]:
-        """(deleted, held): what this complete walk did not show. `known` counts before the walk."""
+    async def _settle_missing(self, result: PollResult, twice: bool) -> PollResult:
+        """Delete what this complete walk did not show, or hold it back."""
         fresh, agreed = self._snapshot.missing()
         missing = fresh + agreed
-        suspicious = missing > GUARD_KEYS and missing > GUARD_SHARE * known
-        if not missing or not (suspicious or records == 0):
-            agreed_only, held = False, 0
-        else:
-            agreed_only, held = True, fresh
-        keys = self._snapshot.missing_keys(agreed_only)
-        if held:
+        suspicious = missing > GUARD_KEYS and missing > GUARD_SHARE * self._known
+        suspicious = bool(missing) and (suspicious or result.records == 0)
+        keys = self._snapshot.missing_keys(suspicious or twice)
+        kept = missing - len(keys)
+        if kept:
             self._snapshot.hold()
+        await self._delete(keys)
+        return replace(
+            result,
+            deleted=len(keys),
+            held=kept if suspicious else 0,
+            waiting=0 if suspicious else kept,
+        )
+
+    async def _delete(self, keys: list[bytes]) -> None:
         now_ms = self._clock.now_ms()
         topic = self._intake.topic_number(self._plan.topic)
         for at in range(0, len(keys), CHUNK_RECORDS):
@@ -243,7 +299,6 @@ class ApiStore:
             ]
             await self._submit(await self._run(pack_rows, rows), len(rows))
             self._snapshot.forget(chunk)
-        return len(keys), held
 
 
 def _settled(result: PollResult) -> PollResult:

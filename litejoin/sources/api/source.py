@@ -1,9 +1,9 @@
 """The api source: polls a REST API and turns the difference between two polls into rows.
 
-Made and run by the runtime, one task a source, on the event loop. Owns the order of a poll: wait
-(`api_pace`), fetch (`api_fetch`, on a pool thread), compare and store (`api_store`), and the lines
-that operators grep for. A poll that fails changes nothing and is tried again; nothing that the API
-does ends the source.
+Made and run by the runtime, one task a source, on the event loop. Owns when a poll happens
+(`pace`), what its outcome means for the next one, and the lines that operators grep for; the poll
+itself is `walk`. A poll that fails deletes nothing and is tried again; only a response action of
+the config ends the polling.
 """
 
 import asyncio
@@ -15,9 +15,16 @@ from litejoin.clock import Clock
 from litejoin.errors import PollError, StorageFullError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.records import rfc3339
-from litejoin.sources.api_fetch import Fetcher
-from litejoin.sources.api_pace import Pace
-from litejoin.sources.api_store import ApiStore, PollResult
+from litejoin.sources.api.budget import Budgets
+from litejoin.sources.api.exchange import Exchange
+from litejoin.sources.api.failures import StopSource
+from litejoin.sources.api.notes import DurableNotes
+from litejoin.sources.api.pace import Pace
+from litejoin.sources.api.records import PollResult, RecordSet
+from litejoin.sources.api.request import origin
+from litejoin.sources.api.transport import HttpTransport, Transport
+from litejoin.sources.api.walk import Walker
+from litejoin.sources.api.watermark import Watermark
 from litejoin.sources.base import Intake, SourceState
 
 log = logging.getLogger("litejoin.source")
@@ -35,24 +42,40 @@ class ApiSource:
         executor: Executor,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        transport: Transport | None = None,
+        budgets: Budgets | None = None,
     ) -> None:
-        """`executor` runs requests and comparisons; `sleep` takes seconds and is for tests.
+        """`executor` runs requests and comparisons; `sleep` takes seconds and is for tests;
+        `transport` replaces the network (replay). Sources that share `budgets` share limits.
 
         Raises PathError for a response_path, key_path or ignore_fields path that cannot be used.
         """
         self.name = plan.name
         self._plan = plan
         self._clock = clock
-        self._executor = executor
         self._sleep = sleep
-        self._fetcher = Fetcher(plan)
-        self._store = ApiStore(plan, intake, state, clock, executor)
-        now_ms = clock.monotonic_ms()
-        self._pace = Pace(plan.name, plan.interval_ms, plan.max_consecutive_failures, now_ms)
+        notes = DurableNotes(intake, state, clock)
+        budget = (budgets or Budgets()).join(plan.rate, origin(plan.url)[1])
+        self._exchange = Exchange(
+            plan, transport or network(plan), notes, budget, clock, executor, sleep
+        )
+        self._records = RecordSet(plan, intake, state, clock, executor)
+        watermark = Watermark(plan, notes, clock)
+        self._walker = Walker(plan, self._exchange, self._records, watermark, state, clock, sleep)
+        self._pace = Pace(
+            plan.name,
+            plan.interval_ms,
+            plan.max_consecutive_failures,
+            clock.monotonic_ms(),
+            plan.adaptive,
+        )
         self._reason = ""
+        self._stopped = ""
         self._polled_at_ms: int | None = None
         self._result: PollResult | None = None
+        self._polls = 0
         self._noted = (0, 0)
+        self._incomplete = ""
 
     async def run(self) -> None:
         """Poll for ever; polls never overlap.
@@ -60,62 +83,59 @@ class ApiSource:
         Raises what the store raises when the process cannot go on (StorageIOError, corruption).
         """
         try:
-            while True:
+            while not self._stopped:
                 await self._sleep(self._pace.wait_ms(self._clock.monotonic_ms()) / 1000)
                 await self.poll()
+            await asyncio.get_running_loop().create_future()  # stopped: wait to be cancelled
         finally:
-            self._fetcher.close()
+            self.close()
 
     async def poll(self) -> bool:
-        """One poll now; False when it failed (logged, counted, nothing changed)."""
+        """One poll now; False when it failed (logged, counted, nothing deleted)."""
         started_ms = self._clock.monotonic_ms()
+        self._polls += 1
         try:
-            body, content_type = await self._fetch()
-            result = await self._store.take(body, content_type)
+            result = await self._walker.walk()
         except (PollError, StorageFullError) as error:
             self._failed(str(error))
+            return False
+        except StopSource as stop:
+            self._stopped = str(stop)
+            log.error("api-source %s: stopped by response_actions: %s", self.name, stop)
             return False
         self._succeeded(result, self._clock.monotonic_ms() - started_ms)
         return True
 
+    def close(self) -> None:
+        """Cut what is running; no further poll succeeds."""
+        self._exchange.close()
+
     def health(self) -> dict[str, object]:
-        """For /health: degraded while backing off, or failing before any poll succeeded."""
+        """For /health: degraded while stopped or backing off, or failing before any success."""
         failing = self._pace.failures >= self._plan.max_consecutive_failures
         if self._pace.failures and self._result is None:
             failing = True
         out: dict[str, object] = {
-            "status": "degraded" if failing else "ok",
-            "records": len(self._store),
+            "status": "degraded" if failing or self._stopped else "ok",
+            "records": len(self._records),
             "consecutive_failures": self._pace.failures,
+            "polls": self._polls,
+            "requests": self._exchange.requests,
         }
         if self._pace.failures:
             out["reason" if failing else "last_error"] = self._reason
+        if self._stopped:
+            out["reason"] = f"stopped by response_actions: {self._stopped}"
+        if self._exchange.throttled_until_ms is not None:
+            out["throttled_until"] = rfc3339(self._exchange.throttled_until_ms)
         if self._result is not None and self._polled_at_ms is not None:
             out["last_poll"] = rfc3339(self._polled_at_ms)
+            out["pages"] = self._result.pages
             out["held_deletes"] = self._result.held
+            if self._result.incomplete:
+                reason = self._result.incomplete
+                out["incomplete"] = f"page {self._result.incomplete_page} incomplete: {reason}"
         return out
-
-    async def _fetch(self) -> tuple[bytearray, str]:
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
-        over = False
-
-        def arm() -> None:
-            nonlocal timer
-            if not over:
-                timer = loop.call_later(self._plan.timeout_ms / 1000, self._fetcher.expire)
-
-        def fetch() -> tuple[bytearray, str]:
-            # Armed when a thread takes the request up: waiting for a thread is not the API's time.
-            loop.call_soon_threadsafe(arm)
-            return self._fetcher.fetch()
-
-        try:
-            return await loop.run_in_executor(self._executor, fetch)
-        finally:
-            over = True
-            if timer is not None:
-                timer.cancel()
 
     def _failed(self, reason: str) -> None:
         self._reason = reason
@@ -134,7 +154,8 @@ class ApiSource:
             )
 
     def _succeeded(self, result: PollResult, took_ms: int) -> None:
-        ended = self._pace.succeeded(self._clock.monotonic_ms())
+        changed = bool(result.created or result.updated or result.deleted)
+        ended = self._pace.succeeded(self._clock.monotonic_ms(), changed=changed)
         if ended:
             log.info("api-source %s: recovered after %d failed polls", self.name, ended)
         first = self._result is None
@@ -142,10 +163,12 @@ class ApiSource:
         self._polled_at_ms = self._clock.now_ms()
         log.log(
             logging.INFO if first else logging.DEBUG,
-            "api-source %s: %s: %d records in 1 page, %d ms: %d created, %d updated, %d deleted",
+            "api-source %s: %s: %d records in %d %s, %d ms: %d created, %d updated, %d deleted",
             self.name,
             "first poll" if first else "poll",
             result.records,
+            result.pages,
+            "page" if result.pages == 1 else "pages",
             took_ms,
             result.created,
             result.updated,
@@ -162,6 +185,14 @@ class ApiSource:
                 self.name,
                 result.held,
             )
+        if result.incomplete and result.incomplete != self._incomplete:
+            log.warning(
+                "api-source %s: page %d incomplete: %s; nothing is deleted",
+                self.name,
+                result.incomplete_page,
+                result.incomplete,
+            )
+        self._incomplete = result.incomplete
         noted, self._noted = self._noted, (result.keyless, result.duplicates)
         if result.keyless and result.keyless != noted[0]:
             log.warning(
@@ -173,7 +204,13 @@ class ApiSource:
             )
         if result.duplicates and result.duplicates != noted[1]:
             log.warning(
-                "api-source %s: %d records repeat a key of the same poll; the last one stands",
+                "api-source %s: %d records repeat a key of the same poll; the %s one stands",
                 self.name,
                 result.duplicates,
+                self._plan.on_duplicate_key,
             )
+
+
+def network(plan: ApiSourcePlan) -> HttpTransport:
+    """The network as the plan wants it used."""
+    return HttpTransport(plan.timeout_ms, plan.max_response_bytes, plan.tls, plan.proxy)

@@ -1,0 +1,146 @@
+"""What a poll tells the API that it has already: a time, a cursor, or the validators of a body.
+
+Asked by `walk` before the first request and told of each page; `commit` after the last row of a
+complete walk is durable. Owns when everything is fetched in spite of the watermark (full sweeps).
+Nothing advances half way: a walk that fails is asked for again.
+"""
+
+from typing import Any
+
+from litejoin.clock import Clock
+from litejoin.errors import PollError
+from litejoin.plan.nodes import ApiSourcePlan
+from litejoin.sources.api.document import Document
+from litejoin.sources.api.notes import Notes, fingerprint
+from litejoin.sources.api.request import Draft, header_value
+from litejoin.sources.api.times import MS_NS, format_time, parse_time
+from litejoin.sources.api.transport import Response
+from litejoin.sources.api.words import printable
+
+NOTE = "watermark"
+
+
+class Watermark:
+    """The watermark of one source. One walk at a time: `start`, `see` each page, `commit`."""
+
+    def __init__(self, plan: ApiSourcePlan, notes: Notes, clock: Clock) -> None:
+        self._plan = plan.watermark
+        self._source = plan
+        self._notes = notes
+        self._clock = clock
+        self._fingerprint = fingerprint(
+            plan.url, sorted(plan.params.items()), plan.body, plan.response_path, plan.key_path,
+            plan.watermark.strategy, plan.watermark.path, plan.watermark.format,
+        )  # fmt: skip
+        self._note: dict[str, Any] | None = None
+        self._seen: Any = None
+        self._seen_ns: int | None = None
+        self.full = True
+        """The running walk asks for everything."""
+
+    async def start(self) -> None:
+        """A walk begins: decide what it asks for."""
+        if self._note is None:
+            none = self._plan.strategy == "none"
+            self._note = {} if none else await self._notes.get(NOTE, self._fingerprint)
+        self._seen, self._seen_ns = None, None
+        self.full = not self._plan.filters or "value" not in self._note or self._is_sweep_due()
+
+    def _is_sweep_due(self) -> bool:
+        assert self._note is not None
+        sweep_ms, swept_ms = self._plan.sweep_ms, self._note.get("swept_ms")
+        if sweep_ms is None:
+            return False
+        if swept_ms is None:
+            return True
+        # A wall clock that went back must not put the next sweep off for good.
+        return not 0 <= self._clock.now_ms() - int(swept_ms) < sweep_ms
+
+    def apply(self, draft: Draft) -> Draft:
+        """The request with what filters the answer in it."""
+        plan = self._plan
+        value = plan.initial if self.full else self._value()
+        if not plan.filters or value is None:
+            return draft
+        if plan.header:
+            return draft.with_value("header", plan.header, value)
+        return draft.with_value("query", plan.param, value, plan.body_path)
+
+    def _value(self) -> str:
+        assert self._note is not None
+        text, plan = str(self._note["value"]), self._plan
+        if plan.strategy == "timestamp" and plan.lookback_ms:
+            back_ms = parse_time(text, plan.format) // MS_NS - plan.lookback_ms
+            return format_time(back_ms, plan.format)
+        return text
+
+    def condition(self, draft: Draft) -> Draft:
+        """The first request with the validators of the last answer, for `etag`."""
+        if not self.asked_conditionally:
+            return draft
+        assert self._note is not None
+        headers = dict(draft.headers)
+        if etag := self._note.get("etag"):
+            headers["If-None-Match"] = header_value(str(etag))
+        if modified := self._note.get("modified"):
+            headers["If-Modified-Since"] = header_value(str(modified))
+        return Draft(draft.method, draft.url, headers, draft.body, draft.params, draft.fields)
+
+    @property
+    def asked_conditionally(self) -> bool:
+        """The first request carries validators: a 304 is an answer to it."""
+        return self._plan.strategy == "etag" and bool(self._note)
+
+    def see(self, answer: Response) -> None:
+        """One page came. Raises PollError for a time that cannot be read."""
+        plan = self._plan
+        if plan.strategy == "cursor":
+            token = Document(answer.body).token(plan.path)
+            self._seen = self._seen if token is None else str(token)
+        elif plan.strategy == "timestamp":
+            for value in Document(answer.body).fields(self._source.response_path, plan.path):
+                self._take(value)
+        elif plan.strategy == "etag":
+            names = (("etag", "etag"), ("modified", "last-modified"))
+            found = {name: answer.headers[head] for name, head in names if head in answer.headers}
+            self._seen = {name: text for name, text in found.items() if len(text) < 1000}
+
+    def _take(self, value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, (dict, list, bool)):
+            raise PollError(f"{self._plan.path} is no time: {printable(str(value))[:60]}")
+        at_ns = parse_time(value, self._plan.format)
+        if self._seen_ns is None or at_ns > self._seen_ns:
+            self._seen, self._seen_ns = str(value), at_ns
+
+    async def commit(self, *, single: bool) -> None:
+        """Every row of a complete walk is durable. `single`: its one body is all there is, and
+        nothing of it waits for another look: only then may a 304 stand for it.
+        """
+        assert self._note is not None
+        if self._plan.strategy == "none":
+            return
+        if self._plan.strategy == "etag":
+            note = dict(self._seen or {}) if single else {}
+        else:
+            note = self._advanced()
+        if note != self._note:
+            await self._notes.put(NOTE, self._fingerprint, note)
+            self._note = note
+
+    def _advanced(self) -> dict[str, Any]:
+        assert self._note is not None
+        note = dict(self._note)
+        before = note.get("value")
+        if self._seen is not None and not self._is_older(before):
+            note["value"] = self._seen
+        if self.full and self._plan.sweep_ms is not None:
+            note["swept_ms"] = self._clock.now_ms()
+        return note
+
+    def _is_older(self, before: Any) -> bool:
+        """A time never goes back: with a lookback a quiet poll may show older records only."""
+        if self._plan.strategy != "timestamp" or before is None or self._seen_ns is None:
+            return False
+        return self._seen_ns < parse_time(before, self._plan.format)
