@@ -6,6 +6,7 @@ every function returns the text.
 
 import json
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
@@ -43,8 +44,21 @@ def full(findings: Sequence[Diagnostic], texts: Texts, *, colors: bool = False) 
     return "\n".join([*parts, f"{summary(findings, len(texts))}\n"])
 
 
+_SECRET_VALUE = re.compile(
+    r"""([\w-]+)["']?[ \t]*:[ \t]+(?=[^\s|>&*{\[$])([^\s,}\]][^,}\]\r\n]*)"""
+)
+_SECRET_KEY = re.compile(
+    r"(pass|pwd|secret|token|credential|authori[sz]ation|api[_-]?key|cookie)"
+    r"(?!.*[_-](path|url|file|param|header)$)",
+    re.IGNORECASE,
+)
+"""A key and its value on one line; what starts a block, a list or a variable is no secret."""
+
+
 def _masked(source: Source, findings: Sequence[Diagnostic]) -> Source:
-    """The source without its BOM and without the secrets that findings point at."""
+    """The source without its BOM and without secrets: those that findings point at, and values of
+    keys that are named like secrets, misspelt or not.
+    """
     source = Source(source.name, source.text.removeprefix("\ufeff"))
     text = source.text
     for finding in findings:
@@ -52,7 +66,13 @@ def _masked(source: Source, findings: Sequence[Diagnostic]) -> Source:
             start = source.index(finding.line, finding.column)
             end = start + finding.length
             text = text[:start] + "*" * (end - start) + text[end:]
-    return Source(source.name, text)
+    return Source(source.name, _SECRET_VALUE.sub(_stars, text))
+
+
+def _stars(match: re.Match[str]) -> str:
+    if not _SECRET_KEY.search(match[1]) or "${" in match[2]:
+        return match[0]
+    return match[0][: match.start(2) - match.start()] + "*" * len(match[2])
 
 
 def summary(findings: Sequence[Diagnostic], files: int) -> str:
@@ -138,7 +158,7 @@ def concise(findings: Sequence[Diagnostic]) -> str:
 def as_json(findings: Sequence[Diagnostic]) -> str:
     """A JSON array with stable field names."""
     objects = [json_object(finding) for finding in findings]
-    return json.dumps(objects, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(objects, indent=2) + "\n"
 
 
 def github(findings: Sequence[Diagnostic]) -> str:
@@ -178,7 +198,7 @@ def sarif(findings: Sequence[Diagnostic]) -> str:
         "version": "2.1.0",
         "runs": [run],
     }
-    return json.dumps(log, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(log, indent=2) + "\n"
 
 
 def _sarif_rule(code: str) -> dict[str, object]:
@@ -213,4 +233,4 @@ def _sarif_result(finding: Diagnostic, codes: Sequence[str]) -> dict[str, object
 def _uri(file: str) -> str:
     from urllib.parse import quote  # only for this format
 
-    return quote(file.replace("\\", "/"))
+    return quote(file.replace("\\", "/"), errors="surrogateescape")

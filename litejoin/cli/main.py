@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
 from typing import NamedTuple, cast
 
 from litejoin.errors import (
@@ -83,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv`) and return the exit code. Never raises."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = _take_debug(args)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that cannot show a character gets its escape, not a failed command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _dispatch(args)
         sys.stdout.flush()

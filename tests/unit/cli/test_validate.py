@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -243,6 +245,52 @@ def test_excerpts_do_not_publish_the_secret_they_are_about(
     out = capsys.readouterr().out
     assert "LJ261" in out and "LJ103" in out
     assert "hunter22" not in out
+
+
+def test_excerpts_mask_what_is_named_like_a_secret(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra = "extra: {passwrd: hunter22, 'api-key': hunter22, token: \"${T}\", token_path: a.b}\n"
+    assert validate(write(folder, "shop.yaml", SOUND + extra)) == 1
+    out = capsys.readouterr().out
+    assert "hunter22" not in out
+    assert "{passwrd: ********, 'api-key': ********, token: \"${T}\", token_path: a.b}" in out
+
+
+def test_names_and_texts_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.yaml")
+    path.write_text("é: 1\n", encoding="utf-8")
+    for form in ("full", "concise", "json", "github", "sarif"):
+        done = subprocess.run(
+            [sys.executable, "-m", "litejoin", "validate", path, "--format", form],
+            env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (1, b""), form
+        assert b"LJ103" in done.stdout
+        if form in ("json", "sarif"):
+            json.loads(done.stdout)
+
+
+def test_sarif_of_the_whole_corpus_is_well_formed(capsys: pytest.CaptureFixture[str]) -> None:
+    """The rules of the standard's schema that apply to what is written."""
+    assert validate(str(CONFIGS / "invalid"), "--format", "sarif") == 1
+    log = json.loads(capsys.readouterr().out)
+    assert log.keys() == {"$schema", "version", "runs"}
+    (run,) = log["runs"]
+    assert run.keys() == {"tool", "columnKind", "results"}
+    rules = run["tool"]["driver"]["rules"]
+    assert len({rule["id"] for rule in rules}) == len(rules)
+    for result in run["results"]:
+        assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
+        assert result["level"] in ("none", "note", "warning", "error")
+        assert result["message"]["text"]
+        (location,) = result["locations"]
+        place = location["physicalLocation"]
+        assert re.fullmatch(r"[A-Za-z0-9._~/%-]+", place["artifactLocation"]["uri"])
+        region = place["region"]
+        assert region.keys() == {"startLine", "startColumn", "endColumn"}
+        assert region["startLine"] >= 1
+        assert 1 <= region["startColumn"] < region["endColumn"]
 
 
 def test_every_rule_reads_as_help() -> None:
