@@ -6,8 +6,6 @@
 #include "topic_host.h"
 #include "xxh64.h"
 
-#define LJ_CACHE_BYTES ((size_t)24 << 20) /* a hundred thousand rows of a small topic; see the profile page */
-
 typedef struct {
     uint64_t hash;
     uint32_t size; /* of the whole entry, a multiple of 8; the rest of the ring is skipped by size 0 */
@@ -20,6 +18,7 @@ typedef struct {
 
 typedef struct {
     uint8_t *ring;
+    size_t bytes; /* of the ring: a fixed size, made when first used */
     size_t head, tail; /* the oldest entry is at tail; head == tail: empty */
     int wrapped;       /* head is behind tail: [tail, last) and [0, head) are in use */
     size_t last;
@@ -62,14 +61,14 @@ static inline void lj_cache_forget_oldest(LjCache *c) {
 
 /* Room for `size` bytes at head, or NULL when there can be none. */
 static inline LjCached *lj_cache_room(LjCache *c, size_t size) {
-    if (!c->ring && !(c->ring = (uint8_t *)malloc(LJ_CACHE_BYTES))) return NULL;
-    if (size > LJ_CACHE_BYTES / 8) return NULL;
+    if (!c->ring && !(c->ring = (uint8_t *)malloc(c->bytes))) return NULL;
+    if (size > c->bytes / 8) return NULL;
     for (;;) {
         if (c->wrapped) {
             if (c->tail - c->head >= size) break;
             lj_cache_forget_oldest(c);
         } else {
-            if (LJ_CACHE_BYTES - c->head >= size) break;
+            if (c->bytes - c->head >= size) break;
             c->last = c->head;
             c->wrapped = c->tail != c->last; /* else nothing is left in it */
             c->head = 0;

@@ -19,10 +19,13 @@
 
 typedef struct { int ref, value; } LjPlace;
 
-/* `left = right`, or `left` is true when `right.ref` is -1. */
+/* `left = right`; or `left = literal`, or `left` is true, as `right.ref` says. */
+enum { LJ_RIGHT_NONE = -1, LJ_RIGHT_LITERAL = -2 };
+
 typedef struct {
     LjPlace left, right;
     int is_text;
+    LjValue literal;
 } LjCheck;
 
 /* How rows are found by a value: by their key, or by a key map of the topic. */
@@ -332,6 +335,20 @@ static inline int lj_step_back(LjJoin *join, int ref) {
 
 /* ---------------------------------------------------------------- affected keys */
 
+static inline int lj_checks(const LjJoin *join, const LjCheck *checks, int n) {
+    for (int i = 0; i < n; i++) {
+        const LjCheck *check = &checks[i];
+        const LjValue *left = lj_value_of(join, check->left);
+        if (check->right.ref == LJ_RIGHT_NONE) {
+            if (left->kind != SQLITE_INTEGER || !left->integer) return 0;
+            continue;
+        }
+        const LjValue *right = check->right.ref == LJ_RIGHT_LITERAL ? &check->literal : lj_value_of(join, check->right);
+        if (!lj_value_equal(left, right, check->is_text)) return 0;
+    }
+    return 1;
+}
+
 static inline int lj_affected_by(LjJoin *join, int ref, const LjChangeRow *change) {
     LjRef *from = &join->refs[ref];
     int failed, has_old = change->flags & LJ_HAS_OLD;
@@ -351,6 +368,15 @@ static inline int lj_affected_by(LjJoin *join, int ref, const LjChangeRow *chang
     return lj_step_back(join, ref);
 }
 
+/* 1 in `passes` when a version fulfils the conditions on reference 0 alone: others have no result. */
+static inline int lj_passes(LjJoin *join, const LjVersion *version, int *passes) {
+    LjRef *ref = &join->refs[0];
+    if (!version || *passes) return LJ_NATIVE_OK;
+    int failed = lj_program_run(ref, version, 1);
+    if (!failed) *passes = lj_checks(join, ref->where, ref->n_where);
+    return failed;
+}
+
 /* A changed row of reference 0: its own key. The newest version comes last and stays. */
 static inline int lj_affected_itself(LjJoin *join, const LjChangeRow *change) {
     LjRef *ref = &join->refs[0];
@@ -358,6 +384,13 @@ static inline int lj_affected_itself(LjJoin *join, const LjChangeRow *change) {
                                     (change->flags & LJ_HAS_NEW) && !(change->flags & LJ_ELIDED) ? &change->now : NULL};
     if (join->by.by_key) {
         LjValue key = {.kind = SQLITE_TEXT, .text = change->old.key.at, .size = change->old.key.len};
+        if (ref->n_where && !(change->flags & LJ_ELIDED)) {
+            /* Neither had a result before nor has one now, unless another change of this key notes it. */
+            int passes = 0, failed = lj_passes(join, versions[0], &passes);
+            if (!failed) failed = lj_passes(join, versions[1], &passes);
+            if (failed) return failed;
+            if (!passes && !lj_want_find(join, lj_value_hash(&key, 0), &key)) return LJ_NATIVE_OK;
+        }
         LjWant *want = lj_want(join, &key);
         if (!want) return LJ_NATIVE_MEMORY;
         if (!join->rows->fresh || change->flags & LJ_ELIDED) return LJ_NATIVE_OK;
@@ -388,16 +421,6 @@ static inline int lj_affected(LjJoin *join) {
 }
 
 /* ---------------------------------------------------------------- results */
-
-static inline int lj_checks(const LjJoin *join, const LjCheck *checks, int n) {
-    for (int i = 0; i < n; i++) {
-        const LjValue *left = lj_value_of(join, checks[i].left);
-        if (checks[i].right.ref < 0 ? !(left->kind == SQLITE_INTEGER && left->integer)
-                                    : !lj_value_equal(left, lj_value_of(join, checks[i].right), checks[i].is_text))
-            return 0;
-    }
-    return 1;
-}
 
 static inline void lj_put_row(const LjJoin *join, lj_out *out, int plain_numbers) {
     for (int i = 0; i < join->n_outputs; i++) {

@@ -1,5 +1,5 @@
 # Declarations of native_join.h, and nothing else.
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from csqlite3 cimport sqlite3_stmt
 from json_out cimport lj_out
@@ -16,18 +16,30 @@ cdef extern from "native_join.h" nogil:
         LJ_FAST_TIMESTAMP
         LJ_FAST_TIMESTAMP_MS
         LJ_FAST_PATH
+    ctypedef struct LjCache:
+        size_t bytes
     ctypedef struct LjRows:
         Host *host
+        LjCache cache
         int n_topics
         uint8_t *cached
         sqlite3_stmt **reads
     ctypedef struct LjPlace:
         int ref
         int value
+    enum:
+        LJ_RIGHT_NONE
+        LJ_RIGHT_LITERAL
+    ctypedef struct LjValue:
+        uint8_t kind
+        uint32_t size
+        const char *text
+        int64_t integer
     ctypedef struct LjCheck:
         LjPlace left
         LjPlace right
         int is_text
+        LjValue literal
     ctypedef struct LjFinder:
         int by_key
         int index

@@ -22,7 +22,10 @@ cdef dict FAST = {"sql": LJ_FAST_NONE, "key": LJ_FAST_KEY, "payload": LJ_FAST_PA
 
 
 cdef class NativeJoins:
-    """The native joins over one `TopicTables`, which is kept alive. `define` all topics before."""
+    """The native joins over one `TopicTables`, which is kept alive. `define` all topics before.
+
+    `cache_bytes`: the ring of newest rows of topics that are looked up by key.
+    """
 
     cdef object tables
     cdef object texts
@@ -31,13 +34,14 @@ cdef class NativeJoins:
     cdef LjJoin **joins
     cdef int n_joins
 
-    def __cinit__(self, tables):
+    def __cinit__(self, tables, size_t cache_bytes):
         lj_set_api(<size_t>bridge.api_pointer())
         self.tables = tables
         self.texts = []
         self.host = <Host *><size_t>tables.pointer()
         memset(&self.rows, 0, sizeof(LjRows))
         self.rows.host = self.host
+        self.rows.cache.bytes = cache_bytes & ~<size_t>7
         self.rows.n_topics = self.host.n_topics
         self.rows.cached = <uint8_t *>calloc(self.host.n_topics + 1, 1)
         self.rows.reads = <sqlite3_stmt **>calloc(
@@ -151,7 +155,7 @@ cdef class NativeJoins:
     cdef LjPlace _place(self, place) except *:
         cdef int ref = place[0]
         cdef int value = place[1]
-        if not -1 <= ref < LJ_NATIVE_REFS or not 0 <= value < LJ_NATIVE_VALUES:
+        if not 0 <= ref < LJ_NATIVE_REFS or not 0 <= value < LJ_NATIVE_VALUES:
             raise ValueError("no such value")
         return LjPlace(ref, value)
 
@@ -162,9 +166,26 @@ cdef class NativeJoins:
             raise MemoryError
         for i, check in enumerate(checks):
             made[i].left = self._place(check.left)
-            made[i].right = self._place(check.right if check.right is not None else (-1, 0))
+            made[i].right.ref = LJ_RIGHT_NONE
+            if check.right is not None:
+                made[i].right = self._place(check.right)
+            elif check.literal is not None:
+                made[i].right.ref = LJ_RIGHT_LITERAL
+                self._literal(&made[i].literal, check.literal)
             made[i].is_text = check.is_text
         return made
+
+    cdef _literal(self, LjValue *value, literal):
+        cdef bytes text
+        if isinstance(literal, str):
+            text = literal.encode()
+            self.texts.append(text)
+            value.kind = SQLITE_TEXT
+            value.text = text
+            value.size = len(text)
+        else:
+            value.kind = SQLITE_INTEGER
+            value.integer = literal
 
     cdef int _slot(self, int number) except -1:
         cdef int i

@@ -1,92 +1,159 @@
-"""The engine's cost of one change at 10^4, 10^5 and 10^6 orders, beside full re-execution.
+"""The engine's cost of one change as topics grow, beside full re-execution; many joins a topic.
 
-    python -m bench.micro.joins
+    python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins inner,left,three,group]
 
-Store and engine without HTTP. `one` is a flush with a single changed row, `batch` a flush of 1000,
-in microseconds of the engine's thread per changed row; `full_ms` runs the query from scratch once.
+Store and engine without HTTP: CPU of the engine's thread per changed row, in microseconds.
+`ordered`: flushes of 1000 neighbouring keys, `random`: 1000 keys all over the topic, `one`: a flush
+of one random key. `user`: random rows of the other side, two orders each. `growth` divides the
+largest size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS. `fifty`
+is a topic of 10^5 rows with one join, and with fifty that each filter by another value. A million
+orders load in about a minute for each join; ten million need ten times that and 10 GB of disk.
 """
 
+import argparse
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import report
 from litejoin.records import Row, RowKind, pack_rows
-from tests.differential.pipeline import EnginePipeline, engine_pipeline
+from tests.differential.pipeline import EnginePipeline, engine_pipeline, make_plans
 
-SIZES = (10_000, 100_000, 1_000_000)
-LINK = "json_extract(o.payload, '$.user_id') = u.key"
-QUERIES = {
-    "inner": "SELECT o.key AS order_id, json_extract(o.payload, '$.amount') AS amount,"
-    f" json_extract(u.payload, '$.name') AS name FROM orders o JOIN users u ON {LINK}"
-}
+SIZES = "10000,100000,1000000"
+FULL_ROWS = 1_000_000
 SHARDS = 8
 LOAD_ROWS = 20_000
+BUDGET_S = 3.0
+"""A case that costs more than this stops after the flush that passed it."""
+
+USER = "json_extract(o.payload, '$.user_id') = u.key"
+AMOUNT = "json_extract(o.payload, '$.amount')"
+NAME = "json_extract(u.payload, '$.name')"
+QUERIES = {
+    "inner": f"SELECT o.key AS k, {AMOUNT} AS amount, {NAME} AS name"
+    f" FROM orders o JOIN users u ON {USER}",
+    "left": f"SELECT o.key AS k, {AMOUNT} AS amount, {NAME} AS name"
+    f" FROM orders o LEFT JOIN users u ON {USER}",
+    "three": f"SELECT o.key AS k, {AMOUNT} AS amount, {NAME} AS name,"
+    f" p.payload ->> 'title' AS title FROM orders o JOIN users u ON {USER}"
+    " JOIN products p ON p.key = o.payload ->> 'product_id'",
+    "group": f"SELECT o.payload ->> 'region' AS region, COUNT(*) AS n, SUM({AMOUNT}) AS total"
+    " FROM orders o GROUP BY region",
+}
+PRODUCTS = 1_000
+MANY_ROWS = 100_000
+MANY = {f"j{i}": f"SELECT key, payload FROM orders WHERE payload ->> 'user_id' = 'u{i:07d}'"
+        for i in range(50)}  # fmt: skip
+
+Make = Callable[[int], Row]
 
 
-def order(p: EnginePipeline, i: int, users: int, amount: int) -> Row:
-    payload = b'{"user_id":"u%07d","amount":%d.25}' % (i * 31 % users, amount)
-    return Row(p.numbers["orders"], RowKind.UPSERT, 1, b"o%08d" % i, payload)
+class Load:
+    """The rows of one size: `orders` orders, half as many users."""
+
+    def __init__(self, p: EnginePipeline, orders: int) -> None:
+        self._numbers, self.orders, self.users = p.numbers, orders, orders // 2
+
+    def order(self, i: int, amount: int) -> Row:
+        payload = b'{"user_id":"u%07d","product_id":"p%d","region":"r%d","amount":%d.25}' % (
+            i * 31 % self.users, i % PRODUCTS, i % 50, amount,
+        )  # fmt: skip
+        return Row(self._numbers["orders"], RowKind.UPSERT, 1, b"o%08d" % i, payload)
+
+    def user(self, i: int, name: int) -> Row:
+        payload = b'{"name":"Name %d"}' % name
+        return Row(self._numbers["users"], RowKind.UPSERT, 1, b"u%07d" % i, payload)
+
+    def product(self, i: int) -> Row:
+        return Row(self._numbers["products"], RowKind.UPSERT, 1, b"p%d" % i, b'{"title":"T"}')
+
+    def into(self, p: EnginePipeline) -> None:
+        counts: tuple[tuple[int, Make], ...] = (
+            (PRODUCTS, self.product),
+            (self.users, lambda i: self.user(i, i)),
+            (self.orders, lambda i: self.order(i, i)),
+        )
+        for count, make in counts:
+            for at in range(0, count, LOAD_ROWS):
+                rows = [make(i) for i in range(at, min(at + LOAD_ROWS, count))]
+                p.engine.apply(*p.write(rows))
 
 
-def user(p: EnginePipeline, i: int, name: int) -> Row:
-    return Row(p.numbers["users"], RowKind.UPSERT, 1, b"u%07d" % i, b'{"name":"Name %d"}' % name)
+@contextmanager
+def loaded(queries: Mapping[str, str], orders: int) -> Iterator[tuple[EnginePipeline, Load]]:
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    try:
+        with engine_pipeline(folder / "data", SHARDS, queries) as p:
+            load = Load(p, orders)
+            load.into(p)
+            yield p, load
+    finally:
+        shutil.rmtree(folder)
 
 
-def cost_us(p: EnginePipeline, row: Callable[[int], Row], flushes: int, per_flush: int) -> float:
+def cost_us(p: EnginePipeline, row: Make, flushes: int, per_flush: int) -> float:
     """Thread CPU of the engine per changed row."""
-    spent = 0.0
+    spent, done = 0.0, 0
     for flush in range(flushes):
         rows = [row(flush * per_flush + n) for n in range(per_flush)]
         written = p.store.flush([pack_rows(rows)])
         started = time.thread_time()
         p.engine.apply(written.changes, written.seq)
         spent += time.thread_time() - started
-    return round(spent / (flushes * per_flush) * 1e6, 2)
+        done += per_flush
+        if spent > BUDGET_S:
+            break
+    return round(spent / done * 1e6, 2)
 
 
-def measure(orders: int) -> dict[str, float]:
-    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
-    users = orders // 2
-    try:
-        with engine_pipeline(folder / "data", SHARDS, QUERIES) as p:
-            for first, count, make in (
-                (0, users, lambda i: user(p, i, i)),
-                (0, orders, lambda i: order(p, i, users, i)),
-            ):
-                for at in range(first, count, LOAD_ROWS):
-                    rows = [make(i) for i in range(at, min(at + LOAD_ROWS, count))]
-                    written = p.store.flush([pack_rows(rows)])
-                    p.engine.apply(written.changes, written.seq)
+def measure(name: str, orders: int) -> dict[str, float]:
+    with loaded({name: QUERIES[name]}, orders) as (p, load):
+        step = 104_729  # a prime: keys all over the topic
 
-            def one_order(n: int) -> Row:
-                return order(p, n * 104_729 % orders, users, -n)
+        def at_random(n: int) -> Row:
+            return load.order(n * step % orders, -n)
 
-            def one_user(n: int) -> Row:
-                return user(p, n * 104_729 % users, -n)
-
-            found = {
-                "order_one_us": cost_us(p, one_order, 300, 1),
-                "user_one_us": cost_us(p, one_user, 300, 1),
-                "order_batch_us": cost_us(p, lambda n: one_order(n + 10**6), 5, 1000),
-                "user_batch_us": cost_us(p, lambda n: one_user(n + 10**6), 5, 1000),
-            }
+        found = {
+            "one_us": cost_us(p, at_random, 300, 1),
+            "ordered_us": cost_us(p, lambda n: load.order(n % orders, -n - 1), 10, 1000),
+            "random_us": cost_us(p, lambda n: at_random(n + 10**6), 10, 1000),
+        }
+        if name != "group":
+            found["user_us"] = cost_us(p, lambda n: load.user(n * step % load.users, -n), 5, 1000)
+        if orders <= FULL_ROWS:
             started = time.thread_time()
-            p.full_query(QUERIES["inner"])
+            p.full_query(QUERIES[name])
             found["full_ms"] = round((time.thread_time() - started) * 1e3, 1)
-            return found
-    finally:
-        shutil.rmtree(folder)
+        return found
+
+
+def fifty() -> dict[str, float]:
+    """One changed row at a time, of users that the joins filter by."""
+    found: dict[str, float] = {}
+    for label, queries in (("one", {"j0": MANY["j0"]}), ("fifty", MANY)):
+        with loaded(queries, MANY_ROWS) as (p, load):
+            found[f"{label}_us"] = cost_us(p, lambda n: load.order(n * 7919 % 99, -n), 300, 1)
+    found["ratio"] = round(found["fifty_us"] / found["one_us"], 2)
+    return found
 
 
 def main() -> None:
-    figures: dict[str, object] = {f"orders_{size}": measure(size) for size in SIZES}
-    small, large = figures[f"orders_{SIZES[0]}"], figures[f"orders_{SIZES[-1]}"]
-    assert isinstance(small, dict)
-    assert isinstance(large, dict)
-    figures["growth"] = {name: round(large[name] / small[name], 2) for name in small}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", default=SIZES)
+    parser.add_argument("--joins", default=",".join(QUERIES))
+    options = parser.parse_args()
+    sizes, figures = [int(size) for size in options.sizes.split(",")], dict[str, object]()
+    strategies = {join.name: join.strategy for join in make_plans(QUERIES, SHARDS)[1]}
+    for name in options.joins.split(","):
+        by_size = {size: measure(name, size) for size in sizes}
+        small, large = by_size[sizes[0]], by_size[sizes[-1]]
+        growth = {case: round(large[case] / small[case], 2) for case in large if case in small}
+        rows = {f"orders_{size}": each for size, each in by_size.items()}
+        figures[name] = {"strategy": strategies[name], **rows, "growth": growth}
+    figures["fifty"] = fifty()
     report.write("joins", figures)
 
 

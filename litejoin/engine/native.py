@@ -12,6 +12,11 @@ from litejoin._ext.nativejoin import NativeJoins
 from litejoin._ext.topic import TopicTables
 from litejoin.plan.nodes import JoinPlan
 
+CACHE_BYTES = 24 * 1024 * 1024
+"""Newest rows of the topics that joins look up by key: 200,000 small rows. Memory is used as it
+fills.
+"""
+
 
 class NativeLevel:
     """The compiled native joins over one set of topic tables. One thread at a time."""
@@ -20,7 +25,7 @@ class NativeLevel:
         self, tables: TopicTables, evaluator: Evaluator, numbers: Mapping[str, int]
     ) -> None:
         self._evaluator, self._numbers = evaluator, numbers
-        self._joins = NativeJoins(tables)
+        self._joins = NativeJoins(tables, CACHE_BYTES)
         self._addresses: dict[int, int] = {}
 
     def add(self, handle: int, plan: JoinPlan) -> None:

@@ -10,6 +10,7 @@ SQL is valid.
 
 import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import apsw
 
@@ -155,8 +156,7 @@ class _Compiler:
             refs = self._refs(part)
             if len(refs) <= 1:
                 ref = refs.pop() if refs else (outer or 0)
-                check = NativeCheck((ref, self.values[ref].add_condition(part)), None, False)
-                self.checks.append((outer, check))
+                self.checks.append((outer, self.values[ref].condition(part, tokens)))
                 continue
             sides = equality_sides(tokens)
             if sides is None:
@@ -275,7 +275,7 @@ class _Compiler:
             if last != ref:
                 continue
             moved = [(position[r], value) for r, value in places]
-            made = NativeCheck(moved[0], moved[1] if len(moved) > 1 else None, check.is_text)
+            made = replace(check, left=moved[0], right=moved[1] if len(moved) > 1 else None)
             (on if outer is not None else where).append(made)
         return tuple(on), tuple(where)
 

@@ -6,7 +6,7 @@ column, or a plain member path into the payload, is one that native code can rea
 
 import re
 
-from litejoin.plan.nodes import NativeValue
+from litejoin.plan.nodes import NativeCheck, NativeValue
 from litejoin.plan.shape import TOPIC_COLUMNS, Shape, Span
 from litejoin.plan.tokens import Token, quoted
 
@@ -48,9 +48,34 @@ class RowValues:
         """The number of a column's value."""
         return self._add(f"{quoted(self._alias)}.{column}", None, _column(column), False)
 
-    def add_condition(self, span: Span) -> int:
-        """The number of a value that is 1 when the condition holds."""
-        return self._add(f"({span.of(self._shape.text)}) IS TRUE", span, NativeValue("sql"), False)
+    def condition(self, span: Span, tokens: list[Token]) -> NativeCheck:
+        """The check of a condition over this reference: `value = literal` where native code can
+        tell, else a value that SQLite computes, which is 1 when the condition holds.
+        """
+        sides = equality_sides(tokens)
+        for value, other in (sides, sides[::-1]) if sides else ():
+            kind, literal = self._node(value).kind, self._literal(other)
+            if literal is not None and (
+                kind == "path" or (kind in ("key", "payload") and isinstance(literal, str))
+            ):
+                return NativeCheck((self._ref, self.add(value)), None, False, literal)
+        sql = f"({span.of(self._shape.text)}) IS TRUE"
+        return NativeCheck(
+            (self._ref, self._add(sql, span, NativeValue("sql"), False)), None, False
+        )
+
+    def _literal(self, span: Span) -> str | int | None:
+        """A string or a small integer; TEXT columns and paths compare with them without change."""
+        tokens = self._within(span)
+        if len(tokens) == 1 and tokens[0].kind == "string":
+            return tokens[0].text[1:-1].replace("''", "'")
+        if len(tokens) == 1 and tokens[0].kind == "number" and len(tokens[0].text) <= 18:
+            return (
+                int(tokens[0].text)
+                if tokens[0].text.isascii() and tokens[0].text.isdigit()
+                else None
+            )
+        return None
 
     def nodes(self) -> tuple[NativeValue, ...]:
         """The values in order; at least one, so that there is a program."""

@@ -274,11 +274,12 @@ class NativeFinder:
 
 @dataclass(frozen=True, slots=True)
 class NativeCheck:
-    """`left = right`, or `left` is true when there is no right. Sides: (reference, value)."""
+    """`left = right`, or `left = literal`, or `left` is true. Sides: (reference, value)."""
 
     left: tuple[int, int]
     right: tuple[int, int] | None
     is_text: bool
+    literal: str | int | None = None
 
 
 @dataclass(frozen=True, slots=True)

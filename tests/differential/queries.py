@@ -6,6 +6,9 @@ QUERIES = {
     "projection": "SELECT key, payload ->> '$.amount' AS amount, timestamp FROM orders",
     "star": "SELECT * FROM users",
     "filter": "SELECT key, payload FROM orders WHERE json_extract(payload, '$.amount') > 50",
+    "literal": "SELECT key, payload FROM orders WHERE 'u1' = payload ->> 'user_id'",
+    "literal-number": f"""SELECT o.key AS k, u.key AS u FROM orders o LEFT JOIN users u
+        ON {UID} = u.key AND u.key = 'u1' WHERE json_extract(o.payload, '$.size') = 5""",
     "inner": f"""SELECT o.key AS k, {UID} AS u, json_extract(u.payload, '$.name') AS name
         FROM orders o INNER JOIN users u ON {UID} = u.key""",
     "comma": f"""SELECT o.key AS k, u.payload ->> 'name' AS name FROM orders o, users u

@@ -116,6 +116,28 @@ def test_what_is_not_native_says_why(name: str, reason: str) -> None:
         native_plan(name, QUERIES[name], 0, TOPICS, IndexRegistry())
 
 
+def test_a_cache_that_is_too_small_loses_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring of some ten rows wraps around all the time, and rows come from shards as well."""
+    monkeypatch.setattr("litejoin.engine.native.CACHE_BYTES", 1500)
+    rng = random.Random(3)
+    batches: list[list[tuple[str, str, str | None]]] = []
+    for _ in range(60):
+        batch: list[tuple[str, str, str | None]] = []
+        for _ in range(rng.randint(1, 12)):
+            topic, key = rng.choice(["orders", "users"]), f"u{rng.randrange(25)}"
+            value = json.dumps(
+                {"user_id": f"u{rng.randrange(25)}", "name": "N" * rng.choice([1, 9, 60, 300])}
+            )
+            batch.append((topic, key, None if rng.random() < 0.2 else value))
+        batches.append(batch)
+    queries = {name: QUERIES[name] for name in ("inner", "left", "user-side")}
+    native, delta = histories(tmp_path, batches, queries)
+    assert native == delta
+    assert len(native) > 300
+
+
 def test_a_damaged_partner_is_never_joined(tmp_path: Path) -> None:
     with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["inner"]}) as p:
         p.write([row(p, "users", "u1", '{"name": "Ann"}')])
