@@ -34,7 +34,9 @@ class Feed:
         settings = {
             "url": f"{upstream.url}/v1/items", "interval": "200ms", "key_path": "id",
             "response_path": "items",
-            "detect_deletes": True, "timeout": "500ms", "max_consecutive_failures": 3, **api,
+            "detect_deletes": True, "timeout": "500ms", "max_consecutive_failures": 3,
+            # Each fault is to be seen by itself: a status that is asked again would be two.
+            "retry": {"max_attempts": 1}, **api,
         }  # fmt: skip
         self.pipeline: Pipeline = launch(poll_config(self.at, settings, JOIN), self.at.health)
 

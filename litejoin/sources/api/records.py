@@ -92,6 +92,12 @@ class RecordSet:
         """Records known upstream."""
         return len(self._snapshot)
 
+    async def known(self) -> int:
+        """Records known upstream, also before the first walk."""
+        if not self._loaded:
+            await self._load()
+        return len(self._snapshot)
+
     async def begin(self) -> None:
         """A walk starts."""
         if not self._loaded:

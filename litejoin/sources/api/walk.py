@@ -138,7 +138,7 @@ class Walker:
         asked = self._watermark.condition(draft) if first else draft
         verdict, answer = await self._exchange.ask(asked, conditional=conditional)
         if verdict is Verdict.UNCHANGED:
-            known = len(self._records)
+            known = await self._records.known()
             walk.unchanged = PollResult(records=known, unchanged=known, pages=1)
             return None, pager
         if verdict is Verdict.IGNORE:
