@@ -13,6 +13,7 @@ BENCHES = {
     "http": "bench.micro.http_load",
     "pipeline": "bench.e2e.pipeline",
     "latency": "bench.e2e.latency",
+    "sse": "bench.e2e.sse",
     "polls": "bench.e2e.polls",
 }
 

@@ -26,6 +26,8 @@ from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
 
+import msgspec
+
 ROW_HEADER = struct.Struct("<IHBBqIIII")
 
 
@@ -104,12 +106,12 @@ class ResultOp(IntEnum):
     DELETE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(msgspec.Struct, frozen=True, gc=False):
     """One entry of the results log.
 
     `pos` is its log position and also its `seq`: it rises with every result of the pipeline, so
-    with every result of a join. `key` and `rows` are JSON text, ready to be sent.
+    with every result of a join. `key` and `rows` are JSON text, ready to be sent. A struct rather
+    than a dataclass: it is made for every result and every reader, at a tenth of the cost.
     """
 
     pos: int
@@ -138,9 +140,10 @@ class Result:
 
     def body(self) -> bytes:
         """The result object of the docs as JSON, byte-identical on every call."""
+        # Names match [A-Za-z_][A-Za-z0-9_.-]*, so nothing in them needs escaping.
         op = "upsert" if self.op is ResultOp.UPSERT else "delete"
         return (
-            f'{{"query":{_quote(self.query)},"key":{self.key},"rows":{self.rows},{self._window()}'
+            f'{{"query":"{self.query}","key":{self.key},"rows":{self.rows},{self._window()}'
             f'"emit_at":"{rfc3339(self.emit_at_ms)}","op":"{op}","seq":{self.pos},"id":"{self.id}"}}'
         ).encode()
 
@@ -153,21 +156,23 @@ class Result:
 
 def result_id(pipeline: str, query: str, key: str, seq: int) -> str:
     """24 hex digits of BLAKE2b over the four parts, separated by NUL, which none of them holds."""
-    text = f"{pipeline}\0{query}\0{key}\0{seq}"
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    digest = _begun(pipeline, query).copy()
+    digest.update(f"{key}\0{seq}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
+@lru_cache(maxsize=256)
+def _begun(pipeline: str, query: str) -> blake2b:
+    # Few pairs and many results: the common part is hashed once.
+    return blake2b(f"{pipeline}\0{query}\0".encode("utf-8", "surrogatepass"), digest_size=12)
+
+
+@lru_cache(maxsize=256)
 def rfc3339(unix_ms: int) -> str:
-    """`2026-11-23T12:00:00.123Z`."""
+    """`2026-11-23T12:00:00.123Z`. The results of a flush have one time: formatted once."""
     return f"{_whole_second(unix_ms // 1000)}.{unix_ms % 1000:03d}Z"
 
 
 @lru_cache(maxsize=64)
 def _whole_second(unix_s: int) -> str:
-    # Results come in bursts of one second; formatting a date costs more than the rest of a body.
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%S}"
-
-
-def _quote(name: str) -> str:
-    # Names match [A-Za-z_][A-Za-z0-9_.-]*, so nothing in them needs escaping.
-    return f'"{name}"'

@@ -69,22 +69,26 @@ def daemon(
     joins: str,
     *,
     storage: str = "",
+    server: str = "",
+    more: str = "",
     sources: str = "",
+    sinks: str = "",
     prefix: Sequence[str] = (),
 ) -> Iterator[Daemon]:
     """Run a pipeline with one SSE sink `out` in `folder`, which is new.
 
-    `sources` are YAML list items; by default one http source. `prefix` goes before the command.
+    `sources` are YAML list items; by default one http source. `storage`, `server` and `sinks` are
+    added to theirs in flow style, `more` are other sections. `prefix` goes before the command.
     """
     port = free_port()
     http = f"  - {{type: http, name: in, config: {{addr: '127.0.0.1:{port}'}}}}\n"
     config = folder / "bench.yaml"
     config.write_text(
         f"storage: {{data_dir: {folder}/data, shard_count: 8{storage}}}\n"
-        f"server: {{addr: '127.0.0.1:{port}'}}\n"
+        f"server: {{addr: '127.0.0.1:{port}'{server}}}\n{more}"
         f"sources:\n{sources or http}"
         f"joins:\n{joins}"
-        f"sinks: [{{type: sse, name: out, config: {{addr: '127.0.0.1:{port}'}}}}]\n"
+        f"sinks: [{{type: sse, name: out, config: {{addr: '127.0.0.1:{port}'}}}}{sinks}]\n"
     )
     command = [*prefix, sys.executable, "-m", "litejoin", "run", "-c", str(config)]
     started = time.monotonic()

@@ -25,6 +25,7 @@ from litejoin.delivery.ledger import Ledger, Size
 from litejoin.delivery.outcomes import Settler
 from litejoin.delivery.retry import Retrier
 from litejoin.plan.nodes import JoinPlan, Plan, SinkPlan, WindowPlan
+from litejoin.records import rfc3339
 from litejoin.sinks.base import BatchSink, LogReader, LogSignal, Sink
 
 RETRIES_PER_LOOK = 64
@@ -35,6 +36,9 @@ MAX_HOLD_MS = 30_000
 """First and longest pause before a batch sink is offered the same batch again."""
 
 DRAIN_POLL_S = 0.01
+
+MAX_COUNTED = 10_000
+"""Log positions that /health scans for the results of a sink: about a millisecond."""
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -132,17 +136,21 @@ class Delivery:
             retrier.poke()
 
     def health(self) -> dict[str, dict[str, object]]:
-        """By sink: `status`, `reason` when degraded, counters, lag in positions, queue size."""
+        """By sink: `status`, `reason` when degraded, counters, how far behind, queue size."""
         return {name: self._sink_health(name) for name in self._dispatchers}
 
     def _sink_health(self, name: str) -> dict[str, object]:
         dispatcher = self._dispatchers[name]
         stats, size = dispatcher.settler.stats, self._keeper.sizes.get(name, Size())
         reason = ""
+        now_ms = self._clock.now_ms()
+        throttled_until_ms = stats.throttled_until_ms or 0
         if stats.stopped:
             reason = f"stopped: {stats.stopped}; it goes on after a restart or `litejoin dlq retry`"
         elif dispatcher.feed.blocked:
             reason = "dead-letter queue is full; new results wait in the log"
+        elif throttled_until_ms > now_ms:
+            reason = f"throttled by the receiver until {rfc3339(throttled_until_ms)}"
         elif stats.failing:
             reason = f"{stats.failing} failed attempts since the last success: {stats.last_error}"
         elif size.entries:
@@ -156,10 +164,24 @@ class Delivery:
             "expired": stats.expired,
             "superseded": self._keeper.superseded.get(name, 0),
             "lag": dispatcher.feed.lag(dispatcher.cursor),
+            "lag_results": self._lag_results(dispatcher),
+            "lag_s": self._lag_s(dispatcher, now_ms),
             "dlq_entries": size.entries,
             "dlq_bytes": size.bytes,
-            "last_success_ms": stats.last_success_ms,
+            "last_success": _time(stats.last_success_ms),
+            "last_error": stats.last_error,
+            "throttled_until": _time(max(throttled_until_ms, now_ms), now_ms),
         }
+
+    def _lag_results(self, dispatcher: Dispatcher | BatchDispatcher) -> int:
+        """Results without an outcome; far behind, the log positions: an upper bound."""
+        lag = dispatcher.feed.lag(dispatcher.cursor)
+        return dispatcher.left_over() if 0 < lag <= MAX_COUNTED else lag
+
+    def _lag_s(self, dispatcher: Dispatcher | BatchDispatcher, now_ms: int) -> float:
+        """Age of the oldest result without an outcome."""
+        emitted_ms = dispatcher.feed.oldest_ms(dispatcher.cursor)
+        return 0.0 if emitted_ms is None else max(0, now_ms - emitted_ms) / 1000
 
     async def _drained(self, name: str) -> None:
         dispatcher, retrier = self._dispatchers[name], self._retriers[name]
@@ -214,6 +236,11 @@ class Delivery:
             hold_ms = _hold_ms if at_least_once else None
             return BatchDispatcher(sink, feed, settler, self._keeper, hold_ms=hold_ms)
         return Dispatcher(sink, feed, settler, self._keeper)
+
+
+def _time(unix_ms: int | None, none_at: int | None = None) -> str | None:
+    """RFC 3339, None when there is no time or it is `none_at`."""
+    return None if unix_ms is None or unix_ms == none_at else rfc3339(unix_ms)
 
 
 def _hold_ms(failures: int) -> int:

@@ -75,6 +75,11 @@ class Feed:
         """Results after a cursor. Scans them: for the last words at a shutdown only."""
         return self._reader.count(cursor, self._route.joins)
 
+    def oldest_ms(self, cursor: int) -> int | None:
+        """When the first result after a cursor was emitted; None: it is not near, or is none."""
+        results, _ = self._reader.read(cursor, 1, self._route.joins, upto=self._signal.head)
+        return results[0].emit_at_ms if results else None
+
     def lag(self, cursor: int) -> int:
         """Log positions between a cursor and the head, other joins' included."""
         return max(0, self._signal.head - cursor)

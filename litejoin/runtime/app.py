@@ -25,6 +25,7 @@ from litejoin.errors import ConfigError, LiteJoinError
 from litejoin.plan.nodes import ApiSourcePlan, HttpSourcePlan, Plan
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
+from litejoin.runtime.join_health import JoinHealth
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.server import Listeners
@@ -71,6 +72,7 @@ class App:
         self._plan, self._clock = plan, clock
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
+        self._join_health = JoinHealth(plan.joins, clock)
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
 
@@ -160,8 +162,7 @@ class App:
         store.keep_messages({numbers[window.topic] for window in plan.windows})
         applied = engine.start(store)
         store.skip_to(engine.state.applied)
-        for failure in applied.failures:
-            log.error("joiner: %s", failure)
+        self._join_health.note(applied)
         log.info(
             "store: %d shards in %s, %d joins, %d results at start, key maps %.1f MB, %d ms",
             store.shard_count, plan.storage.data_dir, len(plan.joins), applied.results,
@@ -191,6 +192,7 @@ class App:
             self._delivery.low_watermark,
             self._fatal_from_thread,
             self._clock,
+            self._join_health.note,
             has_windows=bool(self._plan.windows),
         )
         self._flusher = FlushThread(
@@ -225,7 +227,7 @@ class App:
         health.sources = self._sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._store.stats
-        health.joins = {j.name: {"strategy": j.strategy} for j in self._plan.joins}
+        health.joins = lambda: self._join_health.health(self._evaluator.behind)
 
     # -- while running
 

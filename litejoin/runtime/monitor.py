@@ -60,13 +60,15 @@ class Health:
         self.sources: Sequence[Source] = ()
         self.sinks: Callable[[], Mapping[str, Mapping[str, object]]] = dict
         self.shards: Callable[[], Mapping[str, object]] = dict
-        self.joins: Mapping[str, Mapping[str, object]] = {}
+        self.joins: Callable[[], Mapping[str, Mapping[str, object]]] = dict
 
     def __call__(self) -> dict[str, object]:
         """The whole answer; the server hides the details from those without the admin token."""
         sources = {source.name: source.health() for source in self.sources}
-        sinks = self.sinks()
-        reasons = [*_reasons("source", sources), *_reasons("sink", sinks)]
+        sinks, joins = self.sinks(), self.joins()
+        reasons = [
+            *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks)
+        ]  # fmt: skip
         status = self.phase if self.phase != "ok" else ("degraded" if reasons else "ok")
         return {
             "status": status,
@@ -74,7 +76,7 @@ class Health:
             "uptime_s": (self._clock.monotonic_ms() - self._started_ms) // 1000,
             "reasons": reasons,
             "sources": sources,
-            "joins": dict(self.joins),
+            "joins": dict(joins),
             "sinks": dict(sinks),
             "shards": dict(self.shards()),
         }

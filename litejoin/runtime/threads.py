@@ -10,6 +10,7 @@ loop.
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -116,11 +117,15 @@ class EvaluateThread(threading.Thread):
         low_watermark: Callable[[], int],
         on_fatal: OnFatal,
         clock: Clock,
+        note: Callable[[Applied], None],
         *,
         has_windows: bool,
     ) -> None:
         super().__init__(name="litejoin-evaluate", daemon=True)
         self._clock = clock
+        self._note = note
+        self._put_at_ms: deque[int] = deque()
+        """When each flush that is not evaluated yet was queued."""
         self._engine, self._store, self._loop = engine, store, loop
         self._publish, self._low_watermark, self._on_fatal = publish, low_watermark, on_fatal
         self._pause = threading.Event()
@@ -141,6 +146,14 @@ class EvaluateThread(threading.Thread):
         """Flushes that wait to be evaluated."""
         return len(self._waiting)
 
+    def behind(self) -> tuple[int, float]:
+        """Flushes that are not evaluated yet, and for how many seconds the oldest has waited."""
+        try:
+            oldest_ms = self._put_at_ms[0]
+        except IndexError:
+            return 0, 0.0
+        return len(self._put_at_ms), (self._clock.monotonic_ms() - oldest_ms) / 1000
+
     def put(self, flush: Flush, batches: int) -> None:
         """Queue a flush of some batches of the channel; blocks while too many change rows wait.
         Called by the flush thread.
@@ -151,6 +164,7 @@ class EvaluateThread(threading.Thread):
                 self._changed.wait()
             self._waiting.append(flush)
             self._waiting_batches += batches
+            self._put_at_ms.append(self._clock.monotonic_ms())
             self._bytes += size
             self._changed.notify_all()
 
@@ -194,6 +208,8 @@ class EvaluateThread(threading.Thread):
             changes = [chunk for flush in flushes for chunk in flush.changes]
             messages = [chunk for flush in flushes for chunk in flush.messages]
             self._done(self._apply(changes, flushes[-1].seq, messages))
+            for _ in flushes:
+                self._put_at_ms.popleft()
         elif self._wake_in_ms is not None:
             self._done(self._engine.idle())
         else:
@@ -234,8 +250,7 @@ class EvaluateThread(threading.Thread):
 
     def _done(self, applied: Applied) -> None:
         self._wake_in_ms = applied.wake_in_ms
-        for failure in applied.failures:
-            log.error("joiner: %s", failure)
+        self._note(applied)
         if applied.results:
             self._loop.call_soon_threadsafe(self._publish, applied.head)
 

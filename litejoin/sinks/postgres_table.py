@@ -9,6 +9,7 @@ Called on the sink's thread, inside its transaction. Never commits and never rea
     _seq     bigint     `seq` of the result
     key      as below   the key as a plain value, unless the join has a column of that name
     ...      as below   the join's own columns; a column is made when its first value comes
+    window_start, window_end    numeric, Unix ms, for results of windows, whose _key has the start
 
 A column is made as text, numeric, boolean or, for objects and arrays, jsonb, after its first value
 that is not null. A column that exists already may have any type: values are sent as text and
@@ -77,7 +78,7 @@ class PostgresTable:
 
         Raises psycopg.Error, and ValueError for rows that no table can hold.
         """
-        newest = {result.key: result for result in results}
+        newest = {result.identity: result for result in results}
         self._connection.execute(
             sql.SQL("DELETE FROM {} WHERE _key = ANY(%s)").format(self._name), (list(newest),)
         )
@@ -86,7 +87,7 @@ class PostgresTable:
             for number, row in enumerate(_decode_rows(result.rows)):
                 values = self._values(result, row)
                 groups.setdefault(tuple(values), []).append(
-                    (result.key, number, result.pos, *values.values())
+                    (result.identity, number, result.pos, *values.values())
                 )
         for names, rows in groups.items():
             with self._connection.cursor() as cursor:
@@ -99,6 +100,10 @@ class PostgresTable:
     def _values(self, result: Result, row: Mapping[str, msgspec.Raw]) -> dict[str, str]:
         """Column -> value as text. Nulls are left out: they are what a column is without one."""
         raw = {"key": result.key.encode(), **{name: bytes(part) for name, part in row.items()}}
+        if result.start_ms is not None:
+            raw |= {"window_start": b"%d" % result.start_ms, "window_end": b"%d" % (
+                result.end_ms or 0
+            )}  # fmt: skip
         values = {}
         for name, value in raw.items():
             if value != b"null":

@@ -164,14 +164,16 @@ class ResultLog:
         return min(end, int(row[0]) - 1) if row and row[0] is not None else end
 
     def _results(self, sql: str, bindings: Sequence[int | str]) -> list[Result]:
-        pipeline, names = self.pipeline, self._names
-        results = []
-        for pos, join_id, op, emit_at_ms, key, rows, *span in self._connection.execute(
-            sql, bindings
-        ):
-            name = names.get(join_id) or self._load_name(join_id)
-            results.append(Result(pos, name, key, rows, _OPS[op], emit_at_ms, pipeline, *span))
-        return results
+        pipeline, names, ops = self.pipeline, self._names, _OPS
+        return [
+            Result(
+                pos, names.get(join_id) or self._load_name(join_id), key, rows, ops[op],
+                emit_at_ms, pipeline, *span,
+            )
+            for pos, join_id, op, emit_at_ms, key, rows, *span in self._connection.execute(
+                sql, bindings
+            )
+        ]  # fmt: skip
 
     def _load_name(self, join_id: int) -> str:
         self._load_names()

@@ -2,10 +2,10 @@
 
 import json
 import random
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from litejoin.records import Result, ResultOp, Row, RowKind, pack_rows, rfc3339, unpack_rows
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from litejoin.delivery import dlq
 from litejoin.delivery.dlq import Selection
@@ -70,7 +71,7 @@ def test_an_entry_that_is_enqueued_twice_keeps_its_attempts(ledger: Ledger) -> N
 
 
 def test_a_delivered_result_supersedes_what_is_not_newer(ledger: Ledger) -> None:
-    old_epoch = replace(entry(99), result=replace(result(99), pipeline="shop/older"))
+    old_epoch = replace(entry(99), result=structs.replace(result(99), pipeline="shop/older"))
     changes: list[Change] = [Enqueue(entry(n)) for n in (1, 2, 3)]
     changes += [Enqueue(entry(1, '"b"')), Enqueue(entry(1, sink="other")), Enqueue(old_epoch)]
     ledger.commit({}, changes)

@@ -1,0 +1,69 @@
+"""What /health says of each join: its strategy, what could not be evaluated lately, how far behind.
+
+The evaluator's thread notes what each evaluation did; /health reads it on the event loop.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from litejoin.clock import Clock
+from litejoin.engine.engine import Applied
+from litejoin.plan.nodes import JoinPlan
+from litejoin.records import rfc3339
+
+SHOWN_MS = 300_000
+"""How long a failure makes a join degraded: the key may never be written again, and its result
+stays what it was."""
+
+log = logging.getLogger("litejoin.joiner")
+
+
+@dataclass(slots=True)
+class _Failing:
+    count: int = 0
+    last: str = ""
+    last_ms: int = 0
+    """Wall clock."""
+
+
+class JoinHealth:
+    """The state of all joins. `note` on the evaluator's thread, the rest on the event loop."""
+
+    def __init__(self, joins: Sequence[JoinPlan], clock: Clock) -> None:
+        self._joins = joins
+        self._clock = clock
+        self._failing = {join.name: _Failing() for join in joins}
+        self._evaluated_ms: int | None = None
+
+    def note(self, applied: Applied) -> None:
+        """Log the failures of one evaluation and remember them."""
+        now_ms = self._clock.now_ms()
+        for failure in applied.failures:
+            log.error("joiner: %s", failure)
+            name, _, what = failure.removeprefix("join ").partition(": ")
+            failing = self._failing.get(name)
+            if failing is not None:
+                failing.count, failing.last, failing.last_ms = failing.count + 1, what, now_ms
+        self._evaluated_ms = now_ms
+
+    def health(self, behind: Callable[[], tuple[int, float]]) -> dict[str, dict[str, object]]:
+        """By join. `behind`: flushes that wait for the evaluator, and the age of the oldest."""
+        flushes, age_s = behind()
+        common: dict[str, object] = {"lag_flushes": flushes, "lag_s": round(age_s, 3)}
+        if self._evaluated_ms is not None:
+            common["last_evaluation"] = rfc3339(self._evaluated_ms)
+        return {join.name: {**self._one(join), **common} for join in self._joins}
+
+    def _one(self, join: JoinPlan) -> dict[str, object]:
+        failing = self._failing[join.name]
+        is_recent = failing.count > 0 and self._clock.now_ms() - failing.last_ms < SHOWN_MS
+        shown: dict[str, object] = {
+            "status": "degraded" if is_recent else "ok",
+            "strategy": join.strategy,
+            "failures": failing.count,
+        }
+        if failing.count:
+            shown["reason" if is_recent else "last_error"] = failing.last
+            shown["last_failure"] = rfc3339(failing.last_ms)
+        return shown
