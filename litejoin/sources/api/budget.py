@@ -16,12 +16,16 @@ class Budget:
 
     def limit(self, rate: RatePlan) -> None:
         """A source of the group with these limits joins."""
-        for name, count, span_ms in (
-            ("second", rate.per_second, 1000),
-            ("minute", rate.per_minute, 60_000),
-        ):
-            if count is not None:
-                self._gates.setdefault(name, _Gate()).restrict(span_ms / count, rate.burst)
+        if rate.per_second is not None:
+            self._gate("second").restrict(1000 / rate.per_second, rate.burst)
+        if rate.per_minute is not None:
+            # A burst is taken out of the minute: no minute sees more than its limit.
+            burst = max(1, min(rate.burst, int(rate.per_minute)))
+            left = max(rate.per_minute - burst + 1, min(rate.per_minute, 1))
+            self._gate("minute").restrict(60_000 / left, burst)
+
+    def _gate(self, name: str) -> "_Gate":
+        return self._gates.setdefault(name, _Gate())
 
     def reserve(self, now_ms: float) -> float:
         """Take the next free place; returns the milliseconds until it comes."""
@@ -48,7 +52,7 @@ class _Gate:
         self._due_ms = 0.0
 
     def restrict(self, interval_ms: float, burst: int) -> None:
-        self._interval_ms = max(self._interval_ms, interval_ms)
+        self._interval_ms = max(self._interval_ms, interval_ms * (1 + 1e-9))
         self._burst = min(self._burst or burst, burst)
 
     def next_ms(self, now_ms: float) -> float:
