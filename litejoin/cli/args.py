@@ -35,6 +35,9 @@ class _Help(argparse.HelpFormatter):
 class CommandParser(argparse.ArgumentParser):
     """The parser of one command. `name` is the word after `litejoin`."""
 
+    usage_exit_code = 2
+    """Exit code of wrong usage. A command to which 2 means something else sets another."""
+
     def __init__(self, name: str, description: str, example: str = "") -> None:
         super().__init__(
             prog=f"litejoin {name}",
@@ -47,14 +50,14 @@ class CommandParser(argparse.ArgumentParser):
     def parse(
         self, argv: Sequence[str], environ: Mapping[str, str] | None = None
     ) -> argparse.Namespace:
-        """Parse; unset options come from `environ` (default: the process's). Exits 2 when wrong."""
+        """Parse; unset options come from `environ` (default: the process's). Exits when wrong."""
         self._take_variables(os.environ if environ is None else environ)
         # Intermixed: `validate a.yaml --format json b.yaml` names two files.
         return self.parse_intermixed_args(argv)
 
     def error(self, message: str) -> NoReturn:
         """One line that says what to do, instead of argparse's usage block."""
-        self.exit(2, f"{self.prog}: {message} ({self.prog} --help)\n")
+        self.exit(self.usage_exit_code, f"{self.prog}: {message} ({self.prog} --help)\n")
 
     def variables(self) -> dict[str, argparse.Action]:
         """The options by the name of their variable."""

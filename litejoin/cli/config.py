@@ -10,6 +10,7 @@ from pathlib import Path
 
 from litejoin.cli.findings import full, use_colors
 from litejoin.config import Diagnostic, load_config, read_config, read_env_file
+from litejoin.config.diagnostics import json_object
 from litejoin.config.load import MAX_BYTES
 from litejoin.frozen import dataclass
 from litejoin.plan.compile import compile_plan
@@ -27,6 +28,8 @@ class Loaded:
     plan: Plan | None
     findings: list[Diagnostic]
     secrets: frozenset[str]
+    is_named: bool = False
+    """The config says its name; otherwise it is called like its file."""
 
 
 def load(options: Namespace) -> Loaded:
@@ -44,7 +47,8 @@ def load(options: Namespace) -> Loaded:
     if document is None:
         return Loaded(file, text, None, findings, frozenset())
     plan, more = compile_plan(document)
-    return Loaded(file, text, plan, document.visible([*findings, *more]), document.secrets)
+    visible = document.visible([*findings, *more])
+    return Loaded(file, text, plan, visible, document.secrets, document.has("/name"))
 
 
 def _read(config: str) -> tuple[str, bytes]:
@@ -60,6 +64,14 @@ def load_plan(options: Namespace) -> Plan | None:
     if loaded.plan is None:
         report(loaded)
     return loaded.plan
+
+
+def plan_json(loaded: Loaded, plan: Plan) -> str:
+    """The JSON form of a plan, for `plan` and for the daemon that runs it."""
+    from litejoin.plan.explain import explain  # not for `run`, unless somebody asks
+
+    warnings = [json_object(finding) for finding in loaded.findings]
+    return explain(plan, "json", warnings, loaded.secrets)
 
 
 def report(loaded: Loaded) -> None:

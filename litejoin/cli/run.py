@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from litejoin.cli.args import CommandParser, add_config_options
-from litejoin.cli.config import load, report
+from litejoin.cli.config import load, plan_json, report
 
 GRACEFUL_TIMEOUT_S = 25.0
 
@@ -44,7 +44,8 @@ def run(argv: Sequence[str]) -> int:
     set_up_logs(options.log_format, options.log_level)
 
     async def main() -> int:
-        return await App(plan, SystemClock(), options.graceful_timeout).run()
+        clock, timeout_s = SystemClock(), options.graceful_timeout
+        return await App(plan, clock, timeout_s, lambda: plan_json(loaded, plan)).run()
 
     return uvloop.run(main())
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from litejoin.cli.args import CommandParser
-from litejoin.config.schema import CONFIG_FILE, PLAN_FILE, schema_text
+from litejoin.config.schema import CONFIG_FILE, PLAN_DIFF_FILE, PLAN_FILE, schema_text
 
 
 def run(argv: Sequence[str]) -> int:
@@ -21,6 +21,14 @@ def run(argv: Sequence[str]) -> int:
         action="store_true",
         help="print the schema of what `litejoin plan --format json` prints instead",
     )
+    parser.add_argument(
+        "--plan-diff",
+        action="store_true",
+        help="print the schema of what `litejoin plan --diff OTHER --format json` prints instead",
+    )
     options = parser.parse(argv)
-    sys.stdout.write(schema_text(PLAN_FILE if options.plan else CONFIG_FILE))
+    if options.plan and options.plan_diff:
+        parser.error("--plan and --plan-diff are two schemas; give one of them")
+    file = PLAN_FILE if options.plan else PLAN_DIFF_FILE if options.plan_diff else CONFIG_FILE
+    sys.stdout.write(schema_text(file))
     return 0

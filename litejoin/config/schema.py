@@ -22,6 +22,8 @@ Schema = Mapping[str, Any]
 CONFIG_FILE = "litejoin.schema.json"
 PLAN_FILE = "plan.schema.json"
 """Describes the output of `plan --format json`; `schema --plan` publishes it."""
+PLAN_DIFF_FILE = "plan-diff.schema.json"
+"""The same for `plan --diff` and `schema --plan-diff`."""
 
 
 def schema_text(file: str = CONFIG_FILE) -> str:

@@ -5,7 +5,6 @@ last call, evaluates every join they touch at one consistent state of the topics
 new results together with how far it has come. It never writes a shard and never delivers.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -98,8 +97,7 @@ class Engine:
     # -- start
 
     def _add_join(self, plan: JoinPlan) -> _Join:
-        definition = json.dumps([plan.query, plan.columns, plan.key_column, plan.json_columns])
-        join_id, changed = self.state.join_id(plan.name, definition)
+        join_id, changed = self.state.join_id(plan.name, plan.definition)
 
         def add(**statements: Any) -> int:
             return self._evaluator.add_join(

@@ -6,6 +6,7 @@ Secrets are `Secret`, whose repr is `***`. This is one file because it is one vo
 without behaviour, read side by side.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -343,6 +344,11 @@ class JoinPlan:
     native: NativePlan | None = None
     """Native only; the delta statements stand by for rows that native code is not sure of."""
 
+    @property
+    def definition(self) -> str:
+        """The text that stored results depend on: another one makes the join be computed anew."""
+        return json.dumps([self.query, self.columns, self.key_column, self.json_columns])
+
 
 @dataclass(frozen=True, slots=True)
 class WindowPlan:
@@ -376,6 +382,14 @@ class WindowPlan:
     emit: Literal["close", "update"] = "close"
     idle_timeout_ms: int = 10_000
     """Event time: after so long without a message, the wall clock counts."""
+
+    @property
+    def definition(self) -> str:
+        """The text that its spans depend on: another one makes the window start anew."""
+        return json.dumps(
+            [self.type, self.size_ms, self.slide_ms, self.gap_ms, self.offset_ms, self.timezone,
+             self.time_path, self.time_format, self.partition_by, self.topic]
+        )  # fmt: skip
 
     @property
     def late_name(self) -> str:
@@ -567,3 +581,25 @@ class Plan:
     sinks: tuple[SinkPlan, ...]
     estimates: Estimates
     unsupported: tuple[Unsupported, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a data directory tells about the pipeline that ran on it last."""
+
+    text: str
+    """How people call it."""
+    topics: tuple[str, ...]
+    timed_topics: frozenset[str]
+    """Topics, in lower case, whose tables have an index on the timestamp."""
+    sources: tuple[str, ...]
+    """Api sources that have a diff state."""
+    joins: Mapping[str, str]
+    """Joins and windows with stored state, and the `definition` it was made with."""
+    sinks: tuple[str, ...] | None
+    """Sinks with a cursor; None when nothing was delivered yet."""
+    with_results: frozenset[str] = frozenset()
+    """Joins that have results."""
+    is_new: bool = False
+    """There is nothing yet."""
+    notes: tuple[str, ...] = ()

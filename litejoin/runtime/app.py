@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import apsw
@@ -28,6 +28,7 @@ from litejoin.runtime.expiry import expire_forever
 from litejoin.runtime.join_health import JoinHealth
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
+from litejoin.runtime.plan_view import PlanApp
 from litejoin.runtime.server import Listeners
 from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api import ApiSource
@@ -68,8 +69,16 @@ def refuse_unsupported(plan: Plan) -> None:
 class App:
     """One pipeline in one process. `run` is called once."""
 
-    def __init__(self, plan: Plan, clock: Clock, graceful_timeout_s: float) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        clock: Clock,
+        graceful_timeout_s: float,
+        plan_json: Callable[[], str],
+    ) -> None:
+        """`plan_json` makes the answer to GET /plan: the plan as `litejoin plan` prints it."""
         self._plan, self._clock = plan, clock
+        self._plan_json = plan_json
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
         self._join_health = JoinHealth(plan.joins, clock)
@@ -127,6 +136,8 @@ class App:
         self._listeners = Listeners(plan.server, self._health, self._clock)
         self._outputs = Outputs(plan, self._listeners)
         self._add_ingest()
+        shown = PlanApp(self._plan_json)
+        self._listeners.add(plan.server.addr, "GET", "/plan", shown, "admin")
         await self._listeners.start()
         # From before the engine's start: a join that is computed there may run away as well.
         self._run(self._watch_queries())
@@ -224,6 +235,7 @@ class App:
 
     def _describe_health(self) -> None:
         health = self._health
+        health.config_hash = self._plan.config_hash
         health.sources = self._sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._store.stats

@@ -57,6 +57,7 @@ class Health:
         self._clock = clock
         self._started_ms = clock.monotonic_ms()
         self.phase = "starting"
+        self.config_hash = ""
         self.sources: Sequence[Source] = ()
         self.sinks: Callable[[], Mapping[str, Mapping[str, object]]] = dict
         self.shards: Callable[[], Mapping[str, object]] = dict
@@ -73,6 +74,7 @@ class Health:
         return {
             "status": status,
             "version": __version__,
+            "config_hash": self.config_hash,
             "uptime_s": (self._clock.monotonic_ms() - self._started_ms) // 1000,
             "reasons": reasons,
             "sources": sources,

@@ -7,6 +7,7 @@ the standard library's module, not DuckDB, not a plain open().
 
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import apsw
 
@@ -86,6 +87,21 @@ def open_readonly(path: Path | str) -> apsw.Connection:
     """Open an existing data file for reading only."""
     connection = open_database(path, readonly=True)
     connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def open_untouched(path: Path, wal: Path) -> apsw.Connection:
+    """Open an existing data file so that nothing beside it is made or changed, not even its -shm.
+
+    A file whose daemon lives, or was killed, has a -shm: it is read as it is, and SQLite makes an
+    index of the -wal in memory where it cannot trust it. After a clean end there is no -wal.
+    """
+    load_native()
+    shm = wal.with_name(wal.name.removesuffix("-wal") + "-shm")
+    options = "mode=ro&readonly_shm=1" if shm.exists() else "immutable=1"
+    flags = apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    connection = apsw.Connection(f"file:{quote(str(path.absolute()))}?{options}", flags=flags)
+    connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     return connection
 
 

@@ -6,7 +6,6 @@ results, and the note that they were made, commit together. It reads through rea
 which see the buffer of the transactions before.
 """
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -98,11 +97,7 @@ class Windows:
         return ids
 
     def _context(self, plan: WindowPlan, buffer: MessageBuffer) -> Context:
-        definition = json.dumps(
-            [plan.type, plan.size_ms, plan.slide_ms, plan.gap_ms, plan.offset_ms, plan.timezone,
-             plan.time_path, plan.time_format, plan.partition_by, plan.topic]
-        )  # fmt: skip
-        join_id, changed = self._state.join_id(plan.name, definition)
+        join_id, changed = self._state.join_id(plan.name, plan.definition)
         if changed:
             self._forget(join_id)
         late_id = None

@@ -1,0 +1,68 @@
+"""What a change of the config leads to at the next start.
+
+Used by `compare`. Each text is a promise about `run`: the end-to-end tests of config changes hold
+it.
+"""
+
+from collections.abc import Sequence
+
+from litejoin.plan.fields import FieldChange
+
+AT_START = "takes effect at the next start"
+
+_ADDED = {
+    "source": "starts with its first poll or message",
+    "topic": "a table in every shard",
+    "join": "computed once from the stored topics; every result is delivered",
+    "window": "starts with the messages that arrive from then on",
+    "sink": "is sent every current result, and what else the results log still holds",
+}
+_REMOVED = {
+    "source": "the rows it wrote stay in their topic",
+    "topic": "its rows stay on disk, unread",
+    "join": "its results are dropped; no deletes are sent",
+    "window": "its open windows are dropped; nothing is sent",
+    "sink": "gets nothing more; its dead letters stay until dlq.ttl",
+}
+_REEVALUATED = "computed once from the stored topics; what differs from its results is delivered"
+_OTHER_SPANS = "its windows are others: it starts anew, what was open is dropped"
+_SPAN_FIELDS = (
+    "type", "topic", "size", "slide", "gap", "offset", "timezone", "time_path", "time_format",
+    "partition_by", "spans",
+)  # fmt: skip
+"""Fields that `WindowPlan.definition` is made of."""
+
+_CHANGED = {
+    **{("window", name): _OTHER_SPANS for name in _SPAN_FIELDS},
+    ("window", "query"): "holds for the windows that fire from then on",
+    ("source", "topic"): "records that did not change are not written to the new topic; a new name"
+    " for the source fills it",
+    ("source", "key_path"): "every record gets a new key; rows under the old keys stay unless"
+    " detect_deletes is set",
+    ("source", "change_detection"): "the next poll compares by content again",
+    ("topic", "retention"): "rows that are older expire after the start",
+    ("topic", "indexes"): "key maps are built in memory from the stored rows at the start",
+    ("join", "query"): _REEVALUATED,
+    ("join", "columns"): _REEVALUATED,
+    ("join", "key_column"): _REEVALUATED,
+    ("join", "json_columns"): _REEVALUATED,
+    ("join", "query or columns"): _REEVALUATED,
+    ("join", "sinks"): "later results go there; nothing is sent again",
+    ("sink", "url"): "pending results and dead letters go to the new address",
+    (
+        "storage",
+        "data_dir",
+    ): "starts from what the other directory holds, empty if it is new; ids of results differ",
+    ("storage", "shard_count"): "a data directory keeps the number it was made with",
+    ("pipeline", "name"): "ids of results change: receivers take what comes later for new",
+}
+
+
+def effects_of(part: str, kind: str, fields: Sequence[FieldChange]) -> tuple[str, ...]:
+    """What follows from a change, each effect once."""
+    if kind == "added":
+        return (_ADDED[part],)
+    if kind == "removed":
+        return (_REMOVED[part],)
+    known = (_CHANGED.get((part, field.name)) for field in fields)
+    return tuple(dict.fromkeys(text or AT_START for text in known))
