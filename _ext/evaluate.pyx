@@ -21,6 +21,7 @@ from buffer cimport lj_buffer_free
 from native_sink cimport LJ_NATIVE_UNSURE, LjNativeJoin, LjSink
 from json_out cimport (lj_is_json, lj_out, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
 lj_put_text)
+from whole cimport lj_is_whole
 from xxh64 cimport lj_xxh64
 
 from litejoin._ext import bridge
@@ -235,11 +236,7 @@ cdef int sink_row(void *context, const void *key, size_t key_size, const void *r
 
 cdef bint is_whole(sqlite3_stmt *stmt, int column) noexcept nogil:
     """A real that SQL and JSON take for an integer."""
-    cdef double real
-    if sqlite3_column_type(stmt, column) != SQLITE_FLOAT:
-        return False
-    real = sqlite3_column_double(stmt, column)
-    return -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<int64_t>real) == real
+    return sqlite3_column_type(stmt, column) == SQLITE_FLOAT and lj_is_whole(sqlite3_column_double(stmt, column))
 
 
 cdef void put_value(lj_out *out, sqlite3_stmt *stmt, int column, bint is_json) noexcept nogil:

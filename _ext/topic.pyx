@@ -27,7 +27,9 @@ from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
 from topic_host cimport (LJ_NULL_HASH, LJ_PATH_STEPS, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic,
                          lj_index_path_hash)
+from odd_key cimport lj_integer_text, lj_is_odd_number
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
+from whole cimport lj_is_whole
 from xxh64 cimport lj_xxh64
 
 from litejoin._ext import bridge
@@ -64,6 +66,16 @@ cdef enum:
 
 cdef const char *ROW_COLUMNS = "id, key, payload, timestamp_ms, op, changes, checksum"
 
+cdef enum:
+    FEW = 8
+
+cdef struct Hashes:
+    # The values of one row under one index; more than one where a function takes the row apart.
+    uint64_t *at
+    uint32_t n
+    uint32_t cap
+    uint64_t few[FEW]
+
 cdef struct Table:
     sqlite3_vtab base
     Host *host
@@ -85,6 +97,13 @@ cdef struct Cursor:
     bint show_old
     LjVersion row
     sqlite3_int64 rowid
+    # A key compared with a number: rows and old versions whose keys are that number in unusual dress.
+    const uint64_t *odd_rows
+    uint32_t n_odd_rows
+    uint32_t next_odd
+    const uint64_t *odd_olds
+    uint32_t n_odd_olds
+    char number[24]
 
 
 # ---------------------------------------------------------------- statements
@@ -207,13 +226,16 @@ cdef uint64_t value_hash(sqlite3_value *value, bint is_text, bint *is_null) noex
         return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 2)
     if kind == SQLITE_FLOAT:
         real = sqlite3_value_double(value)
-        # 2^63 itself is out of range of an int64.
-        if -9223372036854775808.0 <= real < 9223372036854775808.0 and <double>(<sqlite3_int64>real) == real:
+        if lj_is_whole(real):
             whole = <sqlite3_int64>real
             return lj_xxh64(&whole, sizeof(whole), 3)
         return lj_xxh64(&real, sizeof(real), 4)
     whole = sqlite3_value_int64(value)
     return lj_xxh64(&whole, sizeof(whole), 3)
+
+
+cdef inline bint is_whole(sqlite3_value *value) noexcept nogil:
+    return sqlite3_value_type(value) == SQLITE_INTEGER or lj_is_whole(sqlite3_value_double(value))
 
 
 cdef int evaluate_index(Index *index, LjVersion *row) noexcept nogil:
@@ -222,20 +244,73 @@ cdef int evaluate_index(Index *index, LjVersion *row) noexcept nogil:
     sqlite3_bind_text(stmt, 1, row.key.at, <int>row.key.len, SQLITE_STATIC)
     sqlite3_bind_text(stmt, 2, row.payload.at, <int>row.payload.len, SQLITE_STATIC)
     sqlite3_bind_int64(stmt, 3, row.timestamp_ms)
+    if row.updated:
+        sqlite3_bind_text(stmt, 4, "updated", 7, SQLITE_STATIC)
+    else:
+        sqlite3_bind_text(stmt, 4, "created", 7, SQLITE_STATIC)
+    if row.changes.at == NULL:
+        sqlite3_bind_null(stmt, 5)
+    else:
+        sqlite3_bind_text(stmt, 5, row.changes.at, <int>row.changes.len, SQLITE_STATIC)
     return sqlite3_step(stmt)
 
 
-cdef uint64_t index_hash(Index *index, LjVersion *row, bint *is_null) noexcept nogil:
-    """A row whose expression fails counts as NULL: it can match nothing, and the query itself will say so."""
-    cdef uint64_t hashed = LJ_NULL_HASH
-    is_null[0] = True
+cdef bint hashes_hold(Hashes *hashes, uint64_t hashed) noexcept nogil:
+    cdef uint32_t i
+    for i in range(hashes.n):
+        if hashes.at[i] == hashed:
+            return True
+    return False
+
+
+cdef void hashes_init(Hashes *hashes) noexcept nogil:
+    hashes.at = hashes.few
+    hashes.n = 0
+    hashes.cap = FEW
+
+
+cdef void hashes_free(Hashes *hashes) noexcept nogil:
+    if hashes.at != hashes.few:
+        free(hashes.at)
+
+
+cdef int hashes_add(Hashes *hashes, uint64_t hashed) noexcept nogil:
+    """Each value once: a row must not be found twice for one value."""
+    cdef uint64_t *more
+    if hashes_hold(hashes, hashed):
+        return 0
+    if hashes.n == hashes.cap:
+        more = <uint64_t *>malloc(<size_t>hashes.cap * 2 * sizeof(uint64_t))
+        if more == NULL:
+            return -1
+        memcpy(more, hashes.at, <size_t>hashes.cap * sizeof(uint64_t))
+        hashes_free(hashes)
+        hashes.at = more
+        hashes.cap = hashes.cap * 2
+    hashes.at[hashes.n] = hashed
+    hashes.n += 1
+    return 0
+
+
+cdef int index_hashes(Index *index, LjVersion *row, Hashes *out) noexcept nogil:
+    """The hashes of a row's values. A row whose expression fails counts as NULL: it can match
+    nothing, and the query itself will say so."""
+    cdef bint is_null = False
+    cdef uint64_t hashed = 0
+    cdef int rc
+    out.n = 0
     if lj_index_path_hash(index, row, &hashed):
-        is_null[0] = hashed == LJ_NULL_HASH
-        return hashed
-    if evaluate_index(index, row) == SQLITE_ROW:
-        hashed = value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, is_null)
+        return hashes_add(out, hashed)
+    rc = evaluate_index(index, row)
+    while rc == SQLITE_ROW:
+        if hashes_add(out, value_hash(sqlite3_column_value(index.evaluate, 0), index.is_text, &is_null)):
+            sqlite3_reset(index.evaluate)
+            return -1
+        rc = sqlite3_step(index.evaluate)
     sqlite3_reset(index.evaluate)
-    return hashed
+    if rc != SQLITE_DONE or out.n == 0:
+        return hashes_add(out, LJ_NULL_HASH)
+    return 0
 
 
 # ---------------------------------------------------------------- the module
@@ -315,8 +390,6 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
         info.idxStr = <char *>"key"
         info.estimatedCost = 2
         info.estimatedRows = 1
-        if table.mode == CURRENT:
-            info.idxFlags = SQLITE_INDEX_SCAN_UNIQUE
         return SQLITE_OK
     # The hidden column only proposes rows: the query's own predicate is still checked on each.
     info.aConstraintUsage[best].omit = 1
@@ -368,27 +441,12 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
     cursor.n_refs = 0
     cursor.refs = NULL
     cursor.shard = -1
+    cursor.next_odd = 0
+    cursor.n_odd_rows = 0
+    cursor.n_odd_olds = 0
     if plan == PLAN_KEY:
-        if sqlite3_value_type(argv[0]) == SQLITE_NULL:
-            cursor.at_end = True
-            return SQLITE_OK
-        # TEXT affinity of the key column: a number is compared by its text.
-        key = <const char *>sqlite3_value_text(argv[0])
-        length = sqlite3_value_bytes(argv[0])
-        if cursor.table.mode == BOTH:
-            cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, <size_t>length, 1), &cursor.refs)
-        if cursor.table.host.shards:
-            cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.host.shards)
-            rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
-            if rc != SQLITE_OK:
-                return rc
-            sqlite3_bind_text(stmt, 1, key, length, SQLITE_STATIC)
-            rc = sqlite3_step(stmt)
-            if rc == SQLITE_ROW:
-                return take_row(cursor, stmt, cursor.shard)
-            if rc != SQLITE_DONE:
-                return shard_error(cursor, cursor.shard, rc)
-    elif plan >= PLAN_INDEX:
+        return key_filter(cursor, argv[0])
+    if plan >= PLAN_INDEX:
         if plan >= PLAN_NULL:
             plan -= PLAN_NULL
             cursor.hashed = LJ_NULL_HASH
@@ -403,24 +461,142 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
     return topic_next(base)
 
 
-cdef int index_next(Cursor *cursor) noexcept nogil:
-    """The next current row of an index plan; the old versions after the last one."""
+cdef int key_filter(Cursor *cursor, sqlite3_value *value) noexcept nogil:
+    """The row of a key. A number may be meant as a text or as a number, and SQLite does not tell: find both,
+    the query's own comparison decides."""
+    cdef Topic *topic = cursor.table.topic
     cdef sqlite3_stmt *stmt
-    cdef uint64_t ref
-    cdef int rc, shard
-    while cursor.next_ref < cursor.n_refs:
-        ref = cursor.refs[cursor.next_ref]
-        cursor.next_ref += 1
-        shard = <int>(ref >> LJ_SHARD_SHIFT)
-        rc = borrow(cursor, BY_ID, shard, &stmt)
+    cdef int kind = sqlite3_value_type(value)
+    cdef const char *key = NULL
+    cdef int length = 0, rc
+    if kind == SQLITE_NULL:
+        cursor.at_end = True
+        return SQLITE_OK
+    if kind == SQLITE_INTEGER or kind == SQLITE_FLOAT:
+        rc = find_odd(cursor, value)
         if rc != SQLITE_OK:
             return rc
-        sqlite3_bind_int64(stmt, 1, <sqlite3_int64>(ref & ((<uint64_t>1 << LJ_SHARD_SHIFT) - 1)))
+        if is_whole(value):
+            key = cursor.number
+            length = lj_integer_text(sqlite3_value_int64(value), cursor.number)
+    else:
+        key = <const char *>sqlite3_value_text(value)
+        length = sqlite3_value_bytes(value)
+    if key == NULL:
+        return key_next(cursor)
+    if cursor.table.mode == BOTH:
+        cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, <size_t>length, 1), &cursor.refs)
+    if cursor.table.host.shards:
+        cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.host.shards)
+        rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
+        if rc != SQLITE_OK:
+            return rc
+        sqlite3_bind_text(stmt, 1, key, length, SQLITE_STATIC)
         rc = sqlite3_step(stmt)
         if rc == SQLITE_ROW:
-            return take_row(cursor, stmt, shard)
+            return take_row(cursor, stmt, cursor.shard)
         if rc != SQLITE_DONE:
-            return shard_error(cursor, shard, rc)
+            return shard_error(cursor, cursor.shard, rc)
+    return key_next(cursor)
+
+
+cdef int key_next(Cursor *cursor) noexcept nogil:
+    """Behind the row of the key: rows of odd keys, then old versions of both (mode BOTH)."""
+    cdef uint32_t at
+    cdef int rc
+    while cursor.next_odd < cursor.n_odd_rows:
+        at = cursor.next_odd
+        cursor.next_odd += 1
+        rc = take_reference(cursor, cursor.odd_rows[at])
+        if rc != SQLITE_DONE:
+            return rc
+    cursor.in_olds = True
+    rc = olds_next(cursor)
+    if rc == SQLITE_OK and cursor.at_end and cursor.n_odd_olds:
+        cursor.at_end = False
+        cursor.refs = cursor.odd_olds
+        cursor.n_refs = cursor.n_odd_olds
+        cursor.next_ref = 0
+        cursor.n_odd_olds = 0
+        rc = olds_next(cursor)
+    return rc
+
+
+cdef int find_odd(Cursor *cursor, sqlite3_value *value) noexcept nogil:
+    cdef Topic *topic = cursor.table.topic
+    cdef bint is_null = False
+    cdef uint64_t hashed = value_hash(value, False, &is_null)
+    cdef int rc
+    if not topic.odd_ready:
+        rc = load_odd(cursor.table)
+        if rc != SQLITE_OK:
+            return rc
+        topic.odd_ready = True
+    cursor.n_odd_rows = km_find(&topic.odd_rows, hashed, &cursor.odd_rows)
+    if cursor.table.mode == BOTH:
+        cursor.n_odd_olds = km_find(&topic.odd_olds, hashed, &cursor.odd_olds)
+    return SQLITE_OK
+
+
+cdef int load_odd(Table *table) noexcept nogil:
+    """Note all odd keys of a topic: one scan, when the first number is compared with a key."""
+    cdef Cursor cursor
+    cdef Topic *topic = table.topic
+    cdef int rc = SQLITE_OK
+    memset(&cursor, 0, sizeof(cursor))
+    cursor.table = table
+    cursor.base.pVtab = &table.base
+    cursor.held = <Pooled **>calloc(KINDS * table.host.shards + 1, sizeof(Pooled *))
+    if cursor.held == NULL:
+        return SQLITE_NOMEM
+    km_clear(&topic.odd_rows)
+    cursor.shard = -1
+    while rc == SQLITE_OK and not cursor.at_end:
+        rc = scan_shards(&cursor)
+        if rc == SQLITE_OK and not cursor.at_end and lj_is_odd_number(cursor.row.key.at, cursor.row.key.len):
+            if km_add(&topic.odd_rows, number_hash(table.host, &cursor.row), <uint64_t>cursor.rowid):
+                rc = SQLITE_NOMEM
+    give_back(&cursor)
+    free(cursor.held)
+    return rc
+
+
+cdef uint64_t number_hash(Host *host, LjVersion *row) noexcept nogil:
+    """Hash of the number that SQLite takes the row's key for."""
+    cdef bint is_null = False
+    cdef uint64_t hashed = LJ_NULL_HASH
+    if host.to_number == NULL and sqlite3_prepare_v3(
+            host.db, "SELECT CAST(?1 AS NUMERIC)", -1, SQLITE_PREPARE_PERSISTENT, &host.to_number, NULL) != SQLITE_OK:
+        return hashed
+    sqlite3_bind_text(host.to_number, 1, row.key.at, <int>row.key.len, SQLITE_STATIC)
+    if sqlite3_step(host.to_number) == SQLITE_ROW:
+        hashed = value_hash(sqlite3_column_value(host.to_number, 0), False, &is_null)
+    sqlite3_reset(host.to_number)
+    return hashed
+
+
+cdef int take_reference(Cursor *cursor, uint64_t ref) noexcept nogil:
+    """Point the cursor at a row by its reference; SQLITE_DONE when it is gone."""
+    cdef sqlite3_stmt *stmt
+    cdef int shard = <int>(ref >> LJ_SHARD_SHIFT)
+    cdef int rc = borrow(cursor, BY_ID, shard, &stmt)
+    if rc != SQLITE_OK:
+        return rc
+    sqlite3_bind_int64(stmt, 1, <sqlite3_int64>(ref & ((<uint64_t>1 << LJ_SHARD_SHIFT) - 1)))
+    rc = sqlite3_step(stmt)
+    if rc == SQLITE_ROW:
+        return take_row(cursor, stmt, shard)
+    return rc if rc == SQLITE_DONE else shard_error(cursor, shard, rc)
+
+
+cdef int index_next(Cursor *cursor) noexcept nogil:
+    """The next current row of an index plan; the old versions after the last one."""
+    cdef int rc
+    while cursor.next_ref < cursor.n_refs:
+        cursor.next_ref += 1
+        rc = take_reference(cursor, cursor.refs[cursor.next_ref - 1])
+        if rc != SQLITE_DONE:
+            return rc
     if cursor.table.mode != BOTH:
         cursor.at_end = True
         return SQLITE_OK
@@ -466,7 +642,8 @@ cdef int delta_next(Cursor *cursor) noexcept nogil:
     return SQLITE_OK
 
 
-cdef int scan_next(Cursor *cursor) noexcept nogil:
+cdef int scan_shards(Cursor *cursor) noexcept nogil:
+    """The next current row of all shards."""
     cdef sqlite3_stmt *stmt
     cdef int rc
     while cursor.shard < cursor.table.host.shards:
@@ -482,9 +659,15 @@ cdef int scan_next(Cursor *cursor) noexcept nogil:
             rc = borrow(cursor, ALL, cursor.shard, &stmt)
             if rc != SQLITE_OK:
                 return rc
-    if cursor.table.mode != BOTH:
-        cursor.at_end = True
-        return SQLITE_OK
+    cursor.at_end = True
+    return SQLITE_OK
+
+
+cdef int scan_next(Cursor *cursor) noexcept nogil:
+    cdef int rc = scan_shards(cursor)
+    if rc != SQLITE_OK or not cursor.at_end or cursor.table.mode != BOTH:
+        return rc
+    cursor.at_end = False
     cursor.in_olds = True
     cursor.next_ref = 0
     return olds_next(cursor)
@@ -492,14 +675,12 @@ cdef int scan_next(Cursor *cursor) noexcept nogil:
 
 cdef int topic_next(sqlite3_vtab_cursor *base) noexcept nogil:
     cdef Cursor *cursor = <Cursor *>base
+    if cursor.plan == PLAN_KEY:
+        return key_next(cursor)
     if cursor.in_olds:
         return olds_next(cursor)
     if cursor.plan == PLAN_DELTA:
         return delta_next(cursor)
-    if cursor.plan == PLAN_KEY:
-        # The one current row is behind us; `refs` lists the old versions of the key (mode BOTH).
-        cursor.in_olds = True
-        return olds_next(cursor)
     if cursor.plan >= PLAN_INDEX:
         return index_next(cursor)
     return scan_next(cursor)
@@ -596,6 +777,8 @@ cdef void free_statements(Host *host) noexcept nogil:
     cdef Topic *topic
     cdef Pooled *pooled
     cdef int i, slot
+    sqlite3_finalize(host.to_number)
+    host.to_number = NULL
     for i in range(host.n_topics):
         topic = host.topics[i]
         for slot in range(KINDS * host.shards):
@@ -623,6 +806,8 @@ cdef void release_host(void *pointer) noexcept nogil:
             km_clear(&topic.indexes[j].olds)
             free(topic.indexes[j].names)
         km_clear(&topic.old_keys)
+        km_clear(&topic.odd_rows)
+        km_clear(&topic.odd_olds)
         free(topic.indexes)
         free(topic.changes)
         free(topic.idle)
@@ -680,8 +865,8 @@ cdef class TopicTables:
     def define(self, name: str, number: int, indexes=()):
         """Make the tables `name`, `name:delta` and `name:both` for catalogue number `number`.
 
-        `indexes`: (SQL expression over key, payload, timestamp; True if compared as TEXT) for "lj:1".. in
-        order. Raises StorageError when an expression does not compile. Call before `load`.
+        `indexes`: (SQL expression over the columns of a row; True if compared as TEXT; optionally, functions
+        joined to the row) for "lj:1".. in order. Raises StorageError when an expression does not compile. Call before `load`.
         """
         cdef Topic *topic
         cdef Topic **more
@@ -702,11 +887,12 @@ cdef class TopicTables:
         self.host.n_topics += 1
         if topic.indexes == NULL or topic.idle == NULL:
             raise MemoryError
-        for expression, is_text in indexes:
+        for expression, is_text, *beside in indexes:
             index = &topic.indexes[i]
             index.is_text = is_text
             sql = (f"SELECT {expression} FROM (SELECT CAST(?1 AS TEXT) AS key, CAST(?2 AS TEXT) AS payload,"
-                   " CAST(?3 / 1000 AS INTEGER) AS timestamp, ?3 AS timestamp_ms)").encode()
+                   " CAST(floor(?3 / 1000.0) AS INTEGER) AS timestamp, ?3 AS timestamp_ms,"
+                   f" CAST(?4 AS TEXT) AS op, CAST(?5 AS TEXT) AS changes){''.join(beside)}").encode()
             rc = sqlite3_prepare_v3(self.host.db, sql, <int>len(sql), SQLITE_PREPARE_PERSISTENT,
                                     &index.evaluate, NULL)
             if rc != SQLITE_OK:
@@ -715,7 +901,7 @@ cdef class TopicTables:
             i += 1
             topic.n_indexes = i
             match = PLAIN_PATH.fullmatch(expression)
-            if match:
+            if match and not any(beside):
                 index.as_text = is_text or match["cast"] is not None
                 names_of(index, (match["path"] or match["label"]).encode())
         self.names.append(name)
@@ -801,6 +987,7 @@ cdef class TopicTables:
             if topic.n_changes:
                 topic.n_changes = 0
                 km_clear(&topic.old_keys)
+                km_clear(&topic.odd_olds)
                 for j in range(topic.n_indexes):
                     km_clear(&topic.indexes[j].olds)
         self.held = ()
@@ -828,21 +1015,31 @@ cdef class TopicTables:
 
 
 cdef int load_rows(Cursor *cursor, Topic *topic, long *rows) noexcept nogil:
-    cdef int i, rc
-    cdef bint is_null = False
-    cdef uint64_t hashed, ref
+    cdef Hashes hashes
+    cdef int rc
+    hashes_init(&hashes)
     cursor.shard = -1
     cursor.plan = PLAN_SCAN
     while True:
         rc = scan_next(cursor)
+        if rc == SQLITE_OK and not cursor.at_end:
+            rows[0] += 1
+            rc = load_row(cursor, topic, &hashes)
         if rc != SQLITE_OK or cursor.at_end:
+            hashes_free(&hashes)
             return rc
-        rows[0] += 1
-        ref = <uint64_t>cursor.rowid
-        for i in range(topic.n_indexes):
-            hashed = index_hash(&topic.indexes[i], &cursor.row, &is_null)
-            if km_add(&topic.indexes[i].rows, hashed, ref):
+
+
+cdef int load_row(Cursor *cursor, Topic *topic, Hashes *hashes) noexcept nogil:
+    cdef int i
+    cdef uint32_t j
+    for i in range(topic.n_indexes):
+        if index_hashes(&topic.indexes[i], &cursor.row, hashes):
+            return SQLITE_NOMEM
+        for j in range(hashes.n):
+            if km_add(&topic.indexes[i].rows, hashes.at[j], <uint64_t>cursor.rowid):
                 return SQLITE_NOMEM
+    return SQLITE_OK
 
 
 cdef Topic *topic_of(Host *host, uint16_t number) noexcept nogil:
@@ -878,7 +1075,7 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
             topic.cap_changes = topic.cap_changes * 2 + 64
         topic.changes[topic.n_changes] = change
         topic.n_changes += 1
-        if note_change(topic, &change, update):
+        if note_odd(host, topic, &change, update) or note_change(topic, &change, update):
             return -2
         taken += 1
     return taken
@@ -886,30 +1083,63 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
 
 cdef int note_change(Topic *topic, LjChangeRow *change, bint update) noexcept nogil:
     """Enter one change into the maps: old versions by key and by value, current rows by value."""
+    cdef Hashes before
+    cdef Hashes after
+    cdef int i, failed = 0
+    if change.flags & LJ_HAS_OLD and km_add(
+            &topic.old_keys, lj_xxh64(change.old.key.at, change.old.key.len, 1), topic.n_changes):
+        return -1
+    hashes_init(&before)
+    hashes_init(&after)
+    for i in range(topic.n_indexes):
+        failed = note_index(&topic.indexes[i], change, topic.n_changes, update, &before, &after)
+        if failed:
+            break
+    hashes_free(&before)
+    hashes_free(&after)
+    return failed
+
+
+cdef int note_odd(Host *host, Topic *topic, LjChangeRow *change, bint update) noexcept nogil:
+    """Keep track of keys that are numbers in unusual dress."""
     cdef uint64_t ref = <uint64_t>change.shard << LJ_SHARD_SHIFT | <uint64_t>change.rowid
-    cdef uint64_t old_hash, new_hash
-    cdef bint is_null = False
     cdef bint has_old = change.flags & LJ_HAS_OLD != 0
     cdef bint has_new = change.flags & LJ_HAS_NEW != 0
-    cdef Index *index
-    cdef int i
-    if has_old and km_add(&topic.old_keys, lj_xxh64(change.old.key.at, change.old.key.len, 1), topic.n_changes):
+    cdef LjVersion *row = &change.old if has_old else &change.now
+    cdef uint64_t hashed
+    if not (has_old or has_new) or not lj_is_odd_number(row.key.at, row.key.len):
+        return 0
+    hashed = number_hash(host, row)
+    if has_old and km_add(&topic.odd_olds, hashed, topic.n_changes):
         return -1
-    for i in range(topic.n_indexes):
-        index = &topic.indexes[i]
-        old_hash = new_hash = 0
-        if has_old:
-            old_hash = index_hash(index, &change.old, &is_null)
-            if km_add(&index.olds, old_hash, topic.n_changes):
+    if not update or not topic.odd_ready or has_old == has_new:
+        return 0
+    if has_old:
+        km_remove(&topic.odd_rows, hashed, ref)
+        return 0
+    return km_add(&topic.odd_rows, hashed, ref)
+
+
+cdef int note_index(Index *index, LjChangeRow *change, uint32_t number, bint update, Hashes *before,
+                    Hashes *after) noexcept nogil:
+    cdef uint64_t ref = <uint64_t>change.shard << LJ_SHARD_SHIFT | <uint64_t>change.rowid
+    cdef uint32_t j
+    before.n = 0
+    after.n = 0
+    if change.flags & LJ_HAS_OLD:
+        if index_hashes(index, &change.old, before):
+            return -1
+        for j in range(before.n):
+            if km_add(&index.olds, before.at[j], number):
                 return -1
-        if not update:
-            continue
-        if has_new:
-            new_hash = index_hash(index, &change.now, &is_null)
-        if has_old and has_new and old_hash == new_hash:
-            continue
-        if has_old:
-            km_remove(&index.rows, old_hash, ref)
-        if has_new and km_add(&index.rows, new_hash, ref):
+    if not update:
+        return 0
+    if change.flags & LJ_HAS_NEW and index_hashes(index, &change.now, after):
+        return -1
+    for j in range(before.n):
+        if not hashes_hold(after, before.at[j]):
+            km_remove(&index.rows, before.at[j], ref)
+    for j in range(after.n):
+        if not hashes_hold(before, after.at[j]) and km_add(&index.rows, after.at[j], ref):
             return -1
     return 0

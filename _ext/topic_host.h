@@ -45,6 +45,10 @@ typedef struct {
     uint32_t n_changes, cap_changes;
     KeyMap old_keys; /* XXH64 of the key, seed 1 -> change number + 1 of those with an old version */
     LjPooled **idle;
+    /* Keys that are numbers in unusual dress ('7.0', '007', ' 7'): hash of the number -> row references, filled
+     * when the first number is compared with a key; and of old versions, -> change number + 1. */
+    KeyMap odd_rows, odd_olds;
+    int odd_ready;
 } LjTopic;
 
 /* Shared by the Python object and SQLite's module registration; freed when both have let go. */
@@ -55,5 +59,6 @@ typedef struct {
     sqlite3 **readers;
     int n_topics;
     LjTopic **topics;
+    sqlite3_stmt *to_number;
 } LjHost;
 #endif

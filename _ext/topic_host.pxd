@@ -35,6 +35,9 @@ cdef extern from "topic_host.h" nogil:
         uint32_t cap_changes
         KeyMap old_keys
         Pooled **idle
+        KeyMap odd_rows
+        KeyMap odd_olds
+        bint odd_ready
     ctypedef struct Host "LjHost":
         int owners
         sqlite3 *db
@@ -42,4 +45,5 @@ cdef extern from "topic_host.h" nogil:
         sqlite3 **readers
         int n_topics
         Topic **topics
+        sqlite3_stmt *to_number
     int lj_index_path_hash(const Index *index, const LjVersion *row, uint64_t *hash)

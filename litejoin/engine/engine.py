@@ -79,9 +79,8 @@ class Engine:
         self._tables = TopicTables(self._host, readers)
         self._snapshots = Snapshots(readers)
         for topic in topics:
-            self._tables.define(
-                topic.name, numbers[topic.name], [(i.expression, i.is_text) for i in topic.indexes]
-            )
+            indexes = [(i.expression, i.is_text, i.laterals) for i in topic.indexes]
+            self._tables.define(topic.name, numbers[topic.name], indexes)
         self._evaluator = Evaluator(self._host, self.state.connection)
         self._native = NativeLevel(self._tables, self._evaluator, numbers)
         self._started_ms: int | None = None
@@ -111,7 +110,7 @@ class Engine:
                 **statements,
             )
 
-        full = add(refresh_sql=plan.query, full=True)
+        full = add(refresh_sql=plan.full_sql or plan.query, full=True)
         join = _Join(plan, join_id, full, full, due=changed or join_id in self.state.owed)
         if plan.strategy != "full":
             join.handle = add(

@@ -16,7 +16,6 @@ from litejoin.plan.budget import check_budgets
 from litejoin.plan.compile_joins import QueryCompiler
 from litejoin.plan.compile_sinks import compile_sink
 from litejoin.plan.compile_sources import compile_source
-from litejoin.plan.delta import IndexRegistry
 from litejoin.plan.estimate import estimate
 from litejoin.plan.nodes import (
     ApiSourcePlan,
@@ -35,6 +34,7 @@ from litejoin.plan.nodes import (
     Unsupported,
     WindowPlan,
 )
+from litejoin.plan.query.indexes import IndexRegistry
 from litejoin.plan.redact import MIN_SECRET_LENGTH, mask_all
 from litejoin.plan.section import Section
 
@@ -250,6 +250,7 @@ def _indexes(registry: IndexRegistry, topic: str) -> tuple[IndexPlan, ...]:
             is_text=request.is_text,
             path=request.path,
             used_by=tuple(registry.used_by[topic.lower(), f"lj:{number}"]),
+            laterals=request.laterals,
         )
         for number, request in enumerate(registry.by_topic.get(topic.lower(), ()), 1)
     )

@@ -263,6 +263,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
         refresh_null_sql=analysis.refresh_null_sql,
         refresh_plan=analysis.refresh_plan,
         ordered=analysis.ordered,
+        full_sql=analysis.full_sql,
     )
 
 

@@ -214,6 +214,8 @@ class IndexPlan:
     """True when values are compared as TEXT (the other side of the equality is a TEXT column)."""
     path: str
     used_by: tuple[str, ...]
+    laterals: str = ""
+    """json_each and json_tree beside the row: then one row can have several values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,6 +345,8 @@ class JoinPlan:
     """The query has its own ORDER BY, so the order of a key's rows is part of its result."""
     native: NativePlan | None = None
     """Native only; the delta statements stand by for rows that native code is not sure of."""
+    full_sql: str = ""
+    """The query as it is run from scratch; "": as written."""
 
     @property
     def definition(self) -> str:

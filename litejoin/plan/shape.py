@@ -1,6 +1,6 @@
 """The shape of a query: its clauses, topic references and equalities, each as a span of the text.
 
-Called by `delta`. Understands one plain SELECT; for anything else it says what it met and where,
+Called by `native`. Understands one plain SELECT; for anything else it says what it met and where,
 and the join is evaluated in full. It never decides whether SQL is valid: SQLite does, before this
 runs.
 """
@@ -8,6 +8,8 @@ runs.
 from dataclasses import field
 
 from litejoin.frozen import dataclass
+from litejoin.plan.query.nodes import NotPlain as NotPlain
+from litejoin.plan.query.nodes import Span as Span
 from litejoin.plan.tokens import Token, tokenize
 
 TOPIC_COLUMNS = ("key", "payload", "timestamp", "timestamp_ms", "op", "changes")
@@ -73,25 +75,6 @@ _NOT_A_PLAIN_EQUALITY = frozenset(
         "AND",
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Characters of the query text."""
-
-    start: int
-    end: int
-
-    def of(self, text: str) -> str:
-        return text[self.start : self.end]
-
-
-class NotPlain(Exception):
-    """The query is not of the shape that can be split; `offset` says where."""
-
-    def __init__(self, message: str, offset: int) -> None:
-        super().__init__(message)
-        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,9 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
 class PlanJudge:
     """Answers for delta queries: how would SQLite run them over these topics and indexes?"""
 
-    def __init__(self, topics: Iterable[str], indexes: dict[str, list[tuple[str, bool]]]) -> None:
+    def __init__(
+        self, topics: Iterable[str], indexes: dict[str, list[tuple[str, bool, str]]]
+    ) -> None:
         self._connection = open_memory()
         self._tables = TopicTables(self._connection)
         for number, topic in enumerate(topics, 1):

@@ -21,7 +21,7 @@ from tests.differential.queries import FULL, QUERIES
 from tests.harness.results import canonical
 from tests.reference.oracle import Oracle
 
-HISTORIES = int(os.environ.get("LITEJOIN_HISTORIES", "8"))
+HISTORIES = int(os.environ.get("LITEJOIN_HISTORIES", "2"))
 STEPS = 12
 
 KEYS = {

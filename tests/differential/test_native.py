@@ -106,7 +106,7 @@ def test_every_double_is_the_one_that_sqlite_reads(tmp_path: Path) -> None:
 
 def test_the_queries_that_are_native() -> None:
     _, joins = make_plans(QUERIES, 8)
-    assert {join.name for join in joins if join.strategy == "delta"} == set(DELTA_ONLY)
+    assert {join.name for join in joins if join.strategy == "delta"} >= set(DELTA_ONLY)
     assert {join.name for join in joins if join.strategy == "native"} > {"inner", "left", "three"}
 
 

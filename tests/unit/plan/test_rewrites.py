@@ -18,7 +18,8 @@ def reasons() -> Iterator[str]:
 
     What keeps a join from the native level leaves it incremental: nothing needs to be rewritten.
     """
-    for path in sorted(set(PACKAGE.rglob("*.py")) - set(PACKAGE.glob("native*.py"))):
+    native = {*PACKAGE.glob("native*.py"), PACKAGE / "shape.py"}
+    for path in sorted(set(PACKAGE.rglob("*.py")) - native):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "NotPlain":
                 if len(node.args) == 2 and not node.keywords:
@@ -73,7 +74,7 @@ def test_every_reason_of_the_analysis_has_a_rewrite() -> None:
         (
             "SELECT count(*) FROM orders",
             (8, 19),
-            "let a topic's key",
+            "GROUP BY a field",
             "SELECT payload ->> '$.region', count(*) FROM orders GROUP BY 1",
         ),
     ],
