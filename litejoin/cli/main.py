@@ -42,6 +42,10 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
     (
         "look up",
         (
+            Command(
+                "poll", "-c FILE SOURCE", "poll an API once, store nothing, show what would change"
+            ),
+            Command("record", "-c FILE SOURCE DIR", "keep an API's answers, to poll them offline"),
             Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
             Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
             Command("explain", "CODE", "what a finding of validate means and how to fix it"),
@@ -69,7 +73,7 @@ def help_text() -> str:
     ]
     for title, commands in GROUPS:
         lines += ["", f"{title}:"]
-        lines += [f"  {f'{c.name} {c.arguments}':<22}{c.summary}" for c in commands]
+        lines += [f"  {f'{c.name} {c.arguments}':<27}{c.summary}" for c in commands]
     lines += [
         "",
         "example:",

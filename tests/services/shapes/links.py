@@ -10,6 +10,7 @@ class GitHub(Service):
     name = "github-issues"
     origin = "https://api.github.com"
     path = "/repos/acme/shop/issues"
+    key = "number"
     secrets = {"GITHUB_TOKEN": "github-token-for-tests"}
     needs = {
         "authorization": f"Bearer {secrets['GITHUB_TOKEN']}",
