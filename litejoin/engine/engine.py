@@ -29,8 +29,14 @@ FULL_COST_FACTOR = 4
 """A full re-evaluation that took t ms is not repeated for 4 t ms: at most a fifth of the thread's
 time."""
 
-QUERY_DEADLINE_MS = 30_000
-"""A join's statement that runs longer is interrupted and reported."""
+FULL_DEADLINE_MS = 30_000
+"""A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it may
+take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
+
+DELTA_DEADLINE_MS = 2_000
+DELTA_DEADLINE_PER_KB_MS = 4
+"""The same for the delta statements of one join, and for each KB of changes that they work on: the
+backlog of a restart may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,9 @@ class Engine:
             self._tables.define(topic.name, numbers[topic.name], indexes)
         self._evaluator = Evaluator(self._host, self.state.connection)
         self._native = NativeLevel(self._tables, self._evaluator, numbers)
-        self._started_ms: int | None = None
+        self._deadline_ms: int | None = None
+        self._delta_deadline_ms = DELTA_DEADLINE_MS
+        self._in_full = self._stopping = False
         self._retry = False
         self._plans = joins
         self._windows = (
@@ -132,7 +140,7 @@ class Engine:
         self.move_snapshot()
         self._tables.load()
         unapplied = unapplied_changes(records, self._readers, self.state.applied)
-        self._tables.apply(unapplied.changes, maps_current=True)
+        self._take_changes(unapplied.changes, maps_current=True)
         self._native.begin(fresh=False)
         self._messages = unapplied.messages
         window_ids = self._windows.start() if self._windows else set()
@@ -168,7 +176,7 @@ class Engine:
         the former the same call can be repeated.
         """
         newest = self.move_snapshot()
-        self._tables.apply(changes, maps_current=self._retry)
+        self._take_changes(changes, maps_current=self._retry)
         self._native.begin(fresh=newest <= seq)
         self._retry = True
         self._messages = messages
@@ -176,8 +184,17 @@ class Engine:
         self._retry = False
         return applied
 
+    def _take_changes(self, changes: Sequence[bytes], *, maps_current: bool) -> None:
+        self._tables.apply(changes, maps_current=maps_current)
+        kilobytes = sum(map(len, changes)) // 1024
+        self._delta_deadline_ms = DELTA_DEADLINE_MS + DELTA_DEADLINE_PER_KB_MS * kilobytes
+
     def idle(self) -> Applied:
-        """Run the full re-evaluations that were postponed and are due now."""
+        """Run the full re-evaluations that were postponed and are due now, if any are."""
+        wait_ms = self._wake_in_ms()
+        if wait_ms is None or wait_ms > 0:
+            self.release_snapshot()
+            return Applied(self.state.head, 0, (), wait_ms)
         self.move_snapshot()
         return self._transaction(self.state.applied)
 
@@ -225,7 +242,7 @@ class Engine:
     ) -> int:
         touched = [reference for topic, reference in join.references if topic in changed]
         now = self._clock.monotonic_ms()
-        self._started_ms = now
+        self._deadline_ms = now + self._delta_deadline_ms
         try:
             if join.plan.strategy == "full" and touched:
                 join.due = True
@@ -236,7 +253,7 @@ class Engine:
                 return self._refresh_delta(join, touched, head, failures)
             return head
         finally:
-            self._started_ms = None
+            self._deadline_ms = None
 
     def _refresh_delta(
         self, join: _Join, touched: list[int], head: int, failures: list[str]
@@ -261,6 +278,7 @@ class Engine:
     def _refresh_one_by_one(self, join: _Join, head: int, failures: list[str]) -> int:
         """A key whose rows cannot be computed is reported; the others go on."""
         for key in self._evaluator.affected():
+            self._deadline_ms = self._clock.monotonic_ms() + self._delta_deadline_ms
             self._evaluator.set_affected((key,))
             try:
                 head = self._refresh(join.handle, head)
@@ -271,13 +289,21 @@ class Engine:
 
     def _refresh_full(self, join: _Join, head: int, failures: list[str]) -> int:
         started = self._clock.monotonic_ms()
+        if self._stopping:
+            join.due = True
+            return head
         join.due = False
+        self._deadline_ms, self._in_full = started + FULL_DEADLINE_MS, True
         try:
             return self._refresh(join.full_handle, head)
         except QueryError as error:
-            failures.append(f"join {join.plan.name}: the query cannot be evaluated: {error}")
+            if self._stopping:
+                join.due = True  # noted as owed: the next start makes up for it
+            else:
+                failures.append(f"join {join.plan.name}: the query cannot be evaluated: {error}")
             return head
         finally:
+            self._in_full = False
             done = self._clock.monotonic_ms()
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
 
@@ -292,11 +318,21 @@ class Engine:
 
     def interrupt_if_overdue(self) -> bool:
         """Called from any thread: stop a statement that has run past its deadline."""
-        started = self._started_ms
-        if started is None or self._clock.monotonic_ms() - started < QUERY_DEADLINE_MS:
+        deadline = self._deadline_ms
+        overdue = deadline is not None and self._clock.monotonic_ms() >= deadline
+        if not overdue and not (self._stopping and self._in_full):
             return False
         self._host.interrupt()
         return True
+
+    def stop_full(self) -> None:
+        """Called from any thread when the process is to end: no full re-evaluation is begun any
+        more and a running one is interrupted. What is owed is noted, and made up for at the next
+        start.
+        """
+        self._stopping = True
+        if self._in_full:
+            self._host.interrupt()
 
     def trim(self, low: int) -> bool:
         """Shorten the results log behind the lowest cursor; True when more could go."""

@@ -13,6 +13,7 @@ from litejoin.plan.units import duration_text
 DERIVED = frozenset(
     {
         "place", "references", "reasons", "refresh_sql", "refresh_null_sql", "refresh_plan",
+        "full_sql",
         "native", "key_index", "ordered", "shards", "fed_by", "explicit", "min_pages",
     }
 )  # fmt: skip

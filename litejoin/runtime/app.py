@@ -263,6 +263,8 @@ class App:
             log.warning("litejoin: second signal, exiting at once")
             _exit_now(EXIT_FAILED)
         log.info("litejoin: stopping, at most %g s", self._graceful_timeout_s)
+        if hasattr(self, "_engine"):
+            self._engine.stop_full()
         self._stop.set()
 
     def _fatal_from_thread(self, error: BaseException) -> None:
