@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from litejoin.frozen import dataclass
 from litejoin.plan.nodes import IndexPlan, Secret
+from litejoin.plan.redact import shown_url
 from litejoin.plan.units import duration_text
 
 DERIVED = frozenset(
@@ -18,6 +19,9 @@ DERIVED = frozenset(
     }
 )  # fmt: skip
 """What follows from other fields, or moves with the text."""
+
+NEVER_SHOWN = frozenset({"body"})
+"""What may hold anything, secrets too."""
 
 NONE_TEXT = {"retention_ms": "for good"}
 """What the absence of a value means."""
@@ -55,7 +59,8 @@ def _changes(before: object, after: object, prefix: str) -> Iterator[FieldChange
             yield from _changes(old, new, f"{prefix}{name}.")
             continue
         if name in SHOWN_FOR:
-            old, new = (getattr(each, SHOWN_FOR[name]) for each in (before, after))
+            old = getattr(before, SHOWN_FOR[name], None) or shown_url(str(old))
+            new = getattr(after, SHOWN_FOR[name], None) or shown_url(str(new))
         yield FieldChange(prefix + _plain(name), _text(old, name), _text(new, name))
 
 
@@ -67,7 +72,7 @@ def _plain(name: str) -> str:
 def _text(value: object, name: str = "") -> str | None:
     if value is None:
         return NONE_TEXT.get(name)
-    if isinstance(value, Secret):
+    if isinstance(value, Secret) or name in NEVER_SHOWN:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"

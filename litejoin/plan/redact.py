@@ -8,6 +8,7 @@ it is laid out, so that no format and no line break can let a part through.
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar, cast
 from urllib.parse import unquote_plus
 
@@ -81,6 +82,8 @@ def _masked(value: object, pattern: re.Pattern[str]) -> object:
         return Secret(MASK)
     if isinstance(value, str):
         return pattern.sub(MASK, shown_url(value) if "://" in value else value)
+    if isinstance(value, Path):
+        return Path(pattern.sub(MASK, str(value)))
     if isinstance(value, Mapping):
         return {name: _masked(part, pattern) for name, part in value.items()}
     if isinstance(value, tuple | list | frozenset):
