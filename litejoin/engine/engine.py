@@ -30,8 +30,8 @@ FULL_COST_FACTOR = 4
 time."""
 
 FULL_DEADLINE_MS = 30_000
-"""A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it may
-take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
+"""A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it
+may take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
 
 DELTA_DEADLINE_MS = 2_000
 DELTA_DEADLINE_PER_KB_MS = 4
