@@ -7,7 +7,7 @@ new results together with how far it has come. It never writes a shard and never
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,11 +144,13 @@ class Engine:
         self._native.begin(fresh=False)
         self._messages = unapplied.messages
         window_ids = self._windows.start() if self._windows else set()
+        window_failures = self._windows.catch_up() if self._windows else ()
         self.state.begin()
         try:
             self._joins = [self._add_join(join) for join in self._plans]
             self.state.forget_joins({j.join_id for j in self._joins} | window_ids)
-            return self._evaluate(unapplied.newest, wait=False)
+            applied = self._evaluate(unapplied.newest, wait=False)
+            return replace(applied, failures=(*window_failures, *applied.failures))
         except BaseException:
             self.state.rollback()
             raise

@@ -44,6 +44,7 @@ class GridWindow:
     # -- messages
 
     def take(self, oldest_ms: int) -> None:
+        self._progress.keep()
         closed_ms = self._progress.closed_ms
         open_ms = self._grid.open_from(closed_ms)
         if oldest_ms < open_ms:

@@ -53,6 +53,8 @@ class SpanQuery:
         query: str,
         columns: Sequence[str],
         clock: Clock,
+        *,
+        without: int | None = None,
     ) -> None:
         self._clock = clock
         self._span = Span(0, 0)
@@ -67,6 +69,13 @@ class SpanQuery:
         cut = "time_ms >= lj_from() AND time_ms < lj_to()"
         if partition is not None:
             cut += f" AND {partition} IS lj_partition()"
+        if without is not None:
+            # What the window of this number dropped.
+            cut += (
+                " AND NOT EXISTS (SELECT 1 FROM window_dropped d"
+                f" WHERE d.join_id = {without} AND d.time_ms = {table}.time_ms"
+                f" AND d.n = {table}.n)"
+            )
         self.connection.execute(
             f"CREATE TEMP VIEW {quoted(topic)} AS SELECT {', '.join(shown)}"
             f" FROM {table} WHERE {cut}"

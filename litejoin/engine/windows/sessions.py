@@ -1,6 +1,7 @@
 """Session windows: messages of a partition that are no further apart than the gap.
 
     window_sessions   join_id, partition, start_ms, last_ms, fired, dirty, keys
+    window_dropped    join_id, time_ms, n         messages in the buffer that came too late
 
 A session is [first message, last message + gap). A message at most `gap` away extends it; one that
 is that near to two sessions makes them one. `keys` are the keys of the results that were sent for
@@ -28,6 +29,9 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS window_sessions(
   id INTEGER PRIMARY KEY, join_id INTEGER NOT NULL, partition, start_ms INTEGER NOT NULL,
   last_ms INTEGER NOT NULL, fired INTEGER NOT NULL, dirty INTEGER NOT NULL, keys TEXT);
+CREATE TABLE IF NOT EXISTS window_dropped(
+  join_id INTEGER NOT NULL, time_ms INTEGER NOT NULL, n INTEGER NOT NULL,
+  PRIMARY KEY(join_id, time_ms, n)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS window_sessions_near ON window_sessions(join_id, partition, last_ms);
 CREATE INDEX IF NOT EXISTS window_sessions_due ON window_sessions(join_id, fired, last_ms);
 """
@@ -60,6 +64,7 @@ class SessionWindow:
     # -- messages
 
     def take(self, oldest_ms: int) -> None:
+        self._progress.keep()
         islands = self._context.db.execute(
             f"""SELECT partition, min(t), max(t), count(*) FROM (
                 SELECT partition, t, sum(apart) OVER (PARTITION BY partition ORDER BY t
@@ -84,6 +89,7 @@ class SessionWindow:
                 f"time_ms BETWEEN ? AND ? AND {self._column} IS ?", (first_ms, last_ms, partition)
             )
             if last_ms + self._gap_ms <= closed_ms - self._keep_ms:
+                self._drop(partition, first_ms, last_ms)
                 return
         start_ms = min([first_ms, *(s.start_ms for s in near)])
         last_ms = max([last_ms, *(s.last_ms for s in near)])
@@ -92,6 +98,17 @@ class SessionWindow:
             if session is not kept:
                 self._take_back(session)
         self._store(kept, partition, start_ms, last_ms)
+
+    def _drop(self, partition: Value, first_ms: int, last_ms: int) -> None:
+        """Keep late messages out of a session that starts before them one day, for an even
+        earlier message: the buffer may hold them for other windows.
+        """
+        fresh = self._context.buffer.fresh
+        self._context.db.execute(
+            f"INSERT INTO window_dropped SELECT ?, time_ms, n FROM {fresh}"
+            f" WHERE time_ms BETWEEN ? AND ? AND {self._column} IS ?",
+            (self._context.join_id, first_ms, last_ms, partition),
+        )
 
     def _near(self, partition: Value, first_ms: int, last_ms: int) -> list[Session]:
         """The sessions that messages from first to last belong to."""
@@ -179,6 +196,10 @@ class SessionWindow:
 
     def _forget(self) -> None:
         """Drop closed sessions that no late message can reach any more."""
+        self._context.db.execute(
+            "DELETE FROM window_dropped WHERE join_id = ? AND time_ms < ?",
+            (self._context.join_id, self.needs_from()),
+        )
         self._context.db.execute(
             "DELETE FROM window_sessions WHERE join_id = ? AND fired = 1 AND last_ms <= ?",
             (self._context.join_id, self._progress.closed_ms - self._gap_ms - self._keep_ms),

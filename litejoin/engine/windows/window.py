@@ -131,7 +131,7 @@ class Progress:
         row = db.execute(
             "SELECT closed_ms FROM window_progress WHERE join_id = ?", (join_id,)
         ).fetchone()
-        self.closed_ms = NEVER_MS if row is None else int(str(row[0]))
+        self.closed_ms = self._stored_ms = NEVER_MS if row is None else int(str(row[0]))
 
     def store(self, closed_ms: int) -> None:
         """Note durably, in the caller's transaction, that spans up to here have fired."""
@@ -140,7 +140,13 @@ class Progress:
             " ON CONFLICT(join_id) DO UPDATE SET closed_ms = ?2",
             (self._join_id, closed_ms),
         )
+        self._stored_ms = closed_ms
         self.closed_ms = max(self.closed_ms, closed_ms)
+
+    def keep(self) -> None:
+        """Before messages are taken in: what closed empty meanwhile stays closed."""
+        if self.closed_ms > self._stored_ms:
+            self.store(self.closed_ms)
 
 
 def update_keep_ms(plan: WindowPlan) -> int:

@@ -106,14 +106,20 @@ class Windows:
         # The view of another window's query must not stand in the way: a connection each.
         query = SpanQuery(
             self._path, plan.topic, buffer.table, column_of(plan), plan.query, plan.columns,
-            self._clock,
+            self._clock, without=join_id if plan.type == "session" else None,
         )  # fmt: skip
         self._opened.callback(query.close)
         return Context(self._state.connection, self._writer, buffer, query, join_id, late_id)
 
     def _forget(self, join_id: int) -> None:
         """A window whose spans are other ones than before starts anew."""
-        for table in ("window_progress", "window_dirty", "window_sessions", "state"):
+        for table in (
+            "window_progress",
+            "window_dirty",
+            "window_sessions",
+            "window_dropped",
+            "state",
+        ):
             self._state.connection.execute(f"DELETE FROM {table} WHERE join_id = ?", (join_id,))
 
     # -- messages
@@ -165,6 +171,16 @@ class Windows:
         for context in self._contexts:
             context.failures.clear()
         return results, failures
+
+    def catch_up(self) -> tuple[str, ...]:
+        """Fire what was due when the process ended, before any other message is taken in: a
+        message that was late then is late now. Returns the failures.
+        """
+        failures: list[str] = []
+        while True:
+            failures += self.fire(None)[1]
+            if not self._more:
+                return tuple(failures)
 
     def _trim(self, monotonic_ms: int) -> None:
         if monotonic_ms >= self._trim_at_ms:
