@@ -5,6 +5,7 @@ What SQLite thinks of the query was asked before; here are the rules of windows 
 
 from zoneinfo import ZoneInfo
 
+from litejoin.plan.compile_panes import compile_panes
 from litejoin.plan.nodes import WindowPlan
 from litejoin.plan.section import Section
 from litejoin.plan.sql_errors import BadQuery, SqlFinding
@@ -35,6 +36,7 @@ def compile_window(
         sinks=sinks,
         allowed_lateness_ms=lateness,
         columns=columns,
+        panes=compile_panes(section.text("query"), columns),
         key_index=_key_index(section, columns),
         json_columns=section.texts("json_columns"),
         time_path=section.maybe_text("time_path"),

@@ -355,6 +355,30 @@ class JoinPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PaneAggregate:
+    """COUNT, SUM, AVG, MIN or MAX of one of the values; None is COUNT(*)."""
+
+    name: str
+    value: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PanePlan:
+    """A window's query as partial results of short spans, which are merged when it fires."""
+
+    where: str | None
+    alias: str
+    """The topic's name in `where`, `groups` and `values`."""
+    groups: tuple[str, ...]
+    group_types: tuple[str, ...]
+    values: tuple[str, ...]
+    aggregates: tuple[PaneAggregate, ...]
+    final_sql: str
+    """The query over a table `merged` with a row a group: g0.. are the groups, a0.. the
+    aggregates."""
+
+
+@dataclass(frozen=True, slots=True)
 class WindowPlan:
     """One window over a topic."""
 
@@ -384,6 +408,8 @@ class WindowPlan:
     timezone: str | None = None
     """Tumbling windows of whole days: the zone whose days they are."""
     emit: Literal["close", "update"] = "close"
+    panes: PanePlan | None = None
+    """How the query is had from partial results; None: it is run over the messages."""
     idle_timeout_ms: int = 10_000
     """Event time: after so long without a message, the wall clock counts."""
 

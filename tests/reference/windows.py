@@ -1,7 +1,7 @@
 """Windows from scratch: plain lists and plain SQL, the oracle of the engine's windows.
 
-Messages are (time in ms, partition, payload). A flush is judged as a whole: against the watermark of
-before it, and then it moves the watermark.
+Messages are (time in ms, partition, payload). A flush is judged as a whole: against the watermark
+of before it, and then it moves the watermark.
 """
 
 import json

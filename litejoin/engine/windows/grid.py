@@ -3,6 +3,7 @@
 from math import gcd
 
 from litejoin.engine.windows.query import Value
+from litejoin.engine.windows.source import RowSource
 from litejoin.engine.windows.spans import DAY_MS, DayGrid, EvenGrid, Grid, Span
 from litejoin.engine.windows.window import (
     MAX_FIRINGS,
@@ -40,6 +41,7 @@ class GridWindow:
         self._bucket_ms = (
             DAY_BUCKET_MS if plan.timezone else gcd(plan.size_ms or 1, plan.slide_ms or 0)
         )
+        self._source = RowSource(plan, context, self._bucket_ms, self.needs_from())
 
     # -- messages
 
@@ -47,6 +49,7 @@ class GridWindow:
         self._progress.keep()
         closed_ms = self._progress.closed_ms
         open_ms = self._grid.open_from(closed_ms)
+        self._source.add(self.needs_from())
         if oldest_ms < open_ms:
             self._take_late(open_ms)
         updates_open = self.plan.emit == "update"
@@ -123,10 +126,24 @@ class GridWindow:
     def _fire_span(self, span: Span) -> int:
         if self.plan.emit == "update":
             return 1  # every change of the span has been sent already, as a dirty one
-        partitions = self._context.query.partitions(span)
+        partitions = self._source.partitions(span)
         for partition in partitions:
-            self.results.emit(span, partition, only_changed=False)
+            self._emit(span, partition, only_changed=False)
         return len(partitions) + 1
+
+    def _emit(self, span: Span, partition: Value, *, only_changed: bool) -> None:
+        self.results.emit(
+            span, lambda: self._source.rows(span, partition), partition, only_changed=only_changed
+        )
+
+    def trim(self) -> None:
+        self._source.trim(self.needs_from())
+
+    def health(self) -> dict[str, object]:
+        return {"read_again": self._source.read_again}
+
+    def close(self) -> None:
+        self._source.close()
 
     def _fire_dirty(self) -> int:
         db, join_id = self._context.db, self._context.join_id
@@ -138,6 +155,6 @@ class GridWindow:
         for number, start_ms, end_ms, partition in rows:
             span = Span(int(str(start_ms)), int(str(end_ms)))
             value: Value = partition
-            self.results.emit(span, value, only_changed=True)
+            self._emit(span, value, only_changed=True)
             db.execute("DELETE FROM window_dirty WHERE rowid = ?", (number,))
         return len(rows)

@@ -188,11 +188,26 @@ class SessionWindow:
         span = Span(session.start_ms, session.last_ms + self._gap_ms)
         before = json.loads(session.keys or "[]")
         only_changed = bool(before) and self.plan.emit == "update"
-        keys = self.results.emit(span, session.partition, only_changed=only_changed, before=before)
+        keys = self.results.emit(
+            span,
+            lambda: self._context.query.rows(span, session.partition),
+            session.partition,
+            only_changed=only_changed,
+            before=before,
+        )
         self._context.db.execute(
             "UPDATE window_sessions SET fired = ?, dirty = 0, keys = ? WHERE id = ?",
             (int(fired), json.dumps(keys), session.id),
         )
+
+    def trim(self) -> None:
+        self._forget()
+
+    def health(self) -> dict[str, object]:
+        return {}
+
+    def close(self) -> None:
+        pass
 
     def _forget(self) -> None:
         """Drop closed sessions that no late message can reach any more."""

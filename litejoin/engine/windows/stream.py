@@ -42,6 +42,8 @@ class Stream:
 
     def trim(self) -> bool:
         """Remove messages that no window needs; True when there are more."""
+        for window in self.windows:
+            window.trim()
         return self._buffer.trim(self._needs_from())
 
     def _needs_from(self) -> int:

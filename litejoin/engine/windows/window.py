@@ -10,6 +10,7 @@ for it, together with the messages themselves; `fire` evaluates what is due and 
 together with the results. A crash between the two leaves work that is still due.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,6 +69,18 @@ class Window(Protocol):
         """Evaluate what is due at a watermark; True when there is more to do at once."""
         ...
 
+    def trim(self) -> None:
+        """Remove what no span needs any more, beside messages."""
+        ...
+
+    def health(self) -> dict[str, object]:
+        """Figures of this kind of window."""
+        ...
+
+    def close(self) -> None:
+        """Free what is not the engine's."""
+        ...
+
 
 class Results:
     """Evaluates spans of one window and writes their results."""
@@ -77,24 +90,30 @@ class Results:
         self._text = RowText(plan.columns, plan.key_index, plan.json_columns)
 
     def emit(
-        self, span: Span, partition: Value, *, only_changed: bool, before: list[str] | None = None
+        self,
+        span: Span,
+        find_rows: Callable[[], list[tuple[Value, ...]]],
+        partition: Value,
+        *,
+        only_changed: bool,
+        before: Sequence[str] = (),
     ) -> list[str]:
         """Write the results of a span; returns their keys. A key of `before` that is not among
         them is deleted. A query that fails is reported.
         """
         context = self.context
         try:
-            rows = context.query.rows(span, partition)
+            rows = find_rows()
         except QueryError as error:
             context.failures.append(
                 f"window {self.plan.name}: the span from {span.start_ms} to {span.end_ms}"
                 f" cannot be evaluated: {error}"
             )
-            return before or []
+            return list(before)
         groups = self._text.grouped(rows, partition)
         for key, texts in groups.items():
             context.writer.put(context.join_id, span, key, texts, only_changed=only_changed)
-        for key in before or ():
+        for key in before:
             if key not in groups:
                 context.writer.delete(context.join_id, span, key)
         return list(groups)

@@ -93,6 +93,7 @@ class Windows:
                 context.join_id, context.late_id
             }  # fmt: skip
             made.append((SessionWindow if plan.type == "session" else GridWindow)(plan, context))
+            self._opened.callback(made[-1].close)
         self._streams.append(Stream(buffer, progress, made))
         return ids
 
@@ -212,6 +213,7 @@ class Windows:
                 "type": found.plan.type,
                 "late": found.late,
                 "refused": stream.refused,
+                **found.health(),
             }
             for stream in self._streams
             for found in stream.windows

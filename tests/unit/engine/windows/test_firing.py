@@ -181,7 +181,7 @@ def test_an_unusable_time_is_refused_and_moves_nothing(tmp_path: Path, time: str
     pipe.send(at(1, v=1), Sent("bad", f'{{"at": {time}}}', 0))
     pipe.send(at(2, v=1))
     assert pipe.bodies() == []
-    assert pipe.engine.windows_health()["w"] == {"type": "tumbling", "late": 0, "refused": 1}
+    assert pipe.engine.windows_health()["w"]["refused"] == 1
     pipe.close()
 
 
