@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from litejoin.cli.args import CommandParser, add_config_options
 from litejoin.cli.config import load, plan_json, report
+from litejoin.store.layout import Layout
+from litejoin.store.lock import refuse_if_held
 
 GRACEFUL_TIMEOUT_S = 25.0
 
@@ -34,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
         report(loaded)
         return 2
 
+    refuse_if_held(Layout(plan.storage.data_dir).lock)
     import uvloop
 
     from litejoin.clock import SystemClock

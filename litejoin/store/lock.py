@@ -33,12 +33,9 @@ class DirectoryLock:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = _holder(fd)
+            in_use = _in_use(path, fd)
             os.close(fd)
-            raise DataDirInUseError(
-                f"data_dir {path.parent} is in use by {holder}",
-                hint="stop that process, or give this pipeline a storage.data_dir of its own",
-            ) from error
+            raise in_use from error
         text = json.dumps({"pid": os.getpid(), "pipeline": pipeline})
         os.ftruncate(fd, 0)
         os.pwrite(fd, text.encode() + b"\n", 0)
@@ -49,6 +46,31 @@ class DirectoryLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def refuse_if_held(path: Path) -> None:
+    """Raise DataDirInUseError when another process holds the lock; create and keep nothing.
+
+    For `run`, before it loads what a pipeline needs: a second instance is told at once. Only
+    `acquire` decides.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return  # no lock, or none that can be read: `acquire` will say
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        raise _in_use(path, fd) from error
+    finally:
+        os.close(fd)
+
+
+def _in_use(path: Path, fd: int) -> DataDirInUseError:
+    return DataDirInUseError(
+        f"data_dir {path.parent} is in use by {_holder(fd)}",
+        hint="stop that process, or give this pipeline a storage.data_dir of its own",
+    )
 
 
 def _holder(fd: int) -> str:

@@ -1,0 +1,34 @@
+"""One process holds a data directory; others are told who, and leave no trace."""
+
+from pathlib import Path
+
+import pytest
+
+from litejoin.errors import DataDirInUseError
+from litejoin.store.lock import DirectoryLock, refuse_if_held
+
+
+def test_a_held_lock_is_told_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock = DirectoryLock.acquire(path, "shop")
+    for ask in (lambda: refuse_if_held(path), lambda: DirectoryLock.acquire(path, "other")):
+        with pytest.raises(DataDirInUseError, match=r"in use by process \d+ \(pipeline shop\)"):
+            ask()
+    lock.release()
+    refuse_if_held(path)
+    DirectoryLock.acquire(path, "other").release()
+
+
+def test_asking_creates_nothing(tmp_path: Path) -> None:
+    refuse_if_held(tmp_path / "lock")
+    refuse_if_held(tmp_path / "none" / "lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_asking_does_not_hold(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    DirectoryLock.acquire(path, "shop").release()
+    text = path.read_text()
+    refuse_if_held(path)
+    assert path.read_text() == text
+    DirectoryLock.acquire(path, "shop").release()
