@@ -14,6 +14,8 @@ def plan_mermaid(plan: Plan) -> str:
         chart.node("source", source.name, f"{source.name}<br/>{source.type}", "([", "])")
         for fed in _fed(source, plan):
             chart.edge("source", source.name, "topic", fed)
+        if isinstance(source, ApiSourcePlan) and source.parent_topic:
+            chart.edge("topic", source.parent_topic, "source", source.name, "for each")
     for topic in plan.topics:
         chart.node("topic", topic.name, topic.name, "[(", ")]")
     _joins(chart, plan)
@@ -22,6 +24,8 @@ def plan_mermaid(plan: Plan) -> str:
         chart.edge("topic", window.topic, "window", window.name)
         for name in window.sinks:
             chart.edge("window", window.name, "sink", name)
+        if window.late_sink:
+            chart.edge("window", window.name, "sink", window.late_sink, "late")
     for sink in plan.sinks:
         chart.node("sink", sink.name, f"{sink.name}<br/>{sink.type}", "([", "])")
     return chart.text()
@@ -57,11 +61,17 @@ class _Chart:
         text = label.replace('"', "#quot;")
         self._nodes.append(f'  {self._id(kind, name)}{opening}"{text}"{closing}')
 
-    def edge(self, from_kind: str, from_name: str, to_kind: str, to_name: str) -> None:
-        self._edges[f"  {self._id(from_kind, from_name)} --> {self._id(to_kind, to_name)}"] = None
+    def edge(
+        self, from_kind: str, from_name: str, to_kind: str, to_name: str, label: str = ""
+    ) -> None:
+        """An arrow; a labelled one is dotted, since not all of a part's records go that way."""
+        arrow = f"-. {label} .->" if label else "-->"
+        start, end = self._id(from_kind, from_name), self._id(to_kind, to_name)
+        self._edges[f"  {start} {arrow} {end}"] = None
 
     def text(self) -> str:
         return "\n".join(["flowchart LR", *self._nodes, *self._edges]) + "\n"
 
     def _id(self, kind: str, name: str) -> str:
-        return self._ids.setdefault((kind, name), f"{kind}{len(self._ids) + 1}")
+        # SQL and sinks name things without regard to case.
+        return self._ids.setdefault((kind, name.lower()), f"{kind}{len(self._ids) + 1}")
