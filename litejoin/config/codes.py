@@ -396,6 +396,14 @@ _warning(
     "Correct the name, or add a source.",
 )
 _error(
+    "LJ220",
+    "joins in a circle",
+    "A join reads the results of a join that reads its own, directly or through others.",
+    "joins:\n  - {name: a, query: SELECT key FROM b, sink: out}\n"
+    "  - {name: b, query: SELECT key FROM a, sink: out}",
+    "Read topics, or joins that do not read this one.",
+)
+_error(
     "LJ218",
     "JSON column not in the output",
     "json_columns names a column that the query does not return.",
@@ -454,5 +462,6 @@ SQL_CODES = {
     "not-a-select": "LJ214",
     "forbidden": "LJ215",
     "key-column": "LJ216",
+    "join-circle": "LJ220",
 }
 """Rule codes of the kinds of findings that the plan stage makes about a query."""

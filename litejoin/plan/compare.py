@@ -65,7 +65,7 @@ class Comparison:
 
 PARTS = ("sources", "topics", "joins", "windows", "sinks")
 BLOCKS = ("storage", "delivery", "server")
-REBUILDING = {"query", "columns", "key_column", "json_columns"}
+REBUILDING = {"query", "expanded", "columns", "key_column", "json_columns"}
 """Fields of a join that its stored results depend on: `JoinPlan.definition`."""
 
 

@@ -97,6 +97,7 @@ def _queries(root: Section, sources: Iterable[SourcePlan]) -> QueryCompiler:
         names.setdefault(window.text("topic").lower(), window.text("topic"))
     windows = [window.text("name") for window in root.sections("windows")]
     queries = QueryCompiler(list(names.values()), windows)
+    queries.take_joins(root.sections("joins"))
     for section in (*root.sections("joins"), *root.sections("windows")):
         queries.take_topics(section)
     return queries

@@ -15,6 +15,7 @@ from litejoin.plan.compile_windows import compile_window
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
+from litejoin.plan.over_joins import Expanded, JoinTexts
 from litejoin.plan.rewrites import rewrite_of
 from litejoin.plan.section import Section
 from litejoin.plan.shape import NotPlain
@@ -49,12 +50,40 @@ class QueryCompiler:
         self.unsupported: list[Unsupported] = []
         self._windows = {name.lower() for name in windows}
         self._read: dict[str, tuple[str, ...]] = {}
+        self._expanded: dict[str, Expanded] = {}
+        self._texts = JoinTexts({}, set(), self._columns_of)
+        self._joins: dict[str, Section] = {}
+
+    def take_joins(self, sections: Iterable[Section]) -> None:
+        """Let queries read the results of these joins. Before `take_topics`."""
+        self._joins = {section.text("name").lower(): section for section in sections}
+        queries = {name: _trimmed(each.text("query")) for name, each in self._joins.items()}
+        taken = {topic.lower() for topic in self.topics} | self._windows
+        self._texts = JoinTexts(queries, taken, self._columns_of)
+
+    def _columns_of(self, name: str, query: str) -> tuple[str, ...]:
+        """The names of a join's results, as they are delivered."""
+        section = self._joins[name]
+        columns = list(output_columns(query, topics_in(query)))
+        renamed, key = section.maybe_text("result_key"), _key_column(section, tuple(columns))
+        if renamed:
+            lowered = [column.lower() for column in columns]
+            columns[lowered.index(key.lower()) if key and key.lower() in lowered else 0] = renamed
+        return tuple(columns)
+
+    def _text(self, section: Section) -> Expanded:
+        """The query with the joins it reads in place."""
+        return self._expanded.get(section.pointer, Expanded(section.text("query")))
 
     def take_topics(self, section: Section) -> None:
         """Add the topics that the query of a join or window reads; SQLite says which."""
         query = section.text("query")
         try:
-            read = topics_in(query)
+            if section.text("name").lower() in self._joins:
+                expanded = self._texts.expanded(_trimmed(query), section.text("name"))
+                if expanded.moved:
+                    self._expanded[section.pointer] = expanded
+            read = topics_in(self._text(section).text)
         except BadQuery as bad:
             # A window has columns of its own, which a topic of its name would not have.
             read = tuple(name for name in self._windows if _in_from(query, name))
@@ -86,10 +115,13 @@ class QueryCompiler:
         try:
             analysis = self._analysis(section)
         except BadQuery as bad:
-            self._refuse(section, bad.finding)
+            found, moved = bad.finding, self._text(section)
+            start, end = moved.written(found.start), moved.written(found.end)
+            self._refuse(section, replace(found, start=start, end=end))
             return None
         self._warn_of_full(section, analysis)
-        return self._native(section, _join_plan(section, analysis))
+        join = _join_plan(section, analysis, self._text(section))
+        return self._native(section, join)
 
     def window(self, section: Section) -> WindowPlan | None:
         """The plan of a window; None when its query cannot be used, with a finding."""
@@ -119,13 +151,14 @@ class QueryCompiler:
         known = {name.lower() for name in fed} | self._windows
         known.add(section.text("topic").lower())  # a window's own topic is told where it is named
         for topic in self.read_by(section):
-            if topic.lower() not in known:
+            elsewhere = section.pointer in self._expanded and not _names(section, topic)
+            if topic.lower() not in known and not elsewhere:
                 start, end = _name_in(section.text("query"), topic)
                 self._find(section, "LJ217", *unfed(topic, fed), start, end)
 
     def _analysis(self, section: Section) -> JoinAnalysis:
         """The analysis of a join, after the checks that need its output columns only."""
-        query = section.text("query")
+        query = self._text(section).text
         columns = output_columns(query, self.topics)
         key_column = _key_column(section, columns)
         _check_columns(section, columns)
@@ -138,9 +171,12 @@ class QueryCompiler:
         if join.strategy != "delta":
             return join
         try:
-            native = native_plan(join.name, join.query, join.key_index, self.topics, self.registry)
+            query = self._text(section).text
+            native = native_plan(join.name, query, join.key_index, self.topics, self.registry)
         except NotPlain as why:
-            place = section.document.place_in(section.at("query"), why.offset)
+            place = section.document.place_in(
+                section.at("query"), self._text(section).written(why.offset)
+            )
             return replace(join, reasons=(Reason(str(why), place),))
         references = tuple(replace(r, strategy="native") for r in join.references)
         return replace(join, strategy="native", references=references, native=native)
@@ -148,6 +184,7 @@ class QueryCompiler:
     def _warn_of_full(self, section: Section, analysis: JoinAnalysis) -> None:
         name = section.text("name")
         for reason, offset in analysis.reasons:
+            offset = self._text(section).written(offset)
             text = f'join "{name}" is re-evaluated in full on every change: {reason}'
             hint = rewrite_of(reason) or "litejoin plan shows the strategy of every join"
             end = _word_end(section.text("query"), offset)
@@ -225,7 +262,7 @@ def _check_columns(section: Section, columns: tuple[str, ...]) -> None:
             raise BadQuery(SqlFinding("json-columns", message, 0, 0, hint))
 
 
-def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
+def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> JoinPlan:
     columns = _named(section, analysis)
     return JoinPlan(
         name=section.text("name"),
@@ -242,7 +279,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
         reasons=tuple(
             Reason(
                 message,
-                section.document.place_in(section.at("query"), offset),
+                section.document.place_in(section.at("query"), query.written(offset)),
                 rewrite_of(message),
             )
             for message, offset in analysis.reasons
@@ -264,6 +301,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis) -> JoinPlan:
         refresh_plan=analysis.refresh_plan,
         ordered=analysis.ordered,
         full_sql=analysis.full_sql,
+        expanded=query.text if query.moved else "",
     )
 
 
@@ -297,6 +335,16 @@ def _unanalyzed(section: Section, read: tuple[str, ...]) -> JoinPlan:
         refresh_null_sql=None,
         refresh_plan=(),
     )
+
+
+def _trimmed(query: str) -> str:
+    return query.rstrip().removesuffix(";").rstrip()
+
+
+def _names(section: Section, name: str) -> bool:
+    """True when a query names a topic itself."""
+    tokens = tokenize(section.text("query"))
+    return any(token.is_identifier and token.text.lower() == name.lower() for token in tokens)
 
 
 def _in_from(query: str, name: str) -> bool:

@@ -27,7 +27,7 @@ class InputsQuery:
 def inputs_query(join: JoinPlan, limit: int) -> InputsQuery | str:
     """The query, or the reason why the inputs of one key cannot be told apart."""
     try:
-        shape = parse_shape(join.query)
+        shape = parse_shape(join.expanded or join.query)
     except NotPlain as reason:
         return f"the query has {reason}"
     key = _key(shape, join)

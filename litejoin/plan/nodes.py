@@ -347,11 +347,14 @@ class JoinPlan:
     """Native only; the delta statements stand by for rows that native code is not sure of."""
     full_sql: str = ""
     """The query as it is run from scratch; "": as written."""
+    expanded: str = ""
+    """The query with the joins that it reads in place; "" when it reads none."""
 
     @property
     def definition(self) -> str:
         """The text that stored results depend on: another one makes the join be computed anew."""
-        return json.dumps([self.query, self.columns, self.key_column, self.json_columns])
+        query = self.expanded or self.query
+        return json.dumps([query, self.columns, self.key_column, self.json_columns])
 
 
 @dataclass(frozen=True, slots=True)
