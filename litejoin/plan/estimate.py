@@ -45,15 +45,13 @@ ASSUMED_SESSION_GAPS = 4
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Rows that all topics hold together, and how that was reckoned."""
+    """Rows that one source keeps in its topics, and how that was reckoned."""
 
-    pushed: int
-    pushed_text: str
-    polled: int
-
-    @property
-    def count(self) -> int:
-        return self.pushed + self.polled
+    source: str
+    topics: frozenset[str]
+    """In lower case."""
+    count: int
+    formula: str
 
 
 def estimate(
@@ -66,10 +64,10 @@ def estimate(
     duckdb_bytes: int = 0,
 ) -> Estimates:
     """Memory and disk of a running pipeline. `duckdb_bytes`: what the archive may use, 0 = off."""
-    rows = _rows(sources, topics)
+    rows = [_rows(source, topics) for source in sources]
     parts = (
-        *_memory(storage, rows, sum(len(topic.indexes) for topic in topics), duckdb_bytes),
-        *_disk(delivery, rows, sources, len(joins), windows),
+        *_memory(storage, rows, topics, duckdb_bytes),
+        *_disk(delivery, rows, sources, joins, windows),
     )
     return Estimates(
         memory_mb=round(sum(part.megabytes for part in parts if part.of == "memory"), 1),
@@ -79,15 +77,21 @@ def estimate(
     )
 
 
-def _rows(sources: Sequence[SourcePlan], topics: Sequence[TopicPlan]) -> _Rows:
-    polled = sum(
-        s.min_pages * ASSUMED_ROWS_PER_PAGE for s in sources if isinstance(s, ApiSourcePlan)
-    )
-    pushing = sum(not isinstance(source, ApiSourcePlan) for source in sources)
-    kept_ms = _kept_ms(topics) or DAY_MS
-    pushed = pushing * ASSUMED_ROWS_PER_S * kept_ms // 1000
-    of = f"{count_text(pushing, 'push source')} x {ASSUMED_ROWS_PER_S} keys/s"
-    return _Rows(pushed, f"{of} x {duration_text(kept_ms)}", polled)
+def _rows(source: SourcePlan, topics: Sequence[TopicPlan]) -> _Rows:
+    fed = [topic for topic in topics if source.name in topic.fed_by]
+    names = frozenset(topic.name.lower() for topic in fed)
+    if isinstance(source, ApiSourcePlan):
+        count = source.min_pages * ASSUMED_ROWS_PER_PAGE
+        return _Rows(source.name, names, count, f"{count:,} records")
+    kept_ms = _kept_ms(fed) or DAY_MS
+    formula = f"{ASSUMED_ROWS_PER_S} keys/s x {duration_text(kept_ms)}"
+    return _Rows(source.name, names, ASSUMED_ROWS_PER_S * kept_ms // 1000, formula)
+
+
+def _reading(rows: Iterable[_Rows], topics: Iterable[str]) -> int:
+    """Rows that the sources of some topics keep."""
+    wanted = {topic.lower() for topic in topics}
+    return sum(each.count for each in rows if each.topics & wanted)
 
 
 def _kept_ms(topics: Iterable[TopicPlan]) -> int | None:
@@ -101,15 +105,18 @@ def _kept_ms(topics: Iterable[TopicPlan]) -> int | None:
 
 
 def _memory(
-    storage: StoragePlan, rows: _Rows, maps: int, duckdb_bytes: int
+    storage: StoragePlan, rows: Sequence[_Rows], topics: Iterable[TopicPlan], duckdb_bytes: int
 ) -> Iterable[EstimatePart]:
     yield EstimatePart("memory", "process", BASE_MEMORY_MB, "without data")
     shards = storage.shard_count
     size = f"{count_text(shards, 'shard')} x {MEMORY_PER_SHARD_MB} MB"
     yield EstimatePart("memory", "shards", float(shards * MEMORY_PER_SHARD_MB), size)
-    if maps:
-        formula = f"{count_text(maps, 'map')} x {rows.count:,} rows x {KEY_MAP_ENTRY_BYTES} B"
-        yield _part("memory", "key maps", maps * rows.count * KEY_MAP_ENTRY_BYTES, formula)
+    for topic in topics:
+        if topic.indexes:
+            count, maps = _reading(rows, [topic.name]), len(topic.indexes)
+            formula = f"{count_text(maps, 'map')} x {count:,} rows x {KEY_MAP_ENTRY_BYTES} B"
+            size_bytes = maps * count * KEY_MAP_ENTRY_BYTES
+            yield _part("memory", f"key maps of {topic.name}", size_bytes, formula)
     if duckdb_bytes:
         megabytes = round(duckdb_bytes / (1 << 20), 2)
         yield EstimatePart("memory", "DuckDB", megabytes, "while the archive is written or read")
@@ -117,27 +124,26 @@ def _memory(
 
 def _disk(
     delivery: DeliveryPlan,
-    rows: _Rows,
+    rows: Sequence[_Rows],
     sources: Sequence[SourcePlan],
-    joins: int,
+    joins: Sequence[JoinPlan],
     windows: Sequence[WindowPlan],
 ) -> Iterable[EstimatePart]:
     each = f"{ASSUMED_ROW_BYTES} B x {DISK_FACTOR}"
     row_bytes = ASSUMED_ROW_BYTES * DISK_FACTOR
-    if rows.pushed:
-        yield _part("disk", "pushed rows", rows.pushed * row_bytes, f"{rows.pushed_text} x {each}")
-    if rows.polled:
-        formula = f"{rows.polled:,} records x {each}"
-        yield _part("disk", "polled rows", rows.polled * row_bytes, formula)
+    for kept in rows:
+        formula = f"{kept.formula} x {each}"
+        yield _part("disk", f"rows of {kept.source}", kept.count * row_bytes, formula)
     yield from _diff_state(sources, each)
-    if joins and rows.count:
-        formula = f"{count_text(joins, 'join')} x {rows.count:,} rows x {each}"
-        yield _part("disk", "results", joins * rows.count * row_bytes, formula)
+    for join in joins:
+        count = _reading(rows, [reference.topic for reference in join.references])
+        formula = f"{count:,} rows x {each}"
+        yield _part("disk", f"results of {join.name}", count * row_bytes, formula)
     for window in windows:
         held_ms = window.buffer_bound_ms or ASSUMED_SESSION_GAPS * (window.gap_ms or 0)
         held = f"{ASSUMED_ROWS_PER_S}/s x {duration_text(held_ms)} x {each}"
         size = ASSUMED_ROWS_PER_S * held_ms / 1000 * row_bytes
-        yield _part("disk", f"window {window.name}", size, held)
+        yield _part("disk", f"messages of {window.name}", size, held)
     if delivery.guarantee == "at_least_once":
         limit = delivery.dlq.max_size_bytes
         formula = f"empty while sinks answer; at most max_size_mb: {limit >> 20:,} MB"
@@ -161,16 +167,18 @@ def _diff_state(sources: Sequence[SourcePlan], each: str) -> Iterable[EstimatePa
 def _assumptions(
     sources: Sequence[SourcePlan], topics: Sequence[TopicPlan], windows: Sequence[WindowPlan]
 ) -> Iterable[str]:
-    pushed = any(not isinstance(source, ApiSourcePlan) for source in sources)
+    pushing = {source.name for source in sources if not isinstance(source, ApiSourcePlan)}
+    pushed = bool(pushing)
     if pushed or windows:
         yield f"{ASSUMED_ROWS_PER_S} new keys/s from a push source"
     if any(isinstance(source, ApiSourcePlan) for source in sources):
         yield f"{ASSUMED_ROWS_PER_PAGE} records on a page"
-    yield f"{ASSUMED_ROW_BYTES} B a row or result, one result a row"
+    yield f"{ASSUMED_ROW_BYTES} B a row or result, a result for each row that a join reads"
     yield f"x {DISK_FACTOR} for the key index, batch records and write-ahead log"
     if any(window.buffer_bound_ms is None for window in windows):
         yield f"a session as long as {ASSUMED_SESSION_GAPS} gaps"
-    if pushed and _kept_ms(topics) is None:
+    fed = [topic for topic in topics if pushing & set(topic.fed_by)]
+    if fed and _kept_ms(fed) is None:
         yield "rows kept for good are counted for one day; each day adds as much again"
 
 

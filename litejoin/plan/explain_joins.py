@@ -58,6 +58,7 @@ def window_lines(windows: Sequence[WindowPlan]) -> Iterable[str]:
         yield from head
         yield from wrapped(f"    {_pace(window)}", 6)
         yield from wrapped(f"    {_buffer(window)}", 6)
+        yield from wrapped(f"    {_messages(window)}", 6)
 
 
 def _references(join: JoinPlan) -> list[str]:
@@ -149,3 +150,15 @@ def _buffer(window: WindowPlan) -> str:
     if window.buffer_bound_ms is None:
         return "holds a message while its session lasts: no bound"
     return f"holds a message for {duration_text(window.buffer_bound_ms)} at most (size + lateness)"
+
+
+def _messages(window: WindowPlan) -> str:
+    """Which time counts, whose windows they are, and what becomes of late messages."""
+    time = f"event time at {window.time_path}" if window.time_path else "time of ingestion"
+    whose = f", a window for each {window.partition_by}" if window.partition_by else ""
+    late = {
+        "drop": "late messages are dropped",
+        "update": "late messages change the result",
+        "sink": f"late messages go to {window.late_sink}",
+    }[window.on_late]
+    return f"{time}{whose}; {late}"

@@ -65,9 +65,21 @@ def _sources(sources: Sequence[SourcePlan]) -> Iterable[str]:
         yield from lines
         if isinstance(source, ApiSourcePlan):
             yield from wrapped(f"    {source.method} {source.shown_url}", 6)
+            yield from wrapped(f"    {'; '.join(manners(source))}", 6)
     for budget in budgets(sources):
         if len(budget.sources) > 1:
             yield from wrapped(f"  {_shared(budget)}", 4)
+
+
+def manners(source: ApiSourcePlan) -> Iterable[str]:
+    """How a source signs in, asks for what is new and takes what is gone; no credentials."""
+    if source.auth is not None:
+        yield f"auth {source.auth.kind}"
+    watermark = source.watermark
+    if watermark.strategy != "none":
+        yield f"watermark {' '.join(filter(None, (watermark.strategy, watermark.path)))}"
+    yield f"compared by {'field' if source.change_detection == 'diff' else 'hash'}"
+    yield "deletes what is gone" if source.detect_deletes else "keeps what is gone"
 
 
 def _source(source: SourcePlan) -> str:
@@ -90,10 +102,11 @@ def _pages(source: ApiSourcePlan) -> str:
 
 
 def _requests(asked: Requests) -> str:
-    text = _rate(asked.least, asked.most)
+    rate = _rate(asked.least, asked.most)
     if asked.per_record_of:
-        text += f" for each record of {asked.per_record_of}"
-    return text + _share(asked.share, asked.allowed)
+        limit = f", {rate_text(asked.allowed)} allowed" if asked.allowed else ""
+        return f"{rate} for each record of {asked.per_record_of}{limit}"
+    return rate + _share(asked.share, asked.allowed)
 
 
 def _shared(budget: Budget) -> str:

@@ -36,25 +36,34 @@ def test_the_sums_are_those_of_the_parts() -> None:
         assert total == pytest.approx(sum(parts), abs=0.1)
 
 
-def test_pushed_rows_follow_retention_and_say_how() -> None:
-    pushed = part(estimated(kept_for_an_hour()), "pushed rows")
-    assert pushed.megabytes == pytest.approx(2 * 10 * 3600 * 250 * 2.5 / 1e6)
-    assert pushed.formula == "2 push sources x 10 keys/s x 1h x 250 B x 2.5"
+def test_pushed_rows_follow_the_retention_of_their_own_topics_and_say_how() -> None:
+    plan = kept_for_an_hour()
+    longer = replace(plan, topics=(replace(plan.topics[0], retention_ms=7_200_000), plan.topics[1]))
+    found = estimated(longer)
+    assert part(found, "rows of push").formula == "10 keys/s x 2h x 250 B x 2.5"
+    assert part(found, "rows of bus").formula == "10 keys/s x 1h x 250 B x 2.5"
+    assert part(found, "rows of bus").megabytes == pytest.approx(10 * 3600 * 250 * 2.5 / 1e6)
 
 
 def test_rows_kept_for_good_are_counted_by_the_day_and_said_to_grow() -> None:
     found = estimated(shop_plan())
-    assert "x 24h x" in part(found, "pushed rows").formula
+    assert "x 24h x" in part(found, "rows of bus").formula
     assert "each day adds as much again" in "; ".join(found.assumptions)
     assert "each day" not in "; ".join(estimated(kept_for_an_hour()).assumptions)
 
 
-def test_key_maps_results_and_windows_follow_the_rows() -> None:
+def test_a_polled_topic_that_is_kept_for_good_does_not_grow_by_the_day() -> None:
+    plan = replace(shop_plan(), sources=(ORDERS_API,))
+    assert "each day" not in "; ".join(estimated(plan).assumptions)
+
+
+def test_key_maps_results_and_windows_follow_the_rows_they_are_made_of() -> None:
     found = estimated(kept_for_an_hour())
-    rows = 2 * 10 * 3600 + 100
-    assert part(found, "key maps").megabytes == pytest.approx(rows * 16 / 1e6, abs=0.01)
-    assert part(found, "results").formula == f"2 joins x {rows:,} rows x 250 B x 2.5"
-    assert part(found, "window per-hour").megabytes == pytest.approx(36_000 * 625 / 1e6)
+    orders, all_rows = 10 * 3600 + 100, 2 * 10 * 3600 + 100
+    assert part(found, "key maps of orders").megabytes == pytest.approx(orders * 16 / 1e6, abs=0.01)
+    assert part(found, "results of top-orders").formula == f"{orders:,} rows x 250 B x 2.5"
+    assert part(found, "results of order-user").formula == f"{all_rows:,} rows x 250 B x 2.5"
+    assert part(found, "messages of per-hour").megabytes == pytest.approx(36_000 * 625 / 1e6)
     assert part(found, "dead letters").formula.startswith("empty while sinks answer; at most")
 
 
@@ -76,7 +85,7 @@ def test_a_session_without_a_bound_is_counted_by_its_gap() -> None:
         plan.windows[0], type="session", size_ms=None, gap_ms=60_000, buffer_bound_ms=None
     )
     found = estimated(replace(plan, windows=(session,)))
-    assert part(found, "window per-hour").formula.startswith("10/s x 4m x")
+    assert part(found, "messages of per-hour").formula.startswith("10/s x 4m x")
     assert "a session as long as 4 gaps" in found.assumptions
 
 

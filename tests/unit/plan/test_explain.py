@@ -8,9 +8,11 @@ import pytest
 from litejoin.plan.explain import FORMS, explain
 from litejoin.plan.layout import PAGE_WIDTH
 from litejoin.plan.nodes import Secret
+from litejoin.plan.nodes_api import TokenAuth, WatermarkPlan
 from tests.unit.plan.plans import (
     HEADER_SECRET,
     ORDER_USER,
+    ORDERS_API,
     PASSWORD,
     TOKEN_SECRET,
     URL_SECRET,
@@ -35,6 +37,7 @@ Sources
   orders-api   api     orders      every 30s, 1 to 5 pages (cursor)  ->  2 to 10 requests/min of 60
                                    allowed (3 %)
     GET https://api.example.com/orders?limit=100&appid=${OWM_KEY}
+    compared by field; keeps what is gone
   push         http    any topic   POST http://0.0.0.0:8080/ingest
   bus          kafka   users       b:9092, group lj
 
@@ -57,6 +60,7 @@ Windows
   per-hour   sliding   orders   size 1h, slide 1m, lateness 0s   -> live
     fires every 1m (1 a minute); a message is in 60 windows at once
     holds a message for 1h at most (size + lateness)
+    time of ingestion; late messages are dropped
 
 Sinks
   hook      http       at_least_once, 8 in flight   POST http://localhost:9000/hook
@@ -140,6 +144,10 @@ def test_the_json_form_has_the_documented_names() -> None:
         "reads": "GET https://api.example.com/orders?limit=100&appid=${OWM_KEY}",
         "requests_per_minute": 2.0,
         "pagination": {"type": "cursor", "min_pages": 1, "max_pages": 5},
+        "auth": None,
+        "watermark": "none",
+        "change_detection": "diff",
+        "detect_deletes": False,
         "interval_ms": 30_000,
         "most_requests_per_minute": 10.0,
         "allowed_per_minute": 60.0,
@@ -192,6 +200,10 @@ def test_the_json_form_has_the_documented_names() -> None:
         "gap_ms": None,
         "lateness_ms": 0,
         "buffer_bound_ms": 3_600_000,
+        "time_path": None,
+        "partition_by": None,
+        "on_late": "drop",
+        "emit": "close",
         "fires_per_minute": 1.0,
         "windows_per_message": 60,
         "sinks": ["live"],
@@ -221,6 +233,33 @@ def test_the_mermaid_form_draws_every_node_once_and_quotes_names() -> None:
     known = {line.strip().split("[")[0].split("(")[0] for line in nodes}
     assert {end for start, _, end in edges} | {start for start, _, end in edges} <= known
     assert len(edges) == len({tuple(edge) for edge in edges}) == 12
+
+
+def test_the_page_tells_how_a_source_signs_in_and_asks_but_no_credential() -> None:
+    source = replace(
+        ORDERS_API,
+        auth=TokenAuth("bearer", Secret("bearer-secret")),
+        watermark=WatermarkPlan("timestamp", path="updated_at"),
+        change_detection="hash",
+        detect_deletes=True,
+    )
+    page = explain(replace(shop_plan(), sources=(source,)), "text")
+    told = "auth bearer; watermark timestamp updated_at; compared by hash; deletes what is gone"
+    assert f"    {told}\n" in page
+    assert "bearer-secret" not in page
+
+
+def test_the_page_tells_which_time_and_whose_windows() -> None:
+    window = replace(
+        shop_plan().windows[0],
+        time_path="at",
+        partition_by="payload ->> '$.page'",
+        on_late="sink",
+        late_sink="hook",
+    )
+    page = explain(replace(shop_plan(), windows=(window,)), "text")
+    told = "event time at at, a window for each payload ->> '$.page'; late messages go to hook"
+    assert f"    {told}\n" in page
 
 
 def test_explain_leaves_the_plan_as_it_was() -> None:

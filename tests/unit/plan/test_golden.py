@@ -18,9 +18,16 @@ from litejoin.plan.layout import PAGE_WIDTH
 
 HERE = Path(__file__).resolve().parent
 CONFORMANCE = HERE.parents[1] / "configs/conformance"
-FILES = sorted(CONFORMANCE.glob("*.yaml"))
+EVERYTHING = HERE / "golden/everything.yaml"
+"""What the conformance configs lack: shared budgets, for_each, a full join, event time."""
+FILES = [*sorted(CONFORMANCE.glob("*.yaml")), EVERYTHING]
 SUFFIXES = {"text": "txt", "json": "json", "mermaid": "mmd"}
-ENVIRONMENT = {"OWM_KEY": "owm-secret-1", "API_TOKEN": "api-secret-2"}
+ENVIRONMENT = {
+    "OWM_KEY": "owm-secret-1",
+    "API_TOKEN": "api-secret-2",
+    "CRM_SECRET": "crm-secret-3",
+    "HOOK": "hook-secret-4",
+}
 
 
 def explained(path: Path, form: str) -> str:
@@ -35,7 +42,7 @@ def explained(path: Path, form: str) -> str:
 
 
 def test_there_are_eight() -> None:
-    assert len(FILES) == 8
+    assert len(FILES) == 8 + 1
 
 
 @pytest.mark.parametrize("form", SUFFIXES)
