@@ -239,7 +239,10 @@ class App:
         health.sources = self._sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._store.stats
-        health.joins = lambda: self._join_health.health(self._evaluator.behind)
+        health.joins = lambda: {
+            **self._join_health.health(self._evaluator.behind),
+            **self._engine.windows_health(),
+        }
 
     # -- while running
 

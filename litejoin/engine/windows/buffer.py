@@ -37,6 +37,15 @@ def partition_column(path: str) -> str:
     return f"p_{blake2b(path.encode(), digest_size=8).hexdigest()}"
 
 
+def forget_others(db: apsw.Connection, kept: set[int]) -> None:
+    """Drop the buffers of streams that no window reads any more."""
+    for (number,) in db.execute("SELECT id FROM window_streams").fetchall():
+        if number not in kept:
+            with db:
+                db.execute(f"DROP TABLE IF EXISTS window_{number}")
+                db.execute("DELETE FROM window_streams WHERE id = ?", (number,))
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A message without a usable event time."""
@@ -61,9 +70,9 @@ class MessageBuffer:
         self._db = connection
         self.partitions = tuple(partitions)
         definition = json.dumps([topic, time_path, time_format])
-        self._id, self.newest_ms, self._next_n = self._load(definition)
-        self.table = f"window_{self._id}"
-        self.fresh = f"temp.fresh_{self._id}"
+        self.id, self.newest_ms, self._next_n = self._load(definition)
+        self.table = f"window_{self.id}"
+        self.fresh = f"temp.fresh_{self.id}"
         self._make_tables()
         columns = ["time_ms", "n", "key", "payload", *self.partition_columns()]
         self._columns = ", ".join(columns)
@@ -109,7 +118,7 @@ class MessageBuffer:
             )
         extra = "".join(f", {column}" for column in self.partition_columns())
         self._db.execute(
-            f"CREATE TEMP TABLE fresh_{self._id}(time_ms INTEGER, n INTEGER, key TEXT,"
+            f"CREATE TEMP TABLE fresh_{self.id}(time_ms INTEGER, n INTEGER, key TEXT,"
             f" payload TEXT{extra})"
         )
 
@@ -143,13 +152,13 @@ class MessageBuffer:
         self._db.execute(f"DELETE FROM {self.fresh}")
         self._db.execute(
             "UPDATE window_streams SET newest_ms = ?, next_n = ? WHERE id = ?",
-            (self.newest_ms, self._next_n, self._id),
+            (self.newest_ms, self._next_n, self.id),
         )
 
     def forget_fresh(self) -> None:
         """After a rollback: the numbers and times are again those that are stored."""
         row = self._db.execute(
-            "SELECT newest_ms, next_n FROM window_streams WHERE id = ?", (self._id,)
+            "SELECT newest_ms, next_n FROM window_streams WHERE id = ?", (self.id,)
         ).fetchone()
         if row is not None:
             self.newest_ms, self._next_n = int(str(row[0])), int(str(row[1]))

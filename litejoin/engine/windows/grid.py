@@ -136,6 +136,9 @@ class GridWindow:
             span, lambda: self._source.rows(span, partition), partition, only_changed=only_changed
         )
 
+    def rolled_back(self) -> None:
+        self._progress.load()
+
     def trim(self) -> None:
         self._source.trim(self.needs_from())
 

@@ -200,6 +200,9 @@ class SessionWindow:
             (int(fired), json.dumps(keys), session.id),
         )
 
+    def rolled_back(self) -> None:
+        self._progress.load()
+
     def trim(self) -> None:
         self._forget()
 

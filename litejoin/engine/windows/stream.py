@@ -52,3 +52,10 @@ class Stream:
     def rolled_back(self) -> None:
         """The caller's transaction is undone."""
         self._buffer.forget_fresh()
+        for window in self.windows:
+            window.rolled_back()
+
+    @property
+    def buffer_id(self) -> int:
+        """The number of the buffer."""
+        return self._buffer.id

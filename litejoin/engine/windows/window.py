@@ -69,6 +69,10 @@ class Window(Protocol):
         """Evaluate what is due at a watermark; True when there is more to do at once."""
         ...
 
+    def rolled_back(self) -> None:
+        """The transaction of the last `take` or `fire` is undone."""
+        ...
+
     def trim(self) -> None:
         """Remove what no span needs any more, beside messages."""
         ...
@@ -147,8 +151,12 @@ class Progress:
 
     def __init__(self, db: apsw.Connection, join_id: int) -> None:
         self._db, self._join_id = db, join_id
-        row = db.execute(
-            "SELECT closed_ms FROM window_progress WHERE join_id = ?", (join_id,)
+        self.load()
+
+    def load(self) -> None:
+        """Go back to what is stored: what fired since then fires again."""
+        row = self._db.execute(
+            "SELECT closed_ms FROM window_progress WHERE join_id = ?", (self._join_id,)
         ).fetchone()
         self.closed_ms = self._stored_ms = NEVER_MS if row is None else int(str(row[0]))
 

@@ -7,9 +7,11 @@ which see the buffer of the transactions before.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+import apsw
 
 from litejoin.clock import Clock, SteadyClock
 from litejoin.engine.state import StateDatabase
@@ -23,11 +25,27 @@ from litejoin.engine.windows.sessions import SessionWindow
 from litejoin.engine.windows.stream import Stream
 from litejoin.engine.windows.watermark import Progress
 from litejoin.engine.windows.window import Context, Window, column_of
+from litejoin.errors import StorageFullError, StorageIOError
 from litejoin.plan.nodes import WindowPlan
 
 TRIM_EVERY_MS = 1_000
 
 log = logging.getLogger("litejoin.windows")
+
+
+@contextmanager
+def _state_errors() -> Iterator[None]:
+    """SQLite's errors as ours: a full disk is waited out, an I/O error ends the process."""
+    try:
+        yield
+    except apsw.FullError as error:
+        raise StorageFullError(
+            f"state.db: {error}", hint="free disk space; writing goes on by itself"
+        ) from error
+    except apsw.IOError as error:
+        raise StorageIOError(
+            f"state.db: {error}", hint="check the disk (dmesg), then start again"
+        ) from error
 
 
 class Windows:
@@ -66,7 +84,17 @@ class Windows:
             by_stream.setdefault(key, []).append(plan)
         for plans in by_stream.values():
             ids |= self._add_stream(plans)
+        buffers.forget_others(db, {stream.buffer_id for stream in self._streams})
+        self._forget_others(ids)
         return ids
+
+    def _forget_others(self, ids: set[int]) -> None:
+        """Remove what windows that are no longer in the config had noted."""
+        db = self._state.connection
+        for (join_id,) in db.execute("SELECT join_id FROM window_progress").fetchall():
+            if join_id not in ids:
+                self._forget(int(str(join_id)))
+                db.execute(f"DROP TABLE IF EXISTS panes_{join_id}")
 
     def _add_stream(self, plans: Sequence[WindowPlan]) -> set[int]:
         first = plans[0]
@@ -131,15 +159,17 @@ class Windows:
         """
         now_ms, monotonic_ms = self._steady.now_ms(), self._clock.monotonic_ms()
         self._writer.begin(head, self._clock.now_ms())
-        for stream in self._streams:
-            refused = stream.take(chunks, now_ms, monotonic_ms)
-            for each in refused:
-                for found in stream.windows:
-                    found.results.put_refused(each.key, each.payload, each.ingested_ms, each.reason)
+        with _state_errors():
+            for stream in self._streams:
+                for each in stream.take(chunks, now_ms, monotonic_ms):
+                    for found in stream.windows:
+                        found.results.put_refused(
+                            each.key, each.payload, each.ingested_ms, each.reason
+                        )
         return self._writer.head
 
     def rolled_back(self) -> None:
-        """The transaction that `take` was part of is undone."""
+        """The transaction of `take` or `fire` is undone: what memory knows of it is, too."""
         for stream in self._streams:
             stream.rolled_back()
 
@@ -156,22 +186,28 @@ class Windows:
         monotonic_ms = self._clock.monotonic_ms()
         for stream in self._streams:
             stream.tick(written_upto_ms, monotonic_ms)
-        state = self._state
-        state.begin()
-        try:
-            self._writer.begin(state.head, self._clock.now_ms())
-            self._more = any([stream.fire() for stream in self._streams])
-            self._trim(monotonic_ms)
-            results = self._writer.head - state.head
-            state.commit(self._writer.head, state.applied, state.owed)
-        except BaseException:
-            state.rollback()
-            raise
+        results = self._fire_all(monotonic_ms)
         self._tell()
         failures = tuple(text for context in self._contexts for text in context.failures)
         for context in self._contexts:
             context.failures.clear()
         return results, failures
+
+    def _fire_all(self, monotonic_ms: int) -> int:
+        state = self._state
+        with _state_errors():
+            state.begin()
+            try:
+                self._writer.begin(state.head, self._clock.now_ms())
+                self._more = any([stream.fire() for stream in self._streams])
+                self._trim(monotonic_ms)
+                results = self._writer.head - state.head
+                state.commit(self._writer.head, state.applied, state.owed)
+            except BaseException:
+                state.rollback()
+                self.rolled_back()
+                raise
+        return results
 
     def catch_up(self) -> tuple[str, ...]:
         """Fire what was due when the process ended, before any other message is taken in: a

@@ -11,7 +11,7 @@ from tests.unit.plan.documents import plan_of
 COUNT = "SELECT count(*) AS n, sum(payload ->> '$.v') AS total FROM orders"
 
 
-def pipeline(tmp_path: Path, **keys: Any) -> WindowPipeline:
+def pipeline(tmp_path: Path, *, start_ms: int = 0, **keys: Any) -> WindowPipeline:
     defaults = {"name": "w", "topic": "orders", "sink": "out", "query": COUNT}
     fields = "\n".join(f"    {key}: {value}" for key, value in {**defaults, **keys}.items())
     plan = plan_of(
@@ -19,7 +19,7 @@ def pipeline(tmp_path: Path, **keys: Any) -> WindowPipeline:
         f"windows:\n  -\n{fields}\nsinks:\n  - {{name: out, type: stdout}}\n"
         "  - {name: late, type: stdout}\n"
     )
-    return WindowPipeline(tmp_path / "data", plan.windows)
+    return WindowPipeline(tmp_path / "data", plan.windows, start_ms=start_ms)
 
 
 def at(second: float, key: str = "k", **payload: Any) -> Sent:
