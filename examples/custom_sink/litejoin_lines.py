@@ -38,12 +38,12 @@ class LinesSink:
                 answer = await self._send(result.body())
         except (OSError, TimeoutError) as error:
             self._disconnect()
-            return Outcome("retry", f"{type(error).__name__}: {error}")
+            return Outcome("retry", f"{type(error).__name__}: {error}", uncertain=True)
         if answer.startswith("no "):
             return Outcome("reject", answer[3:])
         if answer != "ok":  # also an empty one: the connection ended
             self._disconnect()
-            return Outcome("retry", f"the receiver answered {answer!r}")
+            return Outcome("retry", f"the receiver answered {answer!r}", uncertain=True)
         return DELIVERED
 
     async def close(self) -> None:

@@ -87,6 +87,8 @@ class BatchDispatcher:
 
     def retry(self, entry: Entry) -> "asyncio.Future[None] | None":
         """Send an entry of the queue again, between two batches."""
+        if self.feed.is_ahead(entry.result, self._progress.reached):
+            return None
         return asyncio.ensure_future(self._resend(entry))
 
     async def _resend(self, entry: Entry) -> None:

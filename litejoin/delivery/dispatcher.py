@@ -56,7 +56,8 @@ class Dispatcher:
         """Clear while the receiver wants nothing and what there is waits (at_least_once)."""
         self._going.set()
         self._newest: dict[LaneKey, int] | None = None
-        """While the retrier looks at the queue: newest position delivered of each key meanwhile."""
+        """While the retrier looks at the queue: newest position of each key that was delivered, or
+        may have been, meanwhile."""
 
     @property
     def cursor(self) -> int:
@@ -97,6 +98,8 @@ class Dispatcher:
         key = (entry.result.query, entry.result.identity)
         newest = self._newest.get(key, -1) if self._newest else -1
         if key in self._lanes or newest >= entry.result.pos:
+            return None
+        if self.feed.is_ahead(entry.result, self._reached):
             return None
         job = Job(entry.result, entry, asyncio.get_running_loop().create_future())
         self._enter(job)
@@ -166,11 +169,12 @@ class Dispatcher:
             return await self.sink.deliver(result)
         except Exception as error:  # a broken sink must not take its worker, nor its order, with it
             log.exception("joiner: sink %s raised while sending %s", self.sink.name, result.id)
-            return Outcome("retry", f"{type(error).__name__}: {error}")
+            return Outcome("retry", f"{type(error).__name__}: {error}", uncertain=True)
 
     def _book(self, job: Job, outcome: Outcome) -> None:
         result, key = job.result, (job.result.query, job.result.identity)
-        if outcome.status == "delivered" and self._newest is not None:
+        may_be_there = outcome.status == "delivered" or outcome.uncertain
+        if may_be_there and self._newest is not None:
             self._newest[key] = result.pos
         if job.entry is None:
             self.settler.settle(result, outcome)

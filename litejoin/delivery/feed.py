@@ -67,6 +67,15 @@ class Feed:
         """The epoch that positions belong to."""
         return self._reader.epoch
 
+    def is_ahead(self, result: Result, reached: int) -> bool:
+        """True for an entry of the queue that a restart will read from the log once more.
+
+        Sent before that, it would overtake the older results of its key that come again with it.
+        When the queue is full nothing is read, so entries must go as they are.
+        """
+        is_ours = result.pipeline == self._reader.pipeline
+        return is_ours and result.pos > reached and not self.blocked
+
     def at_head(self, reached: int) -> bool:
         """True when nothing is left to read."""
         return reached >= self._signal.head

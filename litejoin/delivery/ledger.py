@@ -112,10 +112,13 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Supersede:
-    """`result` was delivered: take out every entry of its key that is not newer."""
+    """`result` was delivered: take out every entry of its key that is not newer. `itself` False: it
+    may have been, so it stays, and what is older goes.
+    """
 
     sink: str
     result: Result
+    itself: bool = True
 
 
 Change = Enqueue | Reschedule | Remove | Supersede
@@ -210,11 +213,18 @@ class Ledger:
                 )  # fmt: skip
             case Remove(sink, entry_id):
                 self.db.execute("DELETE FROM dlq WHERE sink = ? AND id = ?", (sink, entry_id))
-            case Supersede(sink, result):
+            case Supersede(sink, result, itself):
                 gone = self.db.execute(
                     'DELETE FROM dlq WHERE sink = ? AND "join" = ? AND key = ? AND start_ms IS ?'
                     " AND (pos <= ? OR pipeline <> ?) RETURNING id",
-                    (sink, result.query, result.key, result.start_ms, result.pos, result.pipeline),
+                    (
+                        sink,
+                        result.query,
+                        result.key,
+                        result.start_ms,
+                        result.pos if itself else result.pos - 1,
+                        result.pipeline,
+                    ),
                 ).fetchall()
                 return [(sink, str(row[0])) for row in gone if row[0] != result.id]
         return []

@@ -75,6 +75,7 @@ class Settler:
             return
         self._failed(result, outcome, attempts=1)
         if self.at_least_once:
+            self._outdate(result, outcome)
             self._enqueue(result, outcome)
         else:
             self.stats.dropped += 1
@@ -109,6 +110,7 @@ class Settler:
             self._delivered(entry.result)
             return
         attempts = entry.attempts + 1
+        self._outdate(entry.result, outcome)
         self._failed(entry.result, outcome, attempts)
         due = self._due_ms(attempts, outcome) if outcome.status == "retry" else None
         if due is not None and 0 < self._plan.max_retries < attempts:
@@ -122,6 +124,13 @@ class Settler:
             due = None
         changed = replace(entry, attempts=attempts, next_retry_at_ms=due, error=outcome.error)
         self._keeper.push(Reschedule(changed))
+
+    def _outdate(self, result: Result, outcome: Outcome) -> None:
+        """The receiver may have taken the result: to send an older one now would put it back, and
+        the result itself, when it comes again, may be dropped there as a repetition.
+        """
+        if outcome.uncertain and self._keeper.has_entries(self._sink):
+            self._keeper.push(Supersede(self._sink, result, itself=False))
 
     def _delivered(self, result: Result) -> None:
         self.stats.delivered += 1

@@ -21,7 +21,7 @@ from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
 from litejoin.engine.state import StateDatabase
 from litejoin.engine.windows.windows import Windows
-from litejoin.errors import QueryError
+from litejoin.errors import QueryError, StorageFullError
 from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
 from litejoin.store.sqlite import open_memory
 
@@ -201,13 +201,18 @@ class Engine:
         return self._transaction(self.state.applied)
 
     def _transaction(self, seq: int) -> Applied:
+        due = [join.due for join in self._joins]
         self.state.begin()
         try:
             return self._evaluate(seq, wait=True)
-        except BaseException:
+        except BaseException as error:
             self.state.rollback()
+            for join, was_due in zip(self._joins, due, strict=True):
+                join.due = was_due or join.due
             if self._windows:
                 self._windows.rolled_back()
+            if isinstance(error, apsw.FullError):
+                raise StorageFullError(f"no space left for state.db: {error}") from error
             raise
 
     def fire_windows(self, written_upto_ms: int | None) -> Applied | None:

@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import apsw
+
 from litejoin._ext.route import shard_of
 from litejoin.clock import Clock
 from litejoin.engine.engine import Applied, Engine
@@ -211,12 +213,20 @@ class EvaluateThread(threading.Thread):
             for _ in flushes:
                 self._put_at_ms.popleft()
         elif self._wake_in_ms is not None:
-            self._done(self._engine.idle())
+            self._idle()
         else:
             self._engine.release_snapshot()
         self._applied_batches = self._taken_batches
         self._fire()
         self._trim()
+
+    def _idle(self) -> None:
+        """Do what was put off; on a full disk it stays put off."""
+        try:
+            self._done(self._engine.idle())
+        except StorageFullError as error:
+            log.error("joiner: %s; results wait until there is room", error)
+            self._pause.wait(FULL_DISK_RETRY_S)
 
     def _fire(self) -> None:
         """Let the windows that are due close."""
@@ -257,5 +267,8 @@ class EvaluateThread(threading.Thread):
     def _trim(self) -> None:
         now_ms = self._clock.monotonic_ms()
         if now_ms >= self._trim_at_ms:
-            more = self._engine.trim(self._low_watermark())
+            try:
+                more = self._engine.trim(self._low_watermark())
+            except apsw.FullError:
+                more = False  # what it would write frees no space now, so it can wait
             self._trim_at_ms = now_ms + (TRIM_AGAIN_MS if more else TRIM_EVERY_MS)

@@ -34,6 +34,9 @@ class Outcome:
     status: Status
     error: str = ""
     retry_after_s: float | None = None
+    uncertain: bool = False
+    """retry: the receiver may have taken it (a timeout, a cut answer), so nothing older of its key
+    may be sent any more."""
 
 
 DELIVERED = Outcome("delivered")

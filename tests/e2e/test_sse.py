@@ -196,10 +196,10 @@ def test_state_and_what_follows_are_gapless_under_writes(client: IngestClient, h
     with ExitStack() as stack:
         with Writer(f"gap-{how}"):
             views = []
-            for _ in range(5):
-                time.sleep(0.05)
+            for _ in range(20):
+                time.sleep(0.02)
                 views.append(View(how, stack))
-            time.sleep(0.2)
+            time.sleep(0.3)
         ingested(client, f"gap-{how}-end")
         final = snapshot_state(snapshot(AT.url, "rows").results)["rows"]
         for view in views:

@@ -19,6 +19,9 @@ from litejoin.sinks.base import DELIVERED, Outcome, Status
 ERROR_CHARS = 200
 """Of the answer's body in an error text."""
 
+GATEWAY_STATUS = frozenset((502, 504))
+"""Said by a proxy that lost the receiver: what became of the request is unknown."""
+
 SHORTEST_SECRET = 6
 """Secrets shorter than this are not blanked in error texts: they would blank ordinary words."""
 
@@ -49,12 +52,12 @@ class Judge:
             if complete:
                 return DELIVERED
             # Whether the receiver got as far as keeping the result is unknown: send it again.
-            return Outcome("retry", f"HTTP {code}, but the answer was cut")
+            return Outcome("retry", f"HTTP {code}, but the answer was cut", uncertain=True)
         if 300 <= code < 400 and status == "reject":
             return Outcome("reject", f"HTTP {code}: redirects are not followed; use the final URL")
         error = f"HTTP {code}: {self._excerpt(answer)}".rstrip(": ")
         wait_s = self._retry_after_s(headers.get("Retry-After")) if status == "retry" else None
-        return Outcome(status, error, wait_s)
+        return Outcome(status, error, wait_s, uncertain=code in GATEWAY_STATUS)
 
     def _status_of(self, code: int) -> Status:
         exact = self._status.get(str(code))

@@ -70,7 +70,8 @@ class Poster:
                 # names its id, so sending it once more on a fresh connection is safe.
                 return self._attempt(body, headers)
         except Exception as error:  # the contract: a fault of the receiver is an outcome
-            return Outcome("retry", self._describe(error))
+            unsent = isinstance(error, (NewConnectionError, ConnectTimeoutError))
+            return Outcome("retry", self._describe(error), uncertain=not unsent)
         finally:
             self.overdue_ms = 0
 
