@@ -24,7 +24,8 @@ typedef struct {
     uint32_t raw_size; /* 0: the bytes are not known (loaded from the store) */
     uint32_t position; /* in the walk that saw it last */
     uint32_t seen;     /* number of that walk */
-    uint32_t change : 30, known : 1, missed : 1; /* known: durable; missed: the last complete walk lacked it */
+    /* known: durable; missed: the last complete walk lacked it; twin: the last walk that saw it saw it on two pages */
+    uint32_t change : 29, known : 1, missed : 1, twin : 1;
 } lj_entry;
 
 typedef struct {
@@ -36,6 +37,7 @@ typedef struct {
     uint32_t *order, *next; /* entries in the order of the last walk and of this one */
     uint32_t order_count, next_count, next_capacity, cursor;
     uint32_t walk;
+    uint32_t page_start; /* next_count before the page being compared */
     uint64_t seed;
     lj_gjson response, *key_paths;
     uint32_t key_count, max_depth;
@@ -185,6 +187,7 @@ static inline int lj_set_place(lj_set *s, uint32_t entry) {
         s->next = next;
         s->next_capacity = capacity;
     }
+    s->entries[entry].twin = s->entries[entry].seen == s->walk && s->entries[entry].position < s->page_start;
     s->entries[entry].position = s->next_count;
     s->entries[entry].seen = s->walk;
     s->entries[entry].missed = 0;
@@ -200,7 +203,7 @@ static inline int lj_page_add(lj_page *p, lj_change change, lj_entry *e) {
         p->changes = changes;
         p->capacity = capacity;
     }
-    e->change = p->count & 0x3fffffff;
+    e->change = p->count & 0x1fffffff;
     p->changes[p->count++] = change;
     if (change.op == LJ_CREATED) p->created++;
     else p->updated++;
@@ -222,7 +225,7 @@ static inline int lj_page_record(lj_set *s, lj_page *p, const uint8_t *start, si
     lj_change change;
     lj_entry *e;
     uint32_t entry, was;
-    int code;
+    int code, awaited;
     if (size > LJ_MAX_VALUE) {
         p->error_at = start;
         return LJ_FAULT_RECORD;
@@ -247,6 +250,7 @@ static inline int lj_page_record(lj_set *s, lj_page *p, const uint8_t *start, si
         lj_page_drop(p, entry, e);
     }
     was = e->position;
+    awaited = e->known && e->twin && e->seen != s->walk;
     if ((code = lj_set_place(s, entry))) return code;
     if (was < s->order_count && s->order[was] == entry) s->cursor = was + 1;
     memset(&change, 0, sizeof change);
@@ -262,6 +266,9 @@ static inline int lj_page_record(lj_set *s, lj_page *p, const uint8_t *start, si
         e->raw_size = (uint32_t)size;
         return 0;
     }
+    /* The last walk brought this key once more on a later page, and that record stands. If it does not come
+     * again, the next walk takes this one: without the wait, two records of one key would be two changes a poll. */
+    if (awaited) return 0;
     change.start = start;
     change.size = (uint32_t)size;
     change.entry = entry;
@@ -419,6 +426,7 @@ static inline int lj_page_compare(lj_set *s, lj_page *p, const uint8_t *bytes, s
     int found = 0;
     p->base = p->error_at = bytes;
     if (size > UINT32_MAX) return p->code = LJ_FAULT_BODY;
+    s->page_start = s->next_count;
     if (!lj_path_is_straight(&s->response)) return lj_page_built(s, p, bytes, size);
     lj_json_begin(&scan, bytes, size);
     p->code = lj_page_descend(s, p, &scan, 0, 0, &found);

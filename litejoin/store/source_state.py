@@ -7,6 +7,7 @@ whose checksum does not fit is never handed out.
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,8 +19,8 @@ from litejoin.errors import CorruptionError
 from litejoin.store.failures import storage_error
 from litejoin.store.manifest import SourceEntry
 
-STATE_ROW = 1
-"""Kind of a state row in its checksum (_ext/rowsum.h)."""
+TOPIC_ROW, STATE_ROW = 0, 1
+"""Kinds of a row in its checksum (_ext/rowsum.h)."""
 
 
 class StateReaders:
@@ -44,18 +45,25 @@ class StateReaders:
 
     def payloads(self, number: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The stored records of some keys, None where there is none. Blocks."""
-        query = f"SELECT key, hash, payload, checksum FROM s{number} WHERE key = ?"
-        found: list[bytes | None] = []
+        query = f"""SELECT key, hash, payload, checksum FROM s{number}
+            WHERE key IN (SELECT value FROM json_each(?))"""
+        found: dict[bytes, bytes] = {}
         with self._lock:
             connections = self._open()
+            asked: list[list[str]] = [[] for _ in connections]
             for key in keys:
-                shard = shard_of(key, len(connections))
+                asked[shard_of(key, len(connections))].append(key.decode())
+            for shard, names in enumerate(asked):
+                if not names:
+                    continue
                 try:
-                    row = connections[shard].execute(query, (key.decode(),)).fetchone()
+                    rows = connections[shard].execute(query, (json.dumps(names),))
+                    for row in rows:
+                        key, _, payload = _checked(shard, number, *row)
+                        found[key] = payload
                 except apsw.Error as error:
                     raise storage_error(error, shard) from error
-                found.append(_checked(shard, number, *row)[2] if row else None)
-        return found
+        return [found.get(key) for key in keys]
 
     def topic(self, number: int) -> list[bytes]:
         """The payloads of a topic. Blocks."""
@@ -63,8 +71,11 @@ class StateReaders:
         with self._lock:
             for shard, connection in enumerate(self._open()):
                 try:
-                    rows = connection.execute(f"SELECT payload FROM t{number} ORDER BY id")
-                    found.extend(payload.encode() for (payload,) in rows)
+                    rows = connection.execute(
+                        "SELECT key, payload, timestamp_ms, op, changes, checksum"
+                        f" FROM t{number} ORDER BY id"
+                    )
+                    found.extend(_checked_topic(shard, number, *row) for row in rows)
                 except apsw.Error as error:
                     raise storage_error(error, shard) from error
         return found
@@ -107,6 +118,26 @@ class ShardSourceState:
 
     async def mark_started(self) -> None:
         await asyncio.to_thread(self._mark_started)
+
+
+def _checked_topic(
+    shard: int,
+    number: int,
+    key: str,
+    payload: str,
+    timestamp_ms: int,
+    op: int,
+    changes: str | None,
+    checksum: int,
+) -> bytes:
+    raw, extra = payload.encode(), None if changes is None else changes.encode()
+    if row_checksum(TOPIC_ROW, number, op, timestamp_ms, key.encode(), raw, extra) != checksum:
+        raise CorruptionError(
+            f"shard {shard}: the row of {key[:80]!r} (t{number}) is not what was written",
+            shard=shard,
+            hint="restore the shard's file from a backup",
+        )
+    return raw
 
 
 def _checked(

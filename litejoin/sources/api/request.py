@@ -102,6 +102,19 @@ def resolve(base: str, link: str) -> str:
     return url.partition("#")[0]
 
 
+POSITIONS = frozenset(
+    "page pagenumber page_number pageindex page_index p offset skip $skip start startat startindex"
+    " start_index from".split()
+)
+"""Parameters that count pages or records: a record that comes or goes shifts what they name."""
+
+
+def is_position(url: str) -> bool:
+    """Does this URL of a page name it by its number?"""
+    query = parse_qsl(url.partition("?")[2])
+    return any(name.lower() in POSITIONS and value.isdigit() for name, value in query)
+
+
 def header_value(text: str) -> str:
     """Raises PollError for a value that would end the header."""
     if not text.isprintable() or not text.isascii():

@@ -19,7 +19,7 @@ from litejoin.sources.api.for_each import Target, targets, with_parent
 from litejoin.sources.api.guards import Guard
 from litejoin.sources.api.pagination import BY_POSITION, Incomplete, OnePage, Pager, pager_for
 from litejoin.sources.api.records import PollResult, RecordSet
-from litejoin.sources.api.request import Draft, first_draft
+from litejoin.sources.api.request import Draft, first_draft, is_position
 from litejoin.sources.api.transport import Response
 from litejoin.sources.api.watermark import Watermark
 from litejoin.sources.base import SourceState
@@ -38,6 +38,8 @@ class _Walk:
     pages: int = 0
     incomplete_page: int = 0
     incomplete: str = ""
+    shifty: bool = False
+    """Pages may have shifted, or one in the middle was empty: only two walks make a delete."""
     unchanged: PollResult | None = None
     """The answer was the one of the last walk, or a 304."""
 
@@ -98,7 +100,7 @@ class Walker:
         full = self._watermark.full and not _is_rolling(self._plan)
         result = await self._records.finish(
             complete=full and not walk.incomplete,
-            twice=self.paging.kind in BY_POSITION,
+            twice=walk.shifty or self.paging.kind in BY_POSITION,
             digest=walk.digest if walk.single else None,
         )
         if not walk.incomplete:
@@ -155,7 +157,10 @@ class Walker:
             await self._take(walk, target, guard, answer, digest)
             return following, pager
         records = await self._take(walk, target, guard, answer, digest)
-        return self._next(pager, target, answer, records)
+        following, pager = self._next(pager, target, answer, records)
+        if following is not None and self.paging.kind != "time_slice":
+            walk.shifty = walk.shifty or records == 0 or is_position(following.url)
+        return following, pager
 
     async def _take(
         self, walk: _Walk, target: Target, guard: Guard, answer: Response, digest: tuple[int, int]

@@ -330,3 +330,47 @@ def test_time_slices_cover_the_time_until_now() -> None:
 )
 def test_link_headers_are_read_as_rfc_8288_says(header: str, url: str) -> None:
     assert linked(header, "next") == url
+
+
+def by_cursor_without(gone: set[int], empty: int = -1) -> Handler:
+    left = [record for record in items(0, N) if record["id"] not in gone]
+
+    def handler(asked: Asked) -> Response:
+        at = int(asked.params.get("after", 0))
+        found = [] if at == empty else left[at : at + 10]
+        return page({"d": found, "next": str(at + 10) if at + 10 < N else None})
+
+    return handler
+
+
+def test_an_empty_page_in_the_middle_makes_no_delete_by_itself() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.wire.handler = by_cursor_without(set(), empty=10)
+        assert await api.poll() == []
+        api.wire.handler = by_cursor_without({24})
+        assert await api.poll() == [("DELETE", "24")]
+
+    run(story, by_cursor_without(set()), response_path="d",
+        paging=paging("cursor", path="next", param="after"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "walks"), [("page", 2), ("cursor", 1)])
+def test_links_that_number_their_pages_shift_like_page_numbers(name: str, walks: int) -> None:
+    def listing(gone: set[int]) -> Handler:
+        left = [record for record in items(0, N) if record["id"] not in gone]
+
+        def handler(asked: Asked) -> Response:
+            at = int(asked.params.get(name, 1))
+            more = {"link": f'</items?{name}={at + 1}>; rel="next"'} if at < 3 else {}
+            return page(left[(at - 1) * 10 :][:10], **more)
+
+        return handler
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.wire.handler = listing({7})
+        polls = [await api.poll() for _ in range(walks)]
+        assert polls == [[]] * (walks - 1) + [[("DELETE", "7")]]
+
+    run(story, listing(set()), paging=paging("link_header"))

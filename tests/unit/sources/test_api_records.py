@@ -179,3 +179,26 @@ def test_a_probe_does_not_use_up_a_refresh_token() -> None:
 
 async def _nothing(_: Api) -> None:
     return None
+
+
+def test_two_records_of_one_key_on_two_pages_are_no_change_per_poll() -> None:
+    pages = [[{"id": 1, "v": 1}, {"id": 2}], [{"id": 3}, {"id": 1, "v": 2}]]
+
+    def handler(asked: Asked) -> Response:
+        at = int(asked.params["page"])
+        return page(pages[at] if at < 2 else [])
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        for _ in range(3):
+            assert await api.poll() == []
+        pages[1][1] = {"id": 1, "v": 9}
+        assert await api.poll() == [("UPSERT", "1")]
+        assert await api.poll() == []
+        del pages[1][1]  # the second is gone: the first stands from the walk after the next
+        await api.poll()
+        assert await api.poll() == [("UPSERT", "1")]
+        assert api.store.values()["1"] == {"id": 1, "v": 1}
+        assert await api.poll() == []
+
+    run(story, handler, paging=PAGES)

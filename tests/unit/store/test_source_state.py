@@ -67,3 +67,21 @@ def test_a_changed_state_row_is_never_handed_out(open_store: Opener, tmp_path: P
         asyncio.run(state.hashes())
     with pytest.raises(CorruptionError, match="state row of 'k'"):
         asyncio.run(state.payloads([b"k"]))
+
+
+def test_the_records_of_another_topic_are_those_of_now_and_checked(open_store: Opener) -> None:
+    store = open_store(2)
+    state: SourceState = store.source_state("shop")
+    assert asyncio.run(state.parents("teams")) == []  # type: ignore[arg-type]
+    topic = store.create_topic("teams")
+    rows = [Row(topic, RowKind.UPSERT, 5, f"k{n}".encode(), b'{"id":%d}' % n) for n in range(9)]
+    again = Row(topic, RowKind.UPSERT, 6, b"k3", b'{"id":33}', b'{"$.id":[3,33]}')
+    store.flush([pack_rows(rows)])
+    store.flush([pack_rows([again, Row(topic, RowKind.DELETE, 7, b"k4")])])
+    found = asyncio.run(state.parents("teams"))  # type: ignore[arg-type]
+    assert sorted(found) == sorted(b'{"id":%d}' % n for n in (0, 1, 2, 33, 5, 6, 7, 8))
+    for shard in range(2):
+        with open_database(Layout(store.layout.root).shard(shard)) as connection:
+            connection.execute(f"UPDATE t{topic} SET payload = '[]'")
+    with pytest.raises(CorruptionError, match="is not what was written"):
+        asyncio.run(state.parents("teams"))  # type: ignore[arg-type]
