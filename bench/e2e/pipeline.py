@@ -1,11 +1,14 @@
 """The whole pipeline beside its yardsticks, in one run: HTTP arrays of 100 in, results log out.
 
-    python -m bench.e2e.pipeline [ROUNDS]
+    python -m bench.e2e.pipeline [ROUNDS] [--pathway PYTHON] [--bytewax PYTHON]
 
-Yardsticks: a C program (SQLite upserts and a hash join in memory, batches of 1000) and hand-written
-Python on the standard library's sqlite3 with delta SQL. Medians over the rounds, run in turn.
+Yardsticks: a C program (SQLite upserts and a hash join in memory, batches of 1000), hand-written
+Python on the standard library's sqlite3 with delta SQL, and, memory only, Pathway and Bytewax:
+PYTHON is the interpreter of an environment that has the package and orjson. Medians over the
+rounds, run in turn.
 """
 
+import argparse
 import json
 import shutil
 import socket
@@ -106,9 +109,12 @@ def run_c(folder: Path, program: Path, workload: Path, messages: int) -> dict[st
     return {"seconds": found["secs"], "rate": found["rate"], "rss_mb": found["rss_self"]}
 
 
-def run_hand(folder: Path, workload: Path) -> dict[str, float]:
+def run_beside(folder: Path, python: str, program: str, workload: Path) -> dict[str, float]:
+    """A yardstick in Python, in the environment of this interpreter."""
     folder.mkdir()
-    command = [sys.executable, YARDSTICKS / "hand.py", workload, folder / "hand.db"]
+    command = [python, YARDSTICKS / program, workload]
+    if program == "hand.py":
+        command.append(folder / "hand.db")
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[str, float] = json.loads(output.splitlines()[-1])
     return found
@@ -118,27 +124,49 @@ def median(rounds: list[dict[str, float]]) -> dict[str, float]:
     return {key: round(statistics.median(r[key] for r in rounds), 4) for key in rounds[0]}
 
 
+def beside(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
+    """Interpreter and program of each yardstick in Python."""
+    programs = {"hand": (sys.executable, "hand.py")}
+    for name in ("pathway", "bytewax"):
+        if python := getattr(options, name):
+            programs[name] = (python, f"{name}_peer.py")
+    return programs
+
+
+def measure(
+    folder: Path, rounds: int, programs: dict[str, tuple[str, str]]
+) -> dict[str, dict[str, float]]:
+    workload = folder / "workload.jsonl"
+    write_workload(workload)
+    program, source = folder / "join", YARDSTICKS / "join.c"
+    subprocess.run(["gcc", "-O2", "-o", program, source, "-lsqlite3", "-lpthread"], check=True)
+    lines = workload.read_bytes().splitlines()
+    prepared = requests(lines)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in ("litejoin", "c", *programs)}
+    for number in range(rounds):
+        found["litejoin"].append(run_pipeline(folder / f"l{number}", prepared, len(lines)))
+        found["c"].append(run_c(folder / f"c{number}", program, workload, len(lines)))
+        for name, (python, script) in programs.items():
+            found[name].append(run_beside(folder / f"{name}{number}", python, script, workload))
+    return {name: median(each) for name, each in found.items()}
+
+
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    parser = argparse.ArgumentParser(description="The whole pipeline beside its yardsticks")
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--pathway", metavar="PYTHON")
+    parser.add_argument("--bytewax", metavar="PYTHON")
+    options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
     try:
-        workload = folder / "workload.jsonl"
-        size = write_workload(workload)
-        program = folder / "join"
-        source = YARDSTICKS / "join.c"
-        subprocess.run(["gcc", "-O2", "-o", program, source, "-lsqlite3", "-lpthread"], check=True)
-        lines = workload.read_bytes().splitlines()
-        prepared = requests(lines)
-        found: dict[str, list[dict[str, float]]] = {"litejoin": [], "c": [], "hand": []}
-        for number in range(rounds):
-            found["litejoin"].append(run_pipeline(folder / f"l{number}", prepared, len(lines)))
-            found["c"].append(run_c(folder / f"c{number}", program, workload, len(lines)))
-            found["hand"].append(run_hand(folder / f"h{number}", workload))
-        figures: dict[str, Any] = {name: median(each) for name, each in found.items()}
+        figures: dict[str, Any] = {**measure(folder, options.rounds, beside(options))}
         ours = figures["litejoin"]["rate"]
-        figures["rate_vs_hand"] = round(ours / figures["hand"]["rate"], 3)
-        figures["rate_vs_c"] = round(ours / figures["c"]["rate"], 3)
-        report.write("pipeline", {"rounds": rounds, **size, **figures})
+        ratios = {
+            f"rate_vs_{name}": round(ours / each["rate"], 3)
+            for name, each in figures.items()
+            if name != "litejoin"
+        }
+        report.write("pipeline", {"rounds": options.rounds, **figures, **ratios})
     finally:
         shutil.rmtree(folder)
 

@@ -8,13 +8,13 @@ standard library's SQLite must never meet ours.
 """
 
 import json
-import resource
 import sqlite3
 import sys
 import time
 from pathlib import Path
 
 import orjson
+from peak import peak_mb
 
 PROBE = (
     "SELECT o.key, json_extract(o.payload,'$.amount'), json_extract(u.payload,'$.name')"
@@ -49,7 +49,7 @@ def main() -> None:
         "messages": len(lines), "results": results, "seconds": seconds,
         "rate": len(lines) / seconds,
         "cpu_us": (time.process_time() - cpu) / len(lines) * 1e6,
-        "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "rss_mb": peak_mb(),
     }))  # fmt: skip
 
 

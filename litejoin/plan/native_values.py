@@ -93,13 +93,15 @@ class RowValues:
 
     def is_key(self, span: Span) -> bool:
         """True for the bare `key` column."""
-        return span == self._shape.sources[self._ref].name_span or self._bare(span) == "key"
+        named = self._shape.sources[self._ref].name_span
+        return span == named or self._bare(self._opened(span)) == "key"
 
     def affinity(self, span: Span) -> str:
         """`TEXT`, nothing for none, or `NUMERIC` for what is compared in another way.
 
         https://www.sqlite.org/datatype3.html#affinity_of_expressions
         """
+        span = self._opened(span)
         column, tokens = self._bare(span), self._within(span)
         if column is not None:
             return "NUMERIC" if column.startswith("timestamp") else "TEXT"
@@ -139,6 +141,7 @@ class RowValues:
         return number
 
     def _node(self, span: Span) -> NativeValue:
+        span = self._opened(span)
         column = self._bare(span)
         if column is not None:
             return _column(column)
@@ -159,6 +162,14 @@ class RowValues:
             return names if len(names) <= MAX_PATH_STEPS else ()
         match = None if called else _LABEL.fullmatch(text)
         return (match[1],) if match else ()
+
+    def _opened(self, span: Span) -> Span:
+        """Without parentheses around the whole, which change nothing."""
+        tokens = self._within(span)
+        closes = [i for i, t in enumerate(tokens) if t.is_op(")") and t.depth == tokens[0].depth]
+        if len(tokens) > 2 and tokens[0].is_op("(") and closes == [len(tokens) - 1]:
+            return self._opened(Span(tokens[1].start, tokens[-2].end))
+        return span
 
     def _bare(self, span: Span) -> str | None:
         parts = self._shape.normal(span)

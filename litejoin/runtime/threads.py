@@ -24,7 +24,7 @@ from litejoin.records import unpack_rows
 from litejoin.runtime.channel import Channel, Pending
 from litejoin.store.writer import Flush, ShardStore
 
-MAX_PENDING_BYTES = 8 * 1024 * 1024
+MAX_PENDING_BYTES = 4 * 1024 * 1024
 """Change rows that may wait for the evaluator; beyond that the flush thread waits, then the channel
 fills, then sources are held back."""
 
