@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 
-from litejoin.cli.config import load, report
+from litejoin.cli.config import Loaded, load, report
 from litejoin.clock import SystemClock
 from litejoin.config.text import suggestion
 from litejoin.errors import ConfigError
@@ -70,7 +70,13 @@ class Poller:
         if loaded.plan is None:
             report(loaded)
             return None
-        source = _api_source(loaded.plan, options.source)
+        return cls.of(loaded, options.source, fields)
+
+    @classmethod
+    def of(cls, loaded: Loaded, name: str, fields: Iterable[str] = ()) -> "Poller":
+        """The api source of this name of a config that has a plan. Raises ConfigError."""
+        assert loaded.plan is not None
+        source = _api_source(loaded.plan, name)
         named = [*fields, *_token_fields(source)]
         return cls(loaded.plan, source, Redactor(loaded.secrets, named))
 

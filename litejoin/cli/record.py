@@ -14,8 +14,8 @@ def run(argv: Sequence[str]) -> int:
     """
     parser = CommandParser(
         "record",
-        "Poll an api source once and keep its answers in a new directory for `poll --replay`."
-        " Credentials are taken out; the records are kept as they are.",
+        "Poll an api source once and keep its answers in a new directory, for --replay of `poll`"
+        " and `run`. Credentials are taken out; the records are kept as they are.",
         "litejoin record -c shop.yaml orders-api fixtures/orders --redact email",
     )
     add_config_options(parser)

@@ -1,11 +1,18 @@
 """`litejoin run -c FILE`: the production daemon."""
 
-from collections.abc import Sequence
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from litejoin.cli.args import CommandParser, add_config_options
-from litejoin.cli.config import load, plan_json, report
+from litejoin.cli.config import Loaded, load, plan_json, report
+from litejoin.plan.nodes import Plan
 from litejoin.store.layout import Layout
 from litejoin.store.lock import refuse_if_held
+
+if TYPE_CHECKING:  # HTTP and native modules are loaded after the lock was looked at
+    from litejoin.sources.api.transport import Transport
 
 GRACEFUL_TIMEOUT_S = 25.0
 
@@ -29,13 +36,31 @@ def run(argv: Sequence[str]) -> int:
         metavar="SECONDS",
         help=f"longest drain after SIGTERM (default {GRACEFUL_TIMEOUT_S:g})",
     )
+    parser.add_argument(
+        "--replay",
+        action="append",
+        default=[],
+        metavar="SOURCE=DIR",
+        help="take this api source's answers from a recording, and keep all data in a temporary"
+        " directory instead of data_dir; can be repeated",
+    )
     options = parser.parse(argv)
     loaded = load(options)
-    plan = loaded.plan
-    if plan is None:
+    if loaded.plan is None:
         report(loaded)
         return 2
+    if not options.replay:
+        return _run(options, loaded, loaded.plan, {})
+    from litejoin.cli.replay import replay_transports, temporary_plan
 
+    transports = replay_transports(loaded, options.replay)
+    with temporary_plan(loaded.plan) as plan:
+        return _run(options, loaded, plan, transports)
+
+
+def _run(
+    options: Namespace, loaded: Loaded, plan: Plan, transports: "Mapping[str, Transport]"
+) -> int:
     refuse_if_held(Layout(plan.storage.data_dir).lock)
     import uvloop
 
@@ -48,7 +73,8 @@ def run(argv: Sequence[str]) -> int:
 
     async def main() -> int:
         clock, timeout_s = SystemClock(), options.graceful_timeout
-        return await App(plan, clock, timeout_s, lambda: plan_json(loaded, plan)).run()
+        shown = partial(plan_json, loaded, plan)
+        return await App(plan, clock, timeout_s, shown, transports).run()
 
     return uvloop.run(main())
 

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import apsw
@@ -33,6 +33,7 @@ from litejoin.runtime.server import Listeners
 from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api import ApiSource
 from litejoin.sources.api.budget import Budgets
+from litejoin.sources.api.transport import Transport
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
 from litejoin.sources.http_keys import StoredAnswers
@@ -75,10 +76,14 @@ class App:
         clock: Clock,
         graceful_timeout_s: float,
         plan_json: Callable[[], str],
+        transports: Mapping[str, Transport] | None = None,
     ) -> None:
-        """`plan_json` makes the answer to GET /plan: the plan as `litejoin plan` prints it."""
+        """`plan_json` makes the answer to GET /plan: the plan as `litejoin plan` prints it.
+        `transports` replace the network of api sources, by name (`run --replay`).
+        """
         self._plan, self._clock = plan, clock
         self._plan_json = plan_json
+        self._transports = transports or {}
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
         self._join_health = JoinHealth(plan.joins, clock)
@@ -224,9 +229,13 @@ class App:
         budgets = Budgets()
         for plan in apis:
             state = self._store.source_state(plan.name)
+            transport = self._transports.get(plan.name)
             self._sources.append(
-                ApiSource(plan, self._channel, state, self._clock, self._polls, budgets=budgets)
-            )
+                ApiSource(
+                    plan, self._channel, state, self._clock, self._polls,
+                    transport=transport, budgets=budgets,
+                )
+            )  # fmt: skip
         for source in self._sources:
             self._run(source.run())
         if any(topic.retention_ms for topic in self._plan.topics):

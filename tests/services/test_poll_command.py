@@ -11,6 +11,8 @@ from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.process import run_command
 from tests.harness.scripted import Reply
+from tests.harness.sse import snapshot
+from tests.harness.waiting import eventually
 from tests.services.rig import Rig, source_of
 from tests.services.service import Service
 from tests.services.shapes import ALL, GitHub, HubSpot, Salesforce, Slack
@@ -203,3 +205,32 @@ def test_named_fields_are_taken_out_of_a_recording(tmp_path: Path) -> None:
         assert code == 0 and "8 created" in out
         again = litejoin(tmp_path, service, *command)
         assert again[0] == 2 and "not empty" in again[2]
+
+
+def test_a_pipeline_runs_offline_and_leaves_its_data_alone(
+    launch: Launcher, tmp_path: Path
+) -> None:
+    """The service is gone, the topic shows what was recorded; data_dir is not even made."""
+    with Salesforce() as service:
+        write(tmp_path, service)
+        record = ["record", "-c", FILE, service.name, "fixture"]
+        assert litejoin(tmp_path, service, *record)[0] == 0
+        at = Listener()
+        config = push_config(at, {"accounts": "SELECT key FROM accounts"})
+        config["sources"] = [source_of(service)]
+        want = set(service.contents())
+    replay = f"{service.name}={tmp_path / 'fixture'}"
+    pipeline = launch(config, at.health, args=["--replay", replay], env=service.secrets)
+    eventually(lambda: {r["key"] for r in snapshot(at.url, "accounts").results} == want)
+    assert pipeline.stop() == 0
+    assert pipeline.files() == []
+    assert "poll failed" not in pipeline.log()
+
+
+@pytest.mark.parametrize("value", ["fixture", "nobody=fixture", "hubspot-contacts=nowhere"])
+def test_a_replay_that_is_none_is_refused(tmp_path: Path, value: str) -> None:
+    with HubSpot() as service:
+        write(tmp_path, service)
+        code, _, errors = litejoin(tmp_path, service, "run", "-c", FILE, "--replay", value)
+    assert code == 2
+    assert len(errors.splitlines()) == 1
