@@ -45,7 +45,8 @@ def full(findings: Sequence[Diagnostic], texts: Texts, *, colors: bool = False) 
 
 
 _SECRET_VALUE = re.compile(
-    r"""(?<![\w-])([\w-]{1,64})["']?[ \t]{0,9}:[ \t]{1,99}(?=[^\s|>&*{\[$])([^\s,}\]][^,}\]\r\n]*)"""
+    r"""(?<![\w-])([\w-]{1,64})["']?[ \t]{0,9}:[ \t]{1,99}"""
+    r"""(?=[^\s|>&*{\[$])([^\s,}\]][^,}\]\r\n]*)"""
 )
 _SECRET_KEY = re.compile(
     r"(pass|pwd|secret|token|credential|authori[sz]ation|api[_-]?key|cookie)"
