@@ -162,7 +162,7 @@ class Dispatcher:
         self.settler.skip(job.result)
         self._progress.end(job.result.pos)
         self._keeper.advance(self.sink.name, self._progress.cursor)
-        self._leave((job.result.query, job.result.key))
+        self._leave((job.result.query, job.result.identity))
 
     async def _send(self, result: Result) -> Outcome:
         try:

@@ -70,6 +70,18 @@ def test_an_entry_that_is_enqueued_twice_keeps_its_attempts(ledger: Ledger) -> N
     assert [(e.attempts, e.next_retry_at_ms) for e in found] == [(7, 500)]
 
 
+def test_a_window_never_supersedes_another_window_of_its_key(ledger: Ledger) -> None:
+    first, second = (
+        structs.replace(result(pos), start_ms=pos * 60_000, end_ms=pos * 60_000 + 60_000)
+        for pos in (1, 2)
+    )
+    ledger.commit({}, [Enqueue(replace(entry(1), result=first))])
+    assert ledger.commit({}, [Supersede("crm", second)]) == []
+    assert [e.result for e in ledger.due("crm", 100, 9)[0]] == [first]
+    update = structs.replace(first, pos=3)
+    assert ledger.commit({}, [Supersede("crm", update)]) == [("crm", first.id)]
+
+
 def test_a_delivered_result_supersedes_what_is_not_newer(ledger: Ledger) -> None:
     old_epoch = replace(entry(99), result=structs.replace(result(99), pipeline="shop/older"))
     changes: list[Change] = [Enqueue(entry(n)) for n in (1, 2, 3)]

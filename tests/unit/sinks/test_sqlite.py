@@ -10,6 +10,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec import structs
 
 from litejoin.errors import SinkError
 from litejoin.plan.nodes import Plan, SqliteSinkPlan
@@ -95,6 +96,17 @@ def test_rows_are_upserted_by_key_and_deletes_remove_them(file: File) -> None:
     assert delivered(file.send(result(3, "a", {"id": "a", "n": 9}), result(4, "b")))
     assert not (file.path.parent / "out.db-wal").exists()
     assert file.rows() == [{"_key": '"a"', "_row": 0, "_seq": 3, "key": "a", "id": "a", "n": 9}]
+
+
+def test_each_window_of_a_key_has_rows_of_its_own(file: File) -> None:
+    def of(pos: int, start_ms: int, n: int) -> Result:
+        return structs.replace(result(pos, "a", {"n": n}), start_ms=start_ms, end_ms=start_ms + 9)
+
+    file.send(of(1, 0, 1), of(2, 10, 5), of(3, 0, 2))
+    assert [(r["key"], r["window_start"], r["window_end"], r["n"]) for r in file.rows()] == [
+        ("a", 10, 19, 5),
+        ("a", 0, 9, 2),
+    ]
 
 
 def test_a_result_of_many_rows_replaces_all_rows_of_its_key(file: File) -> None:

@@ -45,8 +45,8 @@ def test_what_a_removed_window_kept_is_dropped(tmp_path: Path) -> None:
     pipe.send(at(40, user="a", v=1))
     pipe.plans = [plan for plan in pipe.plans if plan.name == "i"]
     pipe.reopen()
-    names = [r[0] for r in pipe.engine.state.connection.execute(
-        "SELECT name FROM sqlite_schema WHERE name GLOB 'window_[0-9]*' AND type = 'table'")]  # fmt: skip
+    tables = "SELECT name FROM sqlite_schema WHERE name GLOB 'window_[0-9]*' AND type = 'table'"
+    names = [row[0] for row in pipe.engine.state.connection.execute(tables)]
     assert len(names) == 1
     pipe.close()
 
