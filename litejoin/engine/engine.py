@@ -29,6 +29,9 @@ FULL_COST_FACTOR = 4
 """A full re-evaluation that took t ms is not repeated for 4 t ms: at most a fifth of the thread's
 time."""
 
+EXPIRY_MS = 1_000
+"""A join that follows the clock is evaluated in full so often, or less if that takes long."""
+
 FULL_DEADLINE_MS = 30_000
 """A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it
 may take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
@@ -61,6 +64,8 @@ class _Join:
     due: bool = False
     """A full re-evaluation is owed."""
     not_before_ms: int = 0
+    expire_at_ms: int = 0
+    """When results may have grown old; of a join that follows the clock."""
 
 
 class Engine:
@@ -253,6 +258,8 @@ class Engine:
         try:
             if join.plan.strategy == "full" and touched:
                 join.due = True
+            if join.plan.emit_expired and now >= join.expire_at_ms:
+                join.due = True
             if join.due:
                 postponed = wait and now < join.not_before_ms
                 return head if postponed else self._refresh_full(join, head, failures)
@@ -313,12 +320,14 @@ class Engine:
             self._in_full = False
             done = self._clock.monotonic_ms()
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
+            join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
 
     def _refresh(self, handle: int, head: int) -> int:
         return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms())
 
     def _wake_in_ms(self) -> int | None:
         waits = [j.not_before_ms for j in self._joins if j.due]
+        waits += [j.expire_at_ms for j in self._joins if j.plan.emit_expired and not j.due]
         return max(0, min(waits) - self._clock.monotonic_ms()) if waits else None
 
     # -- the side doors

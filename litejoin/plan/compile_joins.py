@@ -16,6 +16,7 @@ from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
 from litejoin.plan.over_joins import Expanded, JoinTexts
+from litejoin.plan.query.grammar import reads_clock
 from litejoin.plan.rewrites import rewrite_of
 from litejoin.plan.section import Section
 from litejoin.plan.shape import NotPlain
@@ -302,6 +303,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> Joi
         ordered=analysis.ordered,
         full_sql=analysis.full_sql,
         expanded=query.text if query.moved else "",
+        emit_expired=section.value["emit_expired"] and reads_clock(tokenize(query.text)),
     )
 
 

@@ -347,6 +347,8 @@ class JoinPlan:
     """Native only; the delta statements stand by for rows that native code is not sure of."""
     full_sql: str = ""
     """The query as it is run from scratch; "": as written."""
+    emit_expired: bool = False
+    """The query compares with the clock, and its results are to change as time passes."""
     expanded: str = ""
     """The query with the joins that it reads in place; "" when it reads none."""
 

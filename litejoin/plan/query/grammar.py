@@ -66,6 +66,17 @@ def is_pure(tokens: list[Token], i: int) -> bool:
     return name in PURE
 
 
+def reads_clock(tokens: list[Token]) -> bool:
+    """True when a query's value changes as time passes."""
+    for i, token in enumerate(tokens):
+        if token.is_word("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP"):
+            return True
+        called = token.is_identifier and opens(tokens, i + 1)
+        if called and token.text.lower() in CLOCK and not is_pure(tokens, i):
+            return True
+    return False
+
+
 def acceptable(tokens: list[Token], i: int) -> bool:
     """Anything but a row value, a subquery or a parameter."""
     token = tokens[i]
