@@ -43,6 +43,7 @@ _CHANGED = {
     ("topic", "retention"): "rows that are older expire after the start",
     ("topic", "indexes"): "key maps are built in memory from the stored rows at the start",
     ("join", "query"): _REEVALUATED,
+    ("join", "expanded"): _REEVALUATED,
     ("join", "columns"): _REEVALUATED,
     ("join", "key_column"): _REEVALUATED,
     ("join", "json_columns"): _REEVALUATED,

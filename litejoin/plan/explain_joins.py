@@ -17,7 +17,10 @@ MINUTE_MS = 60_000
 def join_lines(joins: Sequence[JoinPlan], file: str, with_sql: bool) -> Iterable[str]:
     """A paragraph for each join: head, references, how results are computed, what is in the way."""
     heads = aligned(
-        [(j.name, f"key {j.key_column}", j.strategy, f"-> {', '.join(j.sinks)}") for j in joins]
+        [
+            (j.name, f"key {j.key_column or '-'}", j.strategy, f"-> {', '.join(j.sinks)}")
+            for j in joins
+        ]
     )
     for number, (join, head) in enumerate(zip(joins, heads, strict=True)):
         if number:

@@ -187,7 +187,7 @@ def parse_shape(query: str) -> Shape:
 def _refuse_constructs(tokens: list[Token]) -> None:
     if not tokens or not tokens[0].is_word("SELECT"):
         what = tokens[0].text if tokens else "an empty query"
-        raise NotPlain(f"{what} is re-evaluated as a whole", tokens[0].start if tokens else 0)
+        raise NotPlain(f"{what} before SELECT", tokens[0].start if tokens else 0)
     for i, token in enumerate(tokens):
         following = tokens[i + 1] if i + 1 < len(tokens) else None
         called = following is not None and following.is_op("(")

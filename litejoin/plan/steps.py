@@ -16,6 +16,10 @@ _AFFECTED = re.compile(r"USING INDEX sqlite_autoindex_lj:affected_\d+ FOR IN-OPE
 _FUNCTION = re.compile(r"SCAN (\S+) VIRTUAL TABLE INDEX \d+:$")
 """json_each and json_tree."""
 _SORT = re.compile(r"^USE TEMP B-TREE FOR ")
+_MADE = re.compile(r"(CO-ROUTINE|MATERIALIZE) (.+)")
+"""A query in WITH or FROM: the lines that follow make its rows, a SCAN of its name takes them."""
+_TAKEN = re.compile(r"SCAN ([^ ]+)( LEFT-JOIN)?")
+_SUBQUERY = re.compile(r"(CORRELATED )?(SCALAR|LIST) SUBQUERY \d+")
 
 
 def steps_text(query_plan: Iterable[str]) -> str:
@@ -26,6 +30,12 @@ def steps_text(query_plan: Iterable[str]) -> str:
 def _step(line: str) -> str:
     if _AFFECTED.fullmatch(line):
         return ""  # the affected keys themselves, in memory
+    if _MADE.fullmatch(line):
+        return ""
+    if _SUBQUERY.fullmatch(line):
+        return "in a subquery"
+    if taken := _TAKEN.fullmatch(line):
+        return f"rows of {taken[1]}"
     match = _TOPIC.fullmatch(line)
     if match is None:
         return _FUNCTION.sub(r"values of \1", _SORT.sub("sort for ", line))
