@@ -98,10 +98,17 @@ class Round:
             for plan in p.joins:
                 self.tally.add(self.queries[plan.name], plan)
                 self.tally.reasons.update(r.message for r in plan.reasons)
+                self._check_no_scan(plan)
             for step in range(STEPS):
                 self._step(p, oracle, step)
             self._check(p, oracle, p.replayed(self._unsure()), "log")
         oracle.close()
+
+    def _check_no_scan(self, plan: JoinPlan) -> None:
+        """No statement of an incremental join reads a topic from end to end."""
+        steps = [*plan.refresh_plan, *(s for r in plan.references for s in r.query_plan)]
+        if plan.strategy != "full" and any(":scan" in step for step in steps):
+            raise Difference(f"seed {self.seed}: {plan.query}\nscans a topic: {steps}")
 
     def _unsure(self) -> set[str]:
         """Queries whose rows have an order with ties: it may change, and that is a result."""

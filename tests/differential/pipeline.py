@@ -66,7 +66,9 @@ def _join_plan(
     name: str, query: str, analysis: JoinAnalysis, native: NativePlan | None
 ) -> JoinPlan:
     references = [
-        ReferencePlan(r.topic, r.alias, _any(r.strategy), r.through, r.index, r.affected_sql, ())
+        ReferencePlan(
+            r.topic, r.alias, _any(r.strategy), r.through, r.index, r.affected_sql, r.query_plan
+        )
         for r in analysis.references
     ]
     return JoinPlan(
@@ -85,7 +87,7 @@ def _join_plan(
         references=tuple(references),
         refresh_sql=analysis.refresh_sql,
         refresh_null_sql=analysis.refresh_null_sql,
-        refresh_plan=(),
+        refresh_plan=analysis.refresh_plan,
         ordered=analysis.ordered,
         full_sql=analysis.full_sql,
         native=native,
