@@ -14,6 +14,7 @@ BENCHES = {
     "pipeline": "bench.e2e.pipeline",
     "latency": "bench.e2e.latency",
     "sse": "bench.e2e.sse",
+    "delivery": "bench.e2e.delivery",
     "windows": "bench.windows.streams",
     "polls": "bench.e2e.polls",
 }

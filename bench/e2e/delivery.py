@@ -1,0 +1,201 @@
+"""What delivery costs: the webhook sink beside its bare client library, at_least_once beside
+best_effort.
+
+    python -m bench.e2e.delivery [RESULTS]
+
+The webhook receiver is a process of its own that answers at once. The bare client is urllib3 with
+as many threads as the sink has requests in flight, sending the same bodies.
+"""
+
+import asyncio
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import urllib3
+
+from bench import report
+from bench.e2e.daemon import daemon, free_port
+from bench.e2e.pipeline import post_all, requests
+from bench.yardsticks.workload import write_workload
+from litejoin.plan.nodes import HttpSinkPlan
+from litejoin.records import Result
+from litejoin.sinks.http.sink import HttpSink
+from litejoin.store.log import ResultLog
+from tests.unit.delivery.harness import EPOCH, join_plan, make_plan, running
+from tests.unit.store.state_writer import StateWriter
+
+IN_FLIGHT = 32
+ROUNDS = 3
+
+RECEIVER = """
+import asyncio, sys, uvloop
+ANSWER = b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n"
+class Receiver(asyncio.Protocol):
+    def connection_made(self, transport): self.transport, self.rest = transport, b""
+    def data_received(self, data):
+        self.rest += data
+        while (head := self.rest.find(b"\\r\\n\\r\\n")) >= 0:
+            lower = self.rest[:head].lower()
+            at = lower.index(b"content-length:") + 15
+            end = head + 4 + int(lower[at:].split(b"\\r\\n", 1)[0])
+            if len(self.rest) < end: return
+            self.rest = self.rest[end:]
+            self.transport.write(ANSWER)
+async def main():
+    server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+uvloop.run(main())
+"""
+
+JOINS = """  - name: order-user-join
+    query: |
+      SELECT o.key AS order_id, json_extract(o.payload, '$.amount') AS amount,
+             json_extract(u.payload, '$.name') AS name
+      FROM orders o JOIN users u ON json_extract(o.payload, '$.user_id') = u.key
+    sinks: [out, lines]
+"""
+
+
+def bare_rate(port: int, results: list[Result]) -> float:
+    """Requests a second of urllib3 alone."""
+    queue: SimpleQueue[Result] = SimpleQueue()
+    for result in results:
+        queue.put(result)
+
+    def send() -> None:
+        pool = urllib3.HTTPConnectionPool("127.0.0.1", port, maxsize=1)
+        while True:
+            try:
+                result = queue.get_nowait()
+            except Empty:
+                return
+            headers = {"Content-Type": "application/json", "webhook-id": result.id}
+            assert pool.urlopen("POST", "/", body=result.body(), headers=headers).status == 200
+
+    threads = [threading.Thread(target=send) for _ in range(IN_FLIGHT)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(results) / (time.perf_counter() - started)
+
+
+def sink_rate(port: int, folder: Path, writer: StateWriter, count: int) -> float:
+    """Results a second through delivery and the webhook sink, cursors and all."""
+    plan = HttpSinkPlan(
+        "hook", "at_least_once", f"http://127.0.0.1:{port}/", "POST", 30_000, {}, IN_FLIGHT
+    )
+
+    async def story() -> float:
+        pipeline = make_plan(folder, [join_plan("orders", "hook")], [plan])
+        started = time.perf_counter()
+        async with running(pipeline, writer, HttpSink(plan)) as run:
+            while run.delivery.health()["hook"]["delivered"] != count:  # noqa: ASYNC110 - no signal
+                await asyncio.sleep(0.005)
+            return count / (time.perf_counter() - started)
+
+    rate = asyncio.run(story())
+    for file in folder.glob("dlq.db*"):
+        file.unlink()
+    return rate
+
+
+def webhooks(folder: Path, count: int) -> dict[str, Any]:
+    port = free_port()
+    receiver = subprocess.Popen([sys.executable, "-c", RECEIVER, str(port)])
+    writer = StateWriter(folder / "state.db", "orders")
+    try:
+        writer.put_many(*[("orders", n, {"order_id": n, "customer": "Alice", "amount": 45.5})
+                          for n in range(count)])  # fmt: skip
+        log = ResultLog(writer.path, "shop", EPOCH)
+        results = log.read(0, count)[0]
+        log.close()
+        wait_for(port)
+        rates = [(bare_rate(port, results), sink_rate(port, folder, writer, count))
+                 for _ in range(ROUNDS)]  # fmt: skip
+    finally:
+        writer.close()
+        receiver.terminate()
+        receiver.wait()
+    bare, sink = (sorted(column)[ROUNDS // 2] for column in zip(*rates, strict=True))
+    return {"bare_per_s": round(bare), "sink_per_s": round(sink), "ratio": round(sink / bare, 2)}
+
+
+def wait_for(port: int) -> None:
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def pipeline_rate(lines: list[bytes], guarantee: str, storage: str = "") -> float:
+    """Messages a second until all are in, joined and written to a file sink."""
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    more = f"delivery: {{guarantee: {guarantee}}}\n"
+    sinks = f", {{type: file, name: lines, config: {{path: {folder}/out.jsonl}}}}"
+    prepared = requests(lines)
+    try:
+        with daemon(folder, JOINS, more=more, sinks=sinks, storage=storage) as running_:
+            started = time.perf_counter()
+            post_all(running_.port, prepared)
+            running_.wait_until_evaluated()
+            while running_.health()["sinks"]["lines"]["lag_results"]:
+                time.sleep(0.02)
+            return len(lines) / (time.perf_counter() - started)
+    finally:
+        shutil.rmtree(folder)
+
+
+def guarantees(folder: Path) -> dict[str, Any]:
+    workload = folder / "workload"
+    write_workload(workload)
+    lines = workload.read_bytes().splitlines()
+    rates = [
+        (
+            pipeline_rate(lines, "best_effort"),
+            pipeline_rate(lines, "at_least_once"),
+            # The same without a sync of every commit: what delivery alone costs.
+            pipeline_rate(lines, "at_least_once", ", synchronous: normal"),
+        )
+        for _ in range(ROUNDS)
+    ]
+    columns = zip(*rates, strict=True)
+    best, least, unsynced = (sorted(column)[ROUNDS // 2] for column in columns)
+    return {
+        "best_effort_per_s": round(best),
+        "at_least_once_per_s": round(least),
+        "at_least_once_synchronous_normal_per_s": round(unsynced),
+        "cost": round(1 - least / best, 2),
+        "cost_of_delivery": round(1 - unsynced / best, 2),
+    }
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 6_000
+    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
+    try:
+        figures = {"webhooks": webhooks(folder, count)}
+        print(json.dumps(figures), file=sys.stderr)
+        figures["guarantees"] = guarantees(folder)
+    finally:
+        shutil.rmtree(folder)
+    report.write("delivery", figures)
+
+
+if __name__ == "__main__":
+    main()
