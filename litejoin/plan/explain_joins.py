@@ -28,6 +28,8 @@ def join_lines(joins: Sequence[JoinPlan], file: str, with_sql: bool) -> Iterable
         yield from head
         yield from _references(join)
         yield from _refresh(join)
+        if join.emit_expired:
+            yield from wrapped("    follows the clock: run in full about once a second", 6)
         yield from _reasons(join, file)
         if with_sql:
             yield from _statements(join)

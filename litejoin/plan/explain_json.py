@@ -166,6 +166,7 @@ def _join(join: JoinPlan) -> Tree:
         "scans": scans_of(join),
         "emit": join.emit,
         "on_delete": join.on_delete,
+        "emit_expired": join.emit_expired,
         "sinks": list(join.sinks),
     }
 

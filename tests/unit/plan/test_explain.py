@@ -114,6 +114,12 @@ def test_the_text_form_can_show_the_exact_statements() -> None:
     assert "    -- the query, for every change\n    SELECT 1\n" in page
 
 
+def test_a_join_that_follows_the_clock_is_told_to_run_in_full() -> None:
+    plan = replace(shop_plan(), joins=(replace(ORDER_USER, emit_expired=True),))
+    assert "    follows the clock: run in full about once a second\n" in explain(plan, "text")
+    assert json.loads(explain(plan, "json"))["joins"][0]["emit_expired"] is True
+
+
 def test_a_scan_that_slipped_through_the_judge_is_told() -> None:
     scanning = replace(
         ORDER_USER, refresh_plan=(*ORDER_USER.refresh_plan, "SCAN u VIRTUAL TABLE INDEX 0:scan")
