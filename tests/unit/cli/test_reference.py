@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from litejoin.cli.main import main
 from litejoin.config.codes import CODES
+from litejoin.config.schema import resolved, root_schema
 from litejoin.errors import error_classes
 
 
@@ -14,6 +16,18 @@ def test_schema_is_the_one_that_validates(capsys: pytest.CaptureFixture[str]) ->
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert {"sources", "joins", "windows", "sinks"} <= schema["properties"].keys()
+
+
+def test_the_schema_is_sound_and_describes_every_key() -> None:
+    schema = root_schema()
+    Draft202012Validator.check_schema(schema)
+    bare = [
+        f"{name}.{key}"
+        for name, part in {"": schema, **schema["$defs"]}.items()
+        for key, about in part.get("properties", {}).items()
+        if not resolved(about).get("description")
+    ]
+    assert bare == []
 
 
 @pytest.mark.parametrize("code", CODES)

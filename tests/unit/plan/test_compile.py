@@ -112,10 +112,10 @@ def test_every_key_of_an_api_source_arrives() -> None:
         paging=PagingPlan(
             "page", param="page", start=1, size=50, most=20, stop_after_empty_page=True,
             max_pages=1000,
-        ),  # fmt: skip
+        ),
         rate=RatePlan(per_second=2, per_minute=60),
         retry=RetryPlan(max_attempts=3),
-    )
+    )  # fmt: skip
     assert repr(source).count("tok-123") == 1  # the url, which requests need
 
 
