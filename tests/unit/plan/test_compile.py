@@ -110,7 +110,12 @@ def test_every_key_of_an_api_source_arrives() -> None:
         allowed_per_minute=60.0,
         shown_url="https://api.example.com/orders?token=${TOKEN}",
         paging=PagingPlan(
-            "page", param="page", start=1, size=50, most=20, stop_after_empty_page=True,
+            "page",
+            param="page",
+            start=1,
+            size=50,
+            most=20,
+            stop_after_empty_page=True,
             max_pages=1000,
         ),
         rate=RatePlan(per_second=2, per_minute=60),
