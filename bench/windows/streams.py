@@ -66,7 +66,8 @@ class Timed:
         self.pipe = WindowPipeline(root, [plan], shards=8, start_ms=START_MS + 10**10)
         self.wall_s = self.cpu_s = 0.0
 
-    def send(self, packed: bytes) -> None:
+    def send(self, packed: bytes, stream_ms: int) -> None:
+        self.pipe.clock.advance(stream_ms)
         wall, cpu = time.perf_counter(), time.process_time()
         flush = self.pipe.store.flush([packed])
         self.pipe.engine.apply(flush.changes, flush.seq, flush.messages)
@@ -85,7 +86,8 @@ def resident_mb() -> float:
 def tumbling(root: Path, messages: int) -> dict[str, float]:
     timed = Timed(root, window("tumbling", GROUPED, 60_000, None, 3))
     for first in range(0, messages, FLUSH_ROWS):
-        timed.send(batch(first, min(FLUSH_ROWS, messages - first), TUMBLING_RATE))
+        packed = batch(first, min(FLUSH_ROWS, messages - first), TUMBLING_RATE)
+        timed.send(packed, FLUSH_ROWS * 1000 // TUMBLING_RATE)
     results = timed.pipe.engine.state.head
     timed.pipe.close()
     return {
@@ -100,7 +102,7 @@ def sliding(root: Path, minutes: int) -> dict[str, object]:
     seconds = minutes * 60
     shares, memory, before = [], [], 0.0
     for second in range(seconds):
-        timed.send(batch(second * SLIDING_RATE, SLIDING_RATE, SLIDING_RATE))
+        timed.send(batch(second * SLIDING_RATE, SLIDING_RATE, SLIDING_RATE), 1_000)
         if (second + 1) % max(1, seconds // 10) == 0:
             shares.append(round((timed.cpu_s - before) / max(1, seconds // 10), 3))
             memory.append(round(resident_mb(), 1))

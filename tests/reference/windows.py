@@ -73,15 +73,12 @@ class GridOracle:
 
 @dataclass
 class SessionOracle:
-    """Sessions of each partition, as lists of messages. One that starts, by a late message, before
-    the end of one that has fired counts what both hold once more.
-    """
+    """Sessions of each partition, as lists of messages; each message counts in one."""
 
     query: str
     gap_ms: int
     lateness_ms: int
     open: dict[Any, list[list[Message]]] = field(default_factory=dict)
-    kept: list[Message] = field(default_factory=list)
     late: int = 0
     newest_ms: int = -(2**60)
     closed_ms: int = -(2**60)
@@ -100,9 +97,8 @@ class SessionOracle:
         for partition, sessions in self.open.items():
             for session in [s for s in sessions if s[-1][0] + self.gap_ms <= self.closed_ms]:
                 sessions.remove(session)
-                start, end = session[0][0], session[-1][0] + self.gap_ms
-                mine = [m for m in self.kept if start <= m[0] < end and m[1] == partition]
-                fired.append((start, end, partition, rows_of(self.query, mine)))
+                rows = rows_of(self.query, session)
+                fired.append((session[0][0], session[-1][0] + self.gap_ms, partition, rows))
         return fired
 
     def _islands(self, fresh: list[Message]) -> list[list[Message]]:
@@ -123,7 +119,6 @@ class SessionOracle:
         if not near and island[-1][0] + self.gap_ms <= self.closed_ms:
             self.late += len(island)
             return
-        self.kept += island
         for session in near:
             sessions.remove(session)
         sessions.append(sorted(sum(near, island), key=lambda m: m[0]))

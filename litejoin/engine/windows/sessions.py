@@ -1,7 +1,8 @@
 """Session windows: messages of a partition that are no further apart than the gap.
 
     window_sessions   join_id, partition, start_ms, last_ms, fired, dirty, keys
-    window_dropped    join_id, time_ms, n         messages in the buffer that came too late
+    window_dropped    join_id, time_ms, n         messages in the buffer that came too late,
+                                                  or that a closed session has counted
 
 A session is [first message, last message + gap). A message at most `gap` away extends it; one that
 is that near to two sessions makes them one. `keys` are the keys of the results that were sent for
@@ -163,6 +164,7 @@ class SessionWindow:
         )
         for session in due:
             self._emit(session, fired=True)
+            self._use_up(session)
         more = len(due) == MAX_FIRINGS
         if due:
             self._progress.store(due[-1].last_ms + self._gap_ms)
@@ -175,6 +177,18 @@ class SessionWindow:
         if due:
             self._forget()
         return more
+
+    def _use_up(self, session: Session) -> None:
+        """Count a closed session's messages once: an out-of-order message may move the start of
+        the next session back before the end of this one.
+        """
+        if not self._keep_ms:
+            self._context.db.execute(
+                "INSERT OR IGNORE INTO window_dropped SELECT ?, time_ms, n"
+                f" FROM {self._context.buffer.table}"
+                f" WHERE time_ms BETWEEN ? AND ? AND {self._column} IS ?",
+                (self._context.join_id, session.start_ms, session.last_ms, session.partition),
+            )
 
     def _select(self, condition: str, bindings: Sequence[int]) -> list[Session]:
         rows = self._context.db.execute(
