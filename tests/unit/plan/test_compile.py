@@ -433,28 +433,6 @@ def test_a_topic_read_like_a_function_is_not_incremental() -> None:
     assert join_of("SELECT key FROM orders(1)").strategy == "full"
 
 
-def test_windows_arrive_with_their_bounds() -> None:
-    plan = plan_of(
-        SOURCES
-        + """
-windows:
-  - {name: a, type: tumbling, size: 5m, topic: orders, sink: out,
-     query: SELECT count(*) AS n FROM orders}
-  - {name: b, type: sliding, size: 10m, slide: 1m, allowed_lateness: 30s, topic: orders,
-     query: SELECT count(*) AS n FROM orders, sink: out}
-  - {name: c, type: session, gap: 30m, topic: orders, sink: out,
-     query: SELECT count(*) AS n FROM orders}
-"""
-    )
-    bounds = [(w.size_ms, w.slide_ms, w.gap_ms, w.buffer_bound_ms) for w in plan.windows]
-    assert bounds == [
-        (300_000, None, None, 300_000),
-        (600_000, 60_000, None, 630_000),
-        (None, None, 1_800_000, None),
-    ]
-    assert plan.unsupported == ()
-
-
 def test_a_join_over_a_window_is_explained_but_not_run() -> None:
     plan = plan_of(
         SOURCES
