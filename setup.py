@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
@@ -94,6 +94,8 @@ class BuildNative(build_ext):
 
 
 setup(
+    # The schemas stand at the top level and are installed as a package.
+    packages=[*find_packages(include=["litejoin", "litejoin.*"]), "litejoin.schemas"],
     ext_modules=extensions(),
     cmdclass={"build_ext": BuildNative},
     # Compile as many modules at a time as there are processors, also under pip.

@@ -41,7 +41,7 @@ cdef enum:
     FAILED = -1
     NO_MEMORY = -2
 
-REASONS = {
+cdef dict REASONS = {
     NO_JSON: "the payload is not JSON",
     NO_TIME: "there is no event time",
     BAD_TIME: "the event time cannot be read",

@@ -31,6 +31,7 @@ cdef extern from "rows.h" nogil:
         LjEntry *items
         size_t len
     LjRow lj_row_at(const uint8_t *p)
+    int lj_is_text(const uint8_t *p, size_t n)
     const char *lj_row_check(const uint8_t *p, size_t left)
     int lj_entries_add(LjEntries *e, const uint8_t *p)
     void lj_entries_sort(LjEntries *e)

@@ -7,7 +7,12 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Literal
 
-from litejoin.plan.compile_sources import headers_of, url_as_written
+from litejoin.plan.compile_sources import (
+    headers_of,
+    kafka_options,
+    kafka_security,
+    url_as_written,
+)
 from litejoin.plan.nodes import (
     ClientTls,
     CustomSinkPlan,
@@ -105,7 +110,17 @@ def _stdout(sink: Section, guarantee: Guarantee) -> SinkPlan:
 
 def _kafka(sink: Section, guarantee: Guarantee) -> SinkPlan:
     config = sink.section("config")
-    return KafkaSinkPlan(sink.text("name"), guarantee, config.text("brokers"), config.text("topic"))
+    return KafkaSinkPlan(
+        name=sink.text("name"),
+        guarantee=guarantee,
+        brokers=config.text("brokers"),
+        topic=config.text("topic"),
+        value=config.value["value"],
+        timeout_ms=config.duration_ms("timeout"),
+        compression=config.value["compression"],
+        security=kafka_security(config),
+        options=kafka_options(config),
+    )
 
 
 def _file(sink: Section, guarantee: Guarantee) -> SinkPlan:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from litejoin.plan.compile_api import compile_api
 from litejoin.plan.nodes import (
     HttpSourcePlan,
+    KafkaSecurity,
     KafkaSourcePlan,
     Secret,
     SourcePlan,
@@ -42,12 +43,46 @@ def _http(source: Section) -> HttpSourcePlan:
 def _kafka(source: Section) -> KafkaSourcePlan:
     config = source.section("config")
     renamed = config.section("topic_map").value
+    names = source.texts("topics")
     return KafkaSourcePlan(
         name=source.text("name"),
-        topics=tuple(str(renamed.get(topic, topic)) for topic in source.texts("topics")),
+        topics=tuple(str(renamed.get(topic, topic)) for topic in names),
+        kafka_topics=names,
         brokers=config.text("brokers"),
         group_id=config.text("group_id"),
+        key_path=config.texts("key_path"),
+        value_format=config.value["value_format"],
+        auto_offset_reset=config.value["auto_offset_reset"],
+        on_bad_message=config.value["on_bad_message"],
+        dlq_topic=config.maybe_text("dlq_topic"),
+        on_lost_offset=config.value["on_lost_offset"],
+        security=kafka_security(config),
+        options=kafka_options(config),
     )
+
+
+def kafka_security(config: Section) -> KafkaSecurity | None:
+    """The `security` of a Kafka source or sink."""
+    if not config.has("security"):
+        return None
+    security = config.section("security")
+    return KafkaSecurity(
+        security.value["protocol"],
+        security.text("mechanism"),
+        security.text("username"),
+        Secret(security.text("password")),
+        security.maybe_path("ca_file"),
+        security.maybe_path("cert_file"),
+        security.maybe_path("key_file"),
+    )
+
+
+def kafka_options(config: Section) -> dict[str, Secret]:
+    """More settings of the client; any of them may be a secret, so none is ever shown."""
+    return {
+        name: Secret(str(value).lower() if isinstance(value, bool) else value)
+        for name, value in config.section("options").value.items()
+    }
 
 
 COMPILERS: dict[str, Callable[[Section], SourcePlan]] = {

@@ -187,13 +187,38 @@ class HttpSourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class KafkaSecurity:
+    """TLS and SASL, in librdkafka's words."""
+
+    protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
+    mechanism: str
+    username: str
+    password: Secret
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KafkaSourcePlan:
     """Records of Kafka topics."""
 
     name: str
     topics: tuple[str, ...]
+    """Topics here, in the order of `kafka_topics`."""
+    kafka_topics: tuple[str, ...]
     brokers: str
     group_id: str
+    key_path: tuple[str, ...] = ()
+    """gjson paths into the value; empty: the message's key."""
+    value_format: Literal["json", "text"] = "json"
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    on_bad_message: Literal["skip", "stop", "dlq"] = "skip"
+    dlq_topic: str | None = None
+    on_lost_offset: Literal["stop", "earliest", "latest"] = "stop"
+    security: KafkaSecurity | None = None
+    options: Mapping[str, Secret] = field(default_factory=dict)
+    """More settings of librdkafka, as the config has them."""
     type: Literal["kafka"] = "kafka"
 
 
@@ -516,6 +541,12 @@ class KafkaSinkPlan:
     guarantee: Literal["best_effort", "at_least_once"]
     brokers: str
     topic: str
+    value: Literal["result", "rows"] = "result"
+    timeout_ms: int = 30_000
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    security: KafkaSecurity | None = None
+    options: Mapping[str, Secret] = field(default_factory=dict)
+    """More settings of librdkafka, as the config has them."""
     type: Literal["kafka"] = "kafka"
 
 

@@ -22,7 +22,7 @@ from litejoin.clock import Clock, SteadyClock
 from litejoin.delivery.delivery import Delivery
 from litejoin.engine.engine import Engine
 from litejoin.errors import ConfigError, LiteJoinError
-from litejoin.plan.nodes import ApiSourcePlan, HttpSourcePlan, Plan
+from litejoin.plan.nodes import ApiSourcePlan, HttpSourcePlan, KafkaSourcePlan, Plan
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
 from litejoin.runtime.join_health import JoinHealth
@@ -37,6 +37,7 @@ from litejoin.sources.api.transport import Transport
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
 from litejoin.sources.http_keys import StoredAnswers
+from litejoin.sources.kafka.source import KafkaSource
 from litejoin.store.log import ResultLog
 from litejoin.store.signal import LogSignal
 from litejoin.store.writer import ShardStore
@@ -236,11 +237,19 @@ class App:
                     transport=transport, budgets=budgets,
                 )
             )  # fmt: skip
+        self._sources += [
+            self._kafka_source(s) for s in self._plan.sources if isinstance(s, KafkaSourcePlan)
+        ]
         for source in self._sources:
             self._run(source.run())
         if any(topic.retention_ms for topic in self._plan.topics):
             clock = SteadyClock(self._clock)
             self._run(expire_forever(self._plan, self._store, self._channel, clock))
+
+    def _kafka_source(self, plan: KafkaSourcePlan) -> KafkaSource:
+        store, limits = self._store, self._plan.server.limits
+        state = store.source_state(plan.name)
+        return KafkaSource(plan, self._channel, state, store.shard_count, limits, self._clock)
 
     def _describe_health(self) -> None:
         health = self._health

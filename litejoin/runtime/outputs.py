@@ -9,6 +9,7 @@ from litejoin.plan.nodes import (
     CustomSinkPlan,
     FileSinkPlan,
     HttpSinkPlan,
+    KafkaSinkPlan,
     Plan,
     PostgresSinkPlan,
     SqliteSinkPlan,
@@ -20,6 +21,7 @@ from litejoin.sinks.base import LogReader, LogSignal, Sink
 from litejoin.sinks.custom import make_custom_sink
 from litejoin.sinks.file import FileSink
 from litejoin.sinks.http.sink import HttpBatchSink, HttpSink
+from litejoin.sinks.kafka import KafkaSink
 from litejoin.sinks.sqlite import SqliteSink
 from litejoin.sinks.sse.hub import SseHub
 from litejoin.sinks.sse.snapshot import SnapshotApp
@@ -36,6 +38,8 @@ class Outputs:
         for sink in plan.sinks:
             if isinstance(sink, HttpSinkPlan):
                 self.sinks[sink.name] = (HttpBatchSink if sink.max_batch else HttpSink)(sink)
+            elif isinstance(sink, KafkaSinkPlan):
+                self.sinks[sink.name] = KafkaSink(sink)
             elif isinstance(sink, SqliteSinkPlan):
                 self.sinks[sink.name] = SqliteSink(sink, plan)
             elif isinstance(sink, StdoutSinkPlan):

@@ -142,7 +142,7 @@ def shop_plan() -> Plan:
         sources=(
             ORDERS_API,
             HttpSourcePlan("push", (), Address("", 8080)),
-            KafkaSourcePlan("bus", ("users",), "b:9092", "lj"),
+            KafkaSourcePlan("bus", ("users",), ("users",), "b:9092", "lj"),
         ),
         topics=(
             TopicPlan(

@@ -1,0 +1,360 @@
+"""The thread of a kafka source: fetches messages, packs them, and commits what is durable.
+
+    fetch -> pack (native) -> hand over -> wait until durable -> commit to the broker
+
+While one batch is being written the next one is fetched and packed, no more: that bounds memory and
+keeps the order. When writing takes long, the partitions are paused and the group is kept alive.
+Every method but `stop`, `lag` and the counters runs on this thread; it never touches SQLite.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+from litejoin._ext.kafka import Packer
+from litejoin.clock import Clock
+from litejoin.kafka import client_log, consumer_options, load_client
+from litejoin.plan.nodes import KafkaSourcePlan
+from litejoin.records import Row, pack_rows
+from litejoin.sources.kafka.bad import bad_row
+from litejoin.sources.kafka.offsets import Partition, StoredOffsets
+from litejoin.sources.kafka.positions import LostPositionError, Positions
+
+FETCH_MESSAGES = 5_000
+WAIT_S = 0.2
+"""How long an idle fetch waits; a message that comes ends it at once."""
+
+PAUSE_AFTER_S = 1.0
+"""Writing that takes longer pauses the partitions, so that the client's buffer stays bounded."""
+
+COMMIT_EVERY_MS = 1_000
+LAG_EVERY_MS = 5_000
+CLOSE_S = 3.0
+"""How long the last batch is waited for at the end and before partitions are given away."""
+
+log = logging.getLogger("litejoin.source")
+
+HandOver = Callable[[bytes, int], "Future[None]"]
+"""Takes a row batch and its number of rows; the future ends when every row is durable."""
+
+
+class ConsumerThread(threading.Thread):
+    """One consumer, until `stop`. Raises nothing: what ends it early is in `failure`."""
+
+    def __init__(
+        self,
+        plan: KafkaSourcePlan,
+        packer: Packer,
+        stored: StoredOffsets,
+        shards: int,
+        dlq_number: int | None,
+        hand_over: HandOver,
+        on_end: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        super().__init__(name=f"litejoin-kafka-{plan.name}", daemon=True)
+        self._plan, self._packer, self._stored, self._clock = plan, packer, stored, clock
+        self._dlq_number = dlq_number
+        self._hand_over, self._on_end = hand_over, on_end
+        self._kafka = load_client()
+        self._positions = Positions(plan, shards)
+        self._consumer: Any = None
+        self._stopping = threading.Event()
+        self._generation = 0
+        """Rises when partitions are given or taken: what was fetched before is fetched again."""
+        self._writing: tuple[Future[None], Mapping[Partition, int]] | None = None
+        self._durable: dict[Partition, int] = {}
+        """Next offsets that are durable here and not committed to the broker yet."""
+        self._commit_at_ms = self._lag_at_ms = 0
+        self.stopped: dict[Partition, str] = {}
+        """Partitions that are not read any more, and why."""
+        self.broker_error = ""
+        self.failure: BaseException | None = None
+        self.messages = 0
+        self.bad = 0
+        self.lag: dict[str, int] = {}
+
+    def start_at(self, stored: Mapping[Partition, list[int]]) -> None:
+        """What the shards have stored; before `start`."""
+        self._positions.load(stored)
+
+    def stop(self) -> None:
+        """End after the batch that is being written. Any thread."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Consume until stopped; a consumer that fails is made anew after a pause."""
+        try:
+            self._run()
+        finally:
+            self._on_end()
+
+    def _run(self) -> None:
+        pause_s = 1.0
+        while not self._stopping.is_set():
+            try:
+                self._consume()
+                pause_s = 1.0
+            except self._kafka.KafkaException as error:
+                self.broker_error = str(error.args[0])
+                log.warning(
+                    "kafka-source %s: %s, again in %g s", self._plan.name, error.args[0], pause_s
+                )
+                self._stopping.wait(pause_s)
+                pause_s = min(30.0, pause_s * 2)
+            except BaseException as error:
+                self.failure = error
+                return
+
+    def _consume(self) -> None:
+        options = {**consumer_options(self._plan), "error_cb": self._heard_error}
+        self._consumer = consumer = self._kafka.Consumer(options, logger=client_log)
+        try:
+            consumer.subscribe(
+                list(self._plan.kafka_topics),
+                on_assign=self._assigned,
+                on_revoke=self._revoked,
+                on_lost=self._lost,
+            )
+            while not self._stopping.is_set():
+                self._step()
+        finally:
+            self._finish_writing(CLOSE_S)
+            try:
+                self._commit(wait=True)
+            finally:
+                consumer.close()
+
+    def _step(self) -> None:
+        """One batch. Partitions may come and go in every call into the client."""
+        generation = self._generation
+        messages = self._fetch()
+        if messages and generation == self._generation:
+            batch = self._pack(self._readable(messages))
+            self._await_writing()
+            if batch and generation == self._generation and not self._stopping.is_set():
+                self._write(*batch)
+                messages = []
+        else:
+            self._finish_writing(0.0)
+        if messages and generation != self._generation:
+            self._rewind()
+        self._keep_house()
+
+    def _fetch(self) -> list[Any]:
+        # consume() alone would wait for a full batch or the whole timeout.
+        first = self._consumer.poll(WAIT_S)
+        if first is None:
+            return []
+        return [first, *self._consumer.consume(FETCH_MESSAGES - 1, timeout=0)]
+
+    # -- messages
+
+    def _readable(self, found: list[Any]) -> list[Any]:
+        """The messages that are no news of errors, of partitions that are read."""
+        for message in found:
+            if message.error() is not None:
+                self._heard_about_partition(message)
+        return [
+            message
+            for message in found
+            if message.error() is None
+            and (not self.stopped or (message.topic(), message.partition()) not in self.stopped)
+        ]
+
+    def _pack(self, messages: list[Any]) -> tuple[bytes, int, dict[Partition, int]] | None:
+        """Rows of the messages, of the bad ones if they are kept, and of how far each shard is."""
+        if messages:
+            self.broker_error = ""
+        now_ms = self._clock.now_ms()
+        batch, rows, offsets, faults = self._packer.pack(messages, self._positions.ahead, now_ms)
+        if faults and self._plan.on_bad_message == "stop":
+            messages = self._stop_before(faults, messages)
+            batch, rows, offsets, _ = self._packer.pack(messages, self._positions.ahead, now_ms)
+            faults = []
+        if not offsets:
+            return None
+        self.messages += len(messages)
+        kept = list(self._bad_rows(faults, now_ms))
+        kept += self._stored.rows(self._positions.after(offsets), now_ms)
+        return batch + pack_rows(kept), rows + len(kept), offsets
+
+    def _bad_rows(self, faults: Iterable[tuple[Any, str]], now_ms: int) -> Iterable[Row]:
+        for message, reason in faults:
+            self.bad += 1
+            log.warning(
+                "kafka-source %s: bad message at %s[%d] offset %d: %s",
+                self._plan.name, message.topic(), message.partition(), message.offset(), reason,
+            )  # fmt: skip
+            if self._dlq_number is not None:
+                yield bad_row(self._dlq_number, message, reason, now_ms)
+
+    def _stop_before(self, faults: list[tuple[Any, str]], messages: list[Any]) -> list[Any]:
+        """Stop the partitions at fault; the messages that come before the faults."""
+        first: dict[Partition, int] = {}
+        for message, reason in faults:
+            partition = (message.topic(), message.partition())
+            if partition not in first:
+                first[partition] = message.offset()
+                self.bad += 1
+                self._stop_partition(partition, f"bad message at {message.offset()}: {reason}")
+        return [m for m in messages if m.offset() < first.get((m.topic(), m.partition()), 1 << 63)]
+
+    def _stop_partition(self, partition: Partition, reason: str) -> None:
+        topic, number = partition
+        self.stopped[partition] = reason
+        self._consumer.pause([self._kafka.TopicPartition(topic, number)])
+        log.error("kafka-source %s: %s[%d] stopped: %s", self._plan.name, topic, number, reason)
+
+    # -- writing
+
+    def _write(self, batch: bytes, rows: int, offsets: Mapping[Partition, int]) -> None:
+        self._writing = (self._hand_over(batch, rows), offsets)
+
+    def _await_writing(self) -> None:
+        """Wait for the batch before; the group is kept alive meanwhile."""
+        if self._finish_writing(PAUSE_AFTER_S):
+            return
+        paused = self._reading()
+        self._consumer.pause(paused)
+        while not self._finish_writing(0.1) and not self._stopping.is_set():
+            self._positions.hold(self._consumer.poll(0))
+        held = self._positions.held()
+        if len(self._reading()) == len(paused):
+            self._consumer.resume(paused)
+            for (topic, number), offset in held.items():
+                self._consumer.seek(self._kafka.TopicPartition(topic, number, offset))
+
+    def _reading(self) -> list[Any]:
+        return [
+            p for p in self._consumer.assignment() if (p.topic, p.partition) not in self.stopped
+        ]
+
+    def _rewind(self) -> None:
+        """Go back to what is durable: partitions were given or taken while messages were on hand,
+        and nobody can tell of a message whether it came before or after.
+        """
+        while not self._finish_writing(1.0) and not self._stopping.is_set():
+            pass
+        partitions = self._consumer.assignment()
+        for each in partitions:
+            each.offset = self._positions.durable((each.topic, each.partition))
+        self._consumer.assign(partitions)
+        self._pause_stopped(partitions)
+
+    def _pause_stopped(self, partitions: list[Any]) -> None:
+        halted = [p for p in partitions if (p.topic, p.partition) in self.stopped]
+        if halted:
+            self._consumer.pause(halted)
+
+    def _finish_writing(self, timeout_s: float) -> bool:
+        """True when no batch is being written any more; raises what became of it."""
+        if self._writing is None:
+            return True
+        future, offsets = self._writing
+        try:
+            future.result(timeout_s)
+        except TimeoutError:
+            if not future.done():
+                return False
+            raise
+        self._writing = None
+        self._positions.reached(offsets)
+        self._durable.update(offsets)
+        return True
+
+    # -- the broker's side
+
+    def _keep_house(self) -> None:
+        now_ms = self._clock.monotonic_ms()
+        if self._durable and now_ms >= self._commit_at_ms:
+            self._commit_at_ms = now_ms + COMMIT_EVERY_MS
+            self._commit(wait=False)
+        if now_ms >= self._lag_at_ms:
+            self._lag_at_ms = now_ms + LAG_EVERY_MS
+            self._measure_lag()
+
+    def _commit(self, *, wait: bool) -> None:
+        """Tell the broker how far we are: for its tools and for groups that move; never needed."""
+        if not self._durable:
+            return
+        offsets = [self._kafka.TopicPartition(t, p, o) for (t, p), o in self._durable.items()]
+        self._durable.clear()
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=not wait)
+        except self._kafka.KafkaException as error:
+            log.debug("kafka-source %s: commit: %s", self._plan.name, error.args[0])
+
+    def _measure_lag(self) -> None:
+        lag: dict[str, int] = {}
+        for partition in self._consumer.position(self._consumer.assignment()):
+            _, high = self._consumer.get_watermark_offsets(partition, cached=True)
+            if high >= 0 and partition.offset >= 0:
+                name = f"{partition.topic}[{partition.partition}]"
+                lag[name] = max(0, high - partition.offset)
+        self.lag = lag
+
+    def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
+        """Start each partition where its shards are. Raises KafkaException when it is unknown."""
+        self._consumer = consumer
+        self._generation += 1
+        while not self._finish_writing(1.0) and not self._stopping.is_set():
+            pass  # what is being written counts as read
+        fresh: dict[Partition, list[int]] = {}
+        for each in partitions:
+            partition = (each.topic, each.partition)
+            try:
+                each.offset, is_new = self._positions.start_of(consumer, each)
+            except LostPositionError as lost:
+                each.offset = lost.at
+                self.stopped[partition] = str(lost)
+                log.error("kafka-source %s: %s", self._plan.name, lost)
+                continue
+            if is_new:
+                fresh[partition] = self._positions.begin(partition, each.offset)
+            self.stopped.pop(partition, None)
+        if fresh:
+            rows = list(self._stored.rows(fresh, self._clock.now_ms()))
+            self._hand_over(pack_rows(rows), len(rows)).result()
+        consumer.assign(partitions)
+        self._pause_stopped(partitions)
+        log.info(
+            "kafka-source %s: reads %s", self._plan.name,
+            ", ".join(f"{p.topic}[{p.partition}]@{p.offset}" for p in partitions) or "nothing",
+        )  # fmt: skip
+
+    def _revoked(self, consumer: Any, partitions: list[Any]) -> None:
+        """Partitions go to another member: what is being written is finished and committed."""
+        self._generation += 1
+        if self._finish_writing(CLOSE_S):
+            self._commit(wait=True)
+        self._forget(partitions)
+
+    def _lost(self, consumer: Any, partitions: list[Any]) -> None:
+        """Partitions went away while we were silent: nothing may be committed for them."""
+        self._generation += 1
+        self._durable.clear()
+        self._forget(partitions)
+
+    def _forget(self, partitions: list[Any]) -> None:
+        for each in partitions:
+            self.stopped.pop((each.topic, each.partition), None)
+            self._durable.pop((each.topic, each.partition), None)
+
+    def _heard_about_partition(self, message: Any) -> None:
+        error, partition = message.error(), (message.topic(), message.partition())
+        if error.code() == self._kafka.KafkaError._AUTO_OFFSET_RESET:
+            self._stop_partition(partition, f"the position is gone: {error.str()}")
+        elif error.code() != self._kafka.KafkaError._PARTITION_EOF:
+            self._heard_error(error)
+
+    def _heard_error(self, error: Any) -> None:
+        """What librdkafka says of the connection; it goes on trying by itself."""
+        text = f"{error.name()}: {error.str()}"
+        if text != self.broker_error:
+            log.warning("kafka-source %s: %s", self._plan.name, text)
+        self.broker_error = text
+        if error.fatal():
+            raise self._kafka.KafkaException(error)

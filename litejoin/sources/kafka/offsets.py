@@ -1,0 +1,68 @@
+"""How far each shard has got in each Kafka partition.
+
+A batch of messages spreads over shards, and each shard commits by itself. So each shard holds, in
+the transaction of its rows, the next offset of every partition of the batch: one state row per
+partition and shard, whose key is chosen to live in that shard. After a crash the source goes on at
+the smallest of them, and what a shard has already is not given to it again: no message is lost, and
+none is applied twice, not even for a moment.
+
+    key    JSON [group, topic, partition, n]; n is the first that lives in the shard
+    hash   the next offset, 16 bytes, big endian
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+
+from litejoin._ext.route import shard_of
+from litejoin.records import Row, RowKind
+from litejoin.sources.base import SourceState
+
+Partition = tuple[str, int]
+"""Kafka topic and partition number."""
+
+HASH_BYTES = 16
+
+
+class StoredOffsets:
+    """The rows of one source and consumer group. Makes and reads them; others write them."""
+
+    def __init__(self, state: SourceState, group: str, shards: int) -> None:
+        self._state = state
+        self._group = group
+        self._shards = shards
+
+    async def load(self) -> dict[Partition, list[int]]:
+        """The next offset of each shard, by partition; 0 for a shard that has stored none.
+
+        Blocks a thread, not the event loop. Raises CorruptionError and StorageError.
+        """
+        found: dict[Partition, list[int]] = {}
+        for key, value in await self._state.hashes():
+            group, topic, partition, _ = json.loads(key)
+            if group == self._group:
+                shards = found.setdefault((topic, partition), [0] * self._shards)
+                shards[shard_of(key, self._shards)] = int.from_bytes(value, "big")
+        return found
+
+    def rows(self, offsets: Mapping[Partition, Sequence[int]], now_ms: int) -> Iterable[Row]:
+        """The state rows that say how far each shard is."""
+        number = self._state.number
+        for (topic, partition), shards in offsets.items():
+            for key, offset in zip(self._keys(topic, partition), shards, strict=True):
+                value = offset.to_bytes(HASH_BYTES, "big")
+                yield Row(number, RowKind.STATE_UPSERT, now_ms, key, b"", value)
+
+    def _keys(self, topic: str, partition: int) -> tuple[bytes, ...]:
+        return _keys_by_shard(self._group, topic, partition, self._shards)
+
+
+@lru_cache(maxsize=10_000)
+def _keys_by_shard(group: str, topic: str, partition: int, shards: int) -> tuple[bytes, ...]:
+    found: dict[int, bytes] = {}
+    n = 0
+    while len(found) < shards:
+        key = json.dumps([group, topic, partition, n]).encode()
+        found.setdefault(shard_of(key, shards), key)
+        n += 1
+    return tuple(found[shard] for shard in range(shards))
