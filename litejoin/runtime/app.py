@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 
 import apsw
 
@@ -22,31 +22,23 @@ from litejoin.clock import Clock, SteadyClock
 from litejoin.delivery.delivery import Delivery
 from litejoin.engine.engine import Engine
 from litejoin.errors import ConfigError, LiteJoinError
-from litejoin.plan.nodes import ApiSourcePlan, HttpSourcePlan, KafkaSourcePlan, Plan
+from litejoin.plan.nodes import Plan
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
+from litejoin.runtime.inputs import Inputs
 from litejoin.runtime.join_health import JoinHealth
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.plan_view import PlanApp
 from litejoin.runtime.server import Listeners
 from litejoin.runtime.threads import EvaluateThread, FlushThread
-from litejoin.sources.api import ApiSource
-from litejoin.sources.api.budget import Budgets
 from litejoin.sources.api.transport import Transport
-from litejoin.sources.base import Source
-from litejoin.sources.http import HttpSource, by_address
-from litejoin.sources.http_keys import StoredAnswers
-from litejoin.sources.kafka.source import KafkaSource
 from litejoin.store.log import ResultLog
 from litejoin.store.signal import LogSignal
 from litejoin.store.writer import ShardStore
 
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
-
-MAX_POLL_THREADS = 16
-"""Polls that can wait for the network at once; a source never has more than one."""
 
 THREAD_SWITCH_S = 0.0001
 """How long a thread may keep the GIL while another asks for it: a commit is announced to the event
@@ -88,8 +80,10 @@ class App:
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
         self._join_health = JoinHealth(plan.joins, clock)
+        self._engine: Engine | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
+        self._deadline_s: float | None = None
 
     async def run(self) -> int:
         """Start, serve until a signal, drain. Returns the exit code of a clean drain; every other
@@ -102,21 +96,19 @@ class App:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
         started_ms = self._clock.monotonic_ms()
-        await self._open()
-        try:
-            await self._start()
+        async with AsyncExitStack() as closing:
+            await self._open(closing)
+            await self._start(closing)
             # What start-up made lives until the end: full collections need not look at it again.
             gc.collect()
             gc.freeze()
             log.info("litejoin: ready in %d ms", self._clock.monotonic_ms() - started_ms)
             await self._stop.wait()
-        finally:
-            await self._close()
         return EXIT_CLEAN
 
-    # -- start
+    # -- start: each part says how it is closed; closing goes the other way round
 
-    async def _open(self) -> None:
+    async def _open(self, closing: AsyncExitStack) -> None:
         plan = self._plan
         refuse_unsupported(plan)
         log.info(
@@ -133,35 +125,44 @@ class App:
             synchronous=plan.storage.synchronous,
             has_time_index=lambda topic: topic.lower() in retained,
         )
+        closing.push_async_callback(self._close_store)
         for notice in self._store.notices:
             log.warning("store: %s", notice)
 
-    async def _start(self) -> None:
+    async def _start(self, closing: AsyncExitStack) -> None:
         plan, store = self._plan, self._store
         self._channel = Channel(self._loop, store.topic_number)
         self._listeners = Listeners(plan.server, self._health, self._clock)
         self._outputs = Outputs(plan, self._listeners)
-        self._add_ingest()
+        self._inputs = Inputs(
+            plan, self._channel, store, self._listeners, self._clock, self._transports
+        )
         shown = PlanApp(self._plan_json)
         self._listeners.add(plan.server.addr, "GET", "/plan", shown, "admin")
         await self._listeners.start()
+        closing.push_async_callback(self._close_listeners)
+        closing.push_async_callback(self._cancel_tasks)
         # From before the engine's start: a join that is computed there may run away as well.
         self._run(self._watch_queries())
-        await asyncio.to_thread(self._open_engine)
+        engine = await asyncio.to_thread(self._open_engine)
+        closing.callback(engine.close)
         reader = ResultLog(store.layout.state, plan.name, store.epoch)
-        self._signal = LogSignal(self._engine.state.head)
+        self._signal = LogSignal(engine.state.head)
         self._delivery = Delivery(
             plan, reader, self._signal, self._clock, self._outputs.sinks, on_fatal=self._fatal
         )
         await self._delivery.start()
         self._outputs.open(reader, self._signal)
-        self._start_threads()
+        self._start_threads(engine)
+        closing.push_async_callback(self._drain, engine)
         self._start_sources()
-        self._describe_health()
+        closing.push_async_callback(self._cancel_tasks)
+        self._describe_health(engine)
         self._channel.open()
+        closing.callback(self._begin_draining)
         self._health.phase = "ok"
 
-    def _open_engine(self) -> None:
+    def _open_engine(self) -> Engine:
         plan, store = self._plan, self._store
         started_ms = self._clock.monotonic_ms()
         numbers = {topic.name: store.create_topic(topic.name) for topic in plan.topics}
@@ -185,23 +186,11 @@ class App:
             store.shard_count, plan.storage.data_dir, len(plan.joins), applied.results,
             engine.memory_bytes() / 1e6, self._clock.monotonic_ms() - started_ms,
         )  # fmt: skip
+        return engine
 
-    def _add_ingest(self) -> None:
-        plans = [s for s in self._plan.sources if isinstance(s, HttpSourcePlan)]
-        limits = self._plan.server.limits
-        self._sources: list[Source] = []
-        for here in by_address(plans):
-            source = HttpSource(here, self._channel, limits, self._clock, self._answers(here))
-            self._listeners.add(here[0].addr, "POST", "/ingest", source.ingest, "ingest")
-            self._sources.append(source)
-
-    def _answers(self, plans: Sequence[HttpSourcePlan]) -> StoredAnswers:
-        name = min(plan.name for plan in plans)  # whatever their order in the config
-        return StoredAnswers(lambda: self._store.source_state(name), self._channel, self._clock)
-
-    def _start_threads(self) -> None:
+    def _start_threads(self, engine: Engine) -> None:
         self._evaluator = EvaluateThread(
-            self._engine,
+            engine,
             self._store,
             self._channel,
             self._loop,
@@ -223,43 +212,22 @@ class App:
         self._run(monitor.run())
 
     def _start_sources(self) -> None:
-        apis = [s for s in self._plan.sources if isinstance(s, ApiSourcePlan)]
-        self._polls = ThreadPoolExecutor(
-            max(1, min(MAX_POLL_THREADS, len(apis))), thread_name_prefix="litejoin-poll"
-        )
-        budgets = Budgets()
-        for plan in apis:
-            state = self._store.source_state(plan.name)
-            transport = self._transports.get(plan.name)
-            self._sources.append(
-                ApiSource(
-                    plan, self._channel, state, self._clock, self._polls,
-                    transport=transport, budgets=budgets,
-                )
-            )  # fmt: skip
-        self._sources += [
-            self._kafka_source(s) for s in self._plan.sources if isinstance(s, KafkaSourcePlan)
-        ]
-        for source in self._sources:
+        self._inputs.open()
+        for source in self._inputs.sources:
             self._run(source.run())
         if any(topic.retention_ms for topic in self._plan.topics):
             clock = SteadyClock(self._clock)
             self._run(expire_forever(self._plan, self._store, self._channel, clock))
 
-    def _kafka_source(self, plan: KafkaSourcePlan) -> KafkaSource:
-        store, limits = self._store, self._plan.server.limits
-        state = store.source_state(plan.name)
-        return KafkaSource(plan, self._channel, state, store.shard_count, limits, self._clock)
-
-    def _describe_health(self) -> None:
+    def _describe_health(self, engine: Engine) -> None:
         health = self._health
         health.config_hash = self._plan.config_hash
-        health.sources = self._sources
+        health.sources = self._inputs.sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._store.stats
         health.joins = lambda: {
             **self._join_health.health(self._evaluator.behind),
-            **self._engine.windows_health(),
+            **engine.windows_health(),
         }
 
     # -- while running
@@ -276,7 +244,7 @@ class App:
     async def _watch_queries(self) -> None:
         while True:
             await asyncio.sleep(1)
-            if hasattr(self, "_engine") and self._engine.interrupt_if_overdue():
+            if self._engine is not None and self._engine.interrupt_if_overdue():
                 log.error("joiner: a query ran past its deadline and was interrupted")
 
     def _signalled(self) -> None:
@@ -284,7 +252,7 @@ class App:
             log.warning("litejoin: second signal, exiting at once")
             _exit_now(EXIT_FAILED)
         log.info("litejoin: stopping, at most %g s", self._graceful_timeout_s)
-        if hasattr(self, "_engine"):
+        if self._engine is not None:
             self._engine.stop_full()
         self._stop.set()
 
@@ -299,48 +267,50 @@ class App:
         log.critical("litejoin: fatal: %s: %s", code, error, exc_info=error)
         _exit_now(EXIT_FAILED)
 
-    def _now_s(self) -> float:
-        return self._clock.monotonic_ms() / 1000
+    # -- stop: sources first; what they handed over is written, evaluated and delivered
 
-    # -- stop
+    def _left_s(self) -> float:
+        """What is left of the graceful timeout, which begins with the first question."""
+        now_s = self._clock.monotonic_ms() / 1000
+        if self._deadline_s is None:
+            self._deadline_s = now_s + self._graceful_timeout_s
+        return self._deadline_s - now_s
 
-    async def _close(self) -> None:
-        """Sources stop, what they handed over is written, evaluated and delivered; then all is
-        closed.
-        """
+    def _begin_draining(self) -> None:
+        self._left_s()
         self._health.phase = "draining"
-        deadline = self._now_s() + self._graceful_timeout_s
-        if hasattr(self, "_channel"):
-            self._channel.refuse("draining")
+        self._channel.refuse("draining")
+
+    async def _cancel_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if hasattr(self, "_flusher"):
-            await self._drain(deadline)
-        if hasattr(self, "_listeners"):
-            await self._listeners.stop(max(0.0, min(2.0, deadline - self._now_s())))
-        if hasattr(self, "_engine"):
-            self._engine.close()
-        await asyncio.to_thread(self._store.close)
-        log.info("litejoin: stopped")
+        self._tasks.clear()
 
-    async def _drain(self, deadline: float) -> None:
+    async def _drain(self, engine: Engine) -> None:
         self._channel.stop()
-        await asyncio.to_thread(self._flusher.join, max(0.1, deadline - self._now_s()))
+        await asyncio.to_thread(self._flusher.join, max(0.1, self._left_s()))
         self._evaluator.stop()
-        await asyncio.to_thread(self._evaluator.join, max(0.1, deadline - self._now_s()))
+        await asyncio.to_thread(self._evaluator.join, max(0.1, self._left_s()))
         if self._flusher.is_alive() or self._evaluator.is_alive():
             log.warning(
                 "litejoin: the backlog was not evaluated in time; the next start goes on with it"
             )
             _exit_now(EXIT_FAILED)
-        self._signal.publish(self._engine.state.head)
-        left = await self._delivery.drain(max(0.1, deadline - self._now_s() - 1.0))
+        self._signal.publish(engine.state.head)
+        left = await self._delivery.drain(max(0.1, self._left_s() - 1.0))
         for sink, count in left.items():
             log.warning("litejoin: %d results for sink %s are left for the next start", count, sink)
         await self._delivery.close()
         await self._outputs.close()
-        self._polls.shutdown(wait=False, cancel_futures=True)
+        self._inputs.close()
+
+    async def _close_listeners(self) -> None:
+        await self._listeners.stop(max(0.0, min(2.0, self._left_s())))
+
+    async def _close_store(self) -> None:
+        await asyncio.to_thread(self._store.close)
+        log.info("litejoin: stopped")
 
 
 def _exit_now(code: int) -> None:
