@@ -60,7 +60,8 @@ class Outputs:
         shown = [join.name for join in joins]
         shown += [window.name for window in plan.windows if names & set(window.sinks)]
         shown += [window.late_name for window in plan.windows if window.late_sink in names]
-        hub = SseHub(shown, hidden, plan.server.limits.max_sse_clients)
+        clients, readers = plan.server.limits.max_sse_clients, plan.storage.reader_pool_size
+        hub = SseHub(shown, hidden, clients, readers)
         subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub)
         listeners.add(address, "GET", "/subscribe", subscribe, "subscribe", query_token=True)
         listeners.add(address, "GET", "/snapshot", snapshot, "subscribe")

@@ -10,17 +10,15 @@ Made by the runtime for each address with an SSE sink. Until `open` requests are
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-import apsw
-
-from litejoin.errors import OverloadedError, QueryError
+from litejoin.errors import OverloadedError
 from litejoin.records import Result, ResultOp
 from litejoin.sinks.base import LogReader, LogSignal
 from litejoin.sinks.sse.client import Client
 from litejoin.sinks.sse.events import Wire
 from litejoin.sinks.sse.params import Filter
+from litejoin.sinks.sse.readers import Readers
 
 READ_ROWS = 256
 """Results of one read on the event loop: about a millisecond."""
@@ -58,9 +56,15 @@ class SseHub:
     """The subscribers of one listener. Event loop only; big reads run on a thread of its own."""
 
     def __init__(
-        self, joins: Collection[str], hidden_deletes: Collection[str], max_clients: int
+        self,
+        joins: Collection[str],
+        hidden_deletes: Collection[str],
+        max_clients: int,
+        reader_count: int = 1,
     ) -> None:
-        """`joins`: the names served here; `hidden_deletes`: those with `on_delete: ignore`."""
+        """`joins`: the names served here; `hidden_deletes`: those with `on_delete: ignore`;
+        `reader_count`: snapshots and replays that are read at once.
+        """
         self.joins = frozenset(joins)
         self.pos = 0
         """Every attached client has been offered everything up to here."""
@@ -72,8 +76,8 @@ class SseHub:
         self._by_key: dict[tuple[str, str], set[Channel]] = {}
         self._moved: asyncio.Future[None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="lj-snapshot")
-        self._opened: tuple[LogReader, LogReader, LogSignal, Wire] | None = None
+        self._reader_count = reader_count
+        self._opened: tuple[LogReader, Readers, LogSignal, Wire] | None = None
         self.delivered = 0
         """Events handed to connections since the start."""
 
@@ -87,7 +91,8 @@ class SseHub:
         it. `on_fatal` is called when the log cannot be read any more.
         """
         self.pos = signal.head
-        self._opened = (reader, reader.clone(), signal, Wire(reader.epoch))
+        readers = Readers(reader, self._reader_count)
+        self._opened = (reader, readers, signal, Wire(reader.epoch))
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._beat())]
 
         def ended(task: asyncio.Task[None]) -> None:
@@ -109,12 +114,10 @@ class SseHub:
         if self._moved is not None and not self._moved.done():
             self._moved.set_result(None)
         if self._opened is not None:
-            reader, bulk = self._opened[:2]
+            reader, readers = self._opened[:2]
             self._opened = None
+            await readers.close()
             reader.close()
-            # A read that is under way ends first; an open connection would keep the -wal file.
-            await asyncio.get_running_loop().run_in_executor(self._thread, bulk.close)
-        self._thread.shutdown(wait=False)
 
     def health(self) -> dict[str, object]:
         """Clients, and how many of them are behind."""
@@ -176,25 +179,18 @@ class SseHub:
         limit: int = ALL,
         emitted_ms: tuple[int | None, int | None] = (None, None),
     ) -> tuple[Sequence[int], int]:
-        """Positions of the current results and the head of then, read on the hub's thread."""
-        return await self._bulk(
+        """Positions of the current results and the head of then, read on another thread."""
+        return await self._serving()[1].run(
             lambda reader: reader.positions(
                 wanted.queries, wanted.keys, limit=limit, emitted_ms=emitted_ms
             )
         )
 
     async def fetch(self, positions: Sequence[int]) -> list[Result]:
-        """The results at some positions, read on the hub's thread."""
-        return await self._bulk(lambda reader: reader.fetch(positions))
+        """The results at some positions, read on another thread."""
+        return await self._serving()[1].run(lambda reader: reader.fetch(positions))
 
-    async def _bulk(self, read: Callable[[LogReader], T]) -> T:
-        reader = self._serving()[1]
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, read, reader)
-        except apsw.Error as error:
-            raise QueryError(f"the results cannot be read: {error}") from error
-
-    def _serving(self) -> tuple[LogReader, LogReader, LogSignal, Wire]:
+    def _serving(self) -> tuple[LogReader, Readers, LogSignal, Wire]:
         if self._opened is None:
             raise OverloadedError("storage is not ready yet", retry_after_s=1)
         return self._opened
