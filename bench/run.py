@@ -17,6 +17,7 @@ BENCHES = {
     "delivery": "bench.e2e.delivery",
     "windows": "bench.windows.streams",
     "polls": "bench.e2e.polls",
+    "kafka": "bench.e2e.kafka",
 }
 
 
