@@ -5,12 +5,36 @@ Shared by the kafka source and the kafka sink; makes no connection.
 
 import logging
 from types import ModuleType
+from typing import Any
 
+from litejoin.clock import Clock, SystemClock
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import KafkaSecurity, KafkaSourcePlan
 
 client_log = logging.getLogger("litejoin.kafka")
-"""What librdkafka itself has to say."""
+"""What librdkafka itself has to say; connections that fail are told by `BrokerErrors`."""
+
+SAID_AGAIN_MS = 30_000
+
+
+class BrokerErrors:
+    """Logs what the client says of its connections, each kind at most every 30 s: it tries again
+    many times a second, and says so every time.
+    """
+
+    def __init__(self, who: str, clock: Clock | None = None) -> None:
+        self._who = who
+        self._clock = clock or SystemClock()
+        self._said_ms: dict[str, int] = {}
+
+    def hear(self, error: Any) -> str:
+        """The error as one line, logged when it is news. Called on any thread of the client."""
+        text = f"{error.name()}: {error.str()}"
+        now_ms, said_ms = self._clock.monotonic_ms(), self._said_ms.get(error.name())
+        if said_ms is None or now_ms - said_ms >= SAID_AGAIN_MS:
+            self._said_ms[error.name()] = now_ms
+            client_log.warning("%s: %s", self._who, text)
+        return text
 
 
 def load_client() -> ModuleType:
@@ -30,9 +54,9 @@ def connection_options(brokers: str, security: KafkaSecurity | None) -> dict[str
     options: dict[str, object] = {
         "bootstrap.servers": brokers,
         "client.id": "litejoin",
-        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.ms": 250,
         "reconnect.backoff.max.ms": 5_000,
-        "log_level": 4,
+        "log_level": 2,
     }
     if security is None:
         return options

@@ -9,12 +9,11 @@ every in-sync replica has it. A batch is sent and awaited on one thread of the s
 """
 
 import json
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from litejoin.errors import SinkError
-from litejoin.kafka import client_log, connection_options, load_client
+from litejoin.kafka import BrokerErrors, client_log, connection_options, load_client
 from litejoin.plan.nodes import KafkaSinkPlan
 from litejoin.records import Result, ResultOp
 from litejoin.sinks.base import DELIVERED, Outcome
@@ -23,8 +22,6 @@ from litejoin.sinks.workers import Workers
 MAX_BATCH = 2_000
 GRACE_S = 5.0
 """How much longer than a message may take the whole batch is waited for."""
-
-log = logging.getLogger("litejoin.sink")
 
 
 class KafkaSink:
@@ -37,6 +34,7 @@ class KafkaSink:
         self.name = plan.name
         self._plan = plan
         self._kafka = load_client()
+        self._errors = BrokerErrors(f"kafka-sink {plan.name}")
         self._workers: Workers[Any, Sequence[Result], list[Outcome]] | None = None
 
     async def open(self) -> None:
@@ -55,12 +53,9 @@ class KafkaSink:
             "linger.ms": 1,
             "message.timeout.ms": self._plan.timeout_ms,
             "queue.buffering.max.kbytes": 16_384,
-            "error_cb": self._heard,
+            "error_cb": self._errors.hear,
             **self._plan.options,
         }
-
-    def _heard(self, error: Any) -> None:
-        log.warning("kafka-sink %s: %s", self.name, error.str())
 
     def position(self, epoch: str) -> int | None:
         """Nothing is stored at the broker that could be asked."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from litejoin._ext.kafka import Packer
 from litejoin.clock import Clock
-from litejoin.kafka import client_log, consumer_options, load_client
+from litejoin.kafka import BrokerErrors, client_log, consumer_options, load_client
 from litejoin.plan.nodes import KafkaSourcePlan
 from litejoin.records import Row, pack_rows
 from litejoin.sources.kafka.bad import bad_row
@@ -59,6 +59,7 @@ class ConsumerThread(threading.Thread):
         self._dlq_number = dlq_number
         self._hand_over, self._on_end = hand_over, on_end
         self._kafka = load_client()
+        self._errors = BrokerErrors(f"kafka-source {plan.name}", clock)
         self._positions = Positions(plan, shards)
         self._consumer: Any = None
         self._stopping = threading.Event()
@@ -352,9 +353,6 @@ class ConsumerThread(threading.Thread):
 
     def _heard_error(self, error: Any) -> None:
         """What librdkafka says of the connection; it goes on trying by itself."""
-        text = f"{error.name()}: {error.str()}"
-        if text != self.broker_error:
-            log.warning("kafka-source %s: %s", self._plan.name, text)
-        self.broker_error = text
+        self.broker_error = self._errors.hear(error)
         if error.fatal():
             raise self._kafka.KafkaException(error)

@@ -10,6 +10,7 @@ import pytest
 
 from litejoin import kafka
 from litejoin._ext.route import shard_of
+from litejoin.clock import ManualClock
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import KafkaSourcePlan
 from litejoin.records import RowKind
@@ -136,3 +137,18 @@ def test_a_missing_client_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError, match="confluent-kafka") as raised:
         kafka.load_client()
     assert "litejoin[kafka]" in raised.value.hint
+
+
+def test_an_error_that_repeats_is_said_every_half_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = ManualClock()
+    errors = kafka.BrokerErrors("kafka-source in", clock)
+    down = SimpleNamespace(name=lambda: "_TRANSPORT", str=lambda: "refused")
+    other = SimpleNamespace(name=lambda: "_ALL_BROKERS_DOWN", str=lambda: "1/1 are down")
+    for _ in range(100):
+        assert errors.hear(down) == "_TRANSPORT: refused"
+        errors.hear(other)
+        clock.advance(400)
+    assert [record.getMessage() for record in caplog.records] == [
+        "kafka-source in: _TRANSPORT: refused",
+        "kafka-source in: _ALL_BROKERS_DOWN: 1/1 are down",
+    ] * 2
