@@ -25,7 +25,7 @@ JOINED = """  - name: enriched
       FROM orders o JOIN users u ON o.payload ->> '$.user_id' = u.key
     sink: back
 """
-STORED = "  - {name: other, query: SELECT key FROM nothing, sink: out}\n"
+STORED = "  - {name: other, query: SELECT key FROM elsewhere, sink: out}\n"
 
 
 def fill(broker: Broker, orders: int) -> int:
