@@ -86,6 +86,9 @@ def consumer_options(plan: KafkaSourcePlan) -> dict[str, object]:
         # Bounds what the client library holds; its default of 64 MB a consumer is most of our RAM.
         "queued.max.messages.kbytes": 8_192,
         "queued.min.messages": 10_000,
+        # A full buffer postpones the next fetch by so much; the default of a second is most of the
+        # time of a backlog.
+        "fetch.queue.backoff.ms": 10,
         "fetch.message.max.bytes": 1_048_576,
         **plan.options,
     }
