@@ -52,7 +52,9 @@ def test_conformance_05_runs_unchanged(broker: Broker, launch: Launcher) -> None
     broker.create("orders", "users")
     broker.create("joined-events", partitions=2)
     at = Listener()
-    args = ["--set", f"server.addr={at.addr}"]
+    # This broker lets a new member wait for half its session timeout, 45 s by default.
+    patience = "sources[0].config.options={session.timeout.ms: 2000, heartbeat.interval.ms: 200}"
+    args = ["--set", f"server.addr={at.addr}", "--set", patience]
     pipeline = launch(text, at.health, args=args)
     broker.produce("users", [("u1", b'{"name":"Ann"}')])
     broker.produce("orders", [(f"o{n}", b'{"user_id":"u1","n":%d}' % n) for n in range(50)])
