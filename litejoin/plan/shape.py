@@ -10,6 +10,7 @@ from dataclasses import field
 from litejoin.frozen import dataclass
 from litejoin.plan.query.nodes import NotPlain as NotPlain
 from litejoin.plan.query.nodes import Span as Span
+from litejoin.plan.query.words import split
 from litejoin.plan.tokens import Token, tokenize
 
 TOPIC_COLUMNS = ("key", "payload", "timestamp", "timestamp_ms", "op", "changes")
@@ -167,11 +168,11 @@ def parse_shape(query: str) -> Shape:
     shape = Shape(
         text=query,
         tokens=tuple(tokens),
-        outputs=tuple(_parse_output(item) for item in _split(clauses["SELECT"], ",")),
+        outputs=tuple(_parse_output(item) for item in split(clauses["SELECT"], ",")),
         sources=tuple(sources),
         from_end=clauses["FROM"][-1].end,
         where=where,
-        group_by=tuple(Span(i[0].start, i[-1].end) for i in _split(clauses["GROUP"], ",")),
+        group_by=tuple(Span(i[0].start, i[-1].end) for i in split(clauses["GROUP"], ",")),
         has_order=bool(clauses["ORDER"]),
     )
     equalities = [
@@ -222,16 +223,6 @@ def _split_clauses(tokens: list[Token]) -> dict[str, list[Token]]:
     if tokens[1].is_word("ALL"):
         clauses["SELECT"].pop(0)
     return clauses
-
-
-def _split(tokens: list[Token], op: str) -> list[list[Token]]:
-    parts: list[list[Token]] = [[]]
-    for token in tokens:
-        if token.depth == tokens[0].depth and token.is_op(op):
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [p for p in parts if p]
 
 
 def _span(tokens: list[Token]) -> Span | None:
