@@ -1,7 +1,8 @@
 """What every suite shares: fixtures, hypothesis profiles, and a plain word when nothing is built.
 
-`HYPOTHESIS_PROFILE=thorough make test` searches twenty times as long; `LITEJOIN_EXAMPLES=N` sets
-the number of examples by hand. A failing example prints the line that replays it.
+`HYPOTHESIS_PROFILE=thorough make test` draws new examples and searches twenty times as long;
+`LITEJOIN_EXAMPLES=N` sets the number of new examples by hand. A failing example prints the line
+that replays it.
 """
 
 import os
@@ -17,11 +18,15 @@ __all__ = ["launch", "launch_shared", "receiver", "upstream"]
 ROOT = Path(__file__).resolve().parent.parent
 
 # No deadline: one slow example on a busy machine is not a failure, the test's timeout is.
-settings.register_profile("quick", max_examples=50, deadline=None, print_blob=True)
+# `quick` draws the same examples each time: a red run points at the change. `thorough` draws
+# new ones.
+settings.register_profile(
+    "quick", max_examples=50, deadline=None, print_blob=True, derandomize=True
+)
 settings.register_profile("thorough", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 if examples := os.environ.get("LITEJOIN_EXAMPLES"):
-    settings.register_profile("by hand", settings(), max_examples=int(examples))
+    settings.register_profile("by hand", settings(), max_examples=int(examples), derandomize=False)
     settings.load_profile("by hand")
 
 
