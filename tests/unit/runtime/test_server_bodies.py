@@ -41,7 +41,7 @@ def test_bodies_beyond_the_budget_are_refused_until_one_is_answered() -> None:
         assert ask(server.port, post(HALF)).status == 200
         second.send(b" ")
         assert second.reply().status == 200
-        eventually(lambda: server.listeners._bodies.held == 0)  # the answer may come a little before
+        eventually(lambda: server.listeners._bodies.held == 0)  # may follow the answer
 
 
 def test_a_client_that_leaves_gives_its_share_back() -> None:
