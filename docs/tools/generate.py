@@ -9,10 +9,10 @@ Run by `make docs` and `make docs-check`. Each page is one module here with `FIL
 import sys
 from pathlib import Path
 
-from docs.tools import commands_page, config_page, errors_page, recipes_page
+from docs.tools import commands_page, config_page, errors_page, metrics_page, recipes_page
 
 DOCS = Path(__file__).resolve().parent.parent
-PAGES = (commands_page, config_page, errors_page, recipes_page)
+PAGES = (commands_page, config_page, errors_page, metrics_page, recipes_page)
 
 
 def main(arguments: list[str]) -> int:

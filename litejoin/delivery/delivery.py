@@ -160,6 +160,7 @@ class Delivery:
             **({"reason": reason} if reason else {}),
             "delivered": stats.delivered,
             "failed": stats.failed,
+            "retries": stats.retries,
             "dropped": stats.dropped,
             "expired": stats.expired,
             "superseded": self._keeper.superseded.get(name, 0),

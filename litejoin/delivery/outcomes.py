@@ -32,6 +32,8 @@ class SinkStats:
     delivered: int = 0
     failed: int = 0
     """Attempts that were not taken."""
+    retries: int = 0
+    """Further attempts of entries of the queue."""
     dropped: int = 0
     enqueued: int = 0
     expired: int = 0
@@ -105,6 +107,7 @@ class Settler:
 
     def retried(self, entry: Entry, outcome: Outcome) -> None:
         """Book another attempt of an entry of the queue."""
+        self.stats.retries += 1
         if outcome.status == "delivered":
             self._keeper.push(Remove(self._sink, entry.result.id))
             self._delivered(entry.result)

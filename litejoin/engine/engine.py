@@ -64,6 +64,10 @@ class _Join:
     due: bool = False
     """A full re-evaluation is owed."""
     not_before_ms: int = 0
+    results: int = 0
+    evaluations: int = 0
+    spent_ms: int = 0
+    """Since the start, for /metrics."""
     expire_at_ms: int = 0
     """When results may have grown old; of a join that follows the clock."""
 
@@ -105,6 +109,8 @@ class Engine:
         self._messages: Sequence[bytes] = ()
         """Message rows that the transaction at hand takes in."""
         self._joins: list[_Join] = []
+        self.changes = 0
+        """Changed rows taken in since the start. Any thread may read it."""
 
     # -- start
 
@@ -192,7 +198,7 @@ class Engine:
         return applied
 
     def _take_changes(self, changes: Sequence[bytes], *, maps_current: bool) -> None:
-        self._tables.apply(changes, maps_current=maps_current)
+        self.changes += self._tables.apply(changes, maps_current=maps_current)
         kilobytes = sum(map(len, changes)) // 1024
         self._delta_deadline_ms = DELTA_DEADLINE_MS + DELTA_DEADLINE_PER_KB_MS * kilobytes
 
@@ -232,6 +238,17 @@ class Engine:
         wake_in_ms = 0 if self._windows.has_more else self._wake_in_ms()
         return Applied(self.state.head, results, failures, wake_in_ms)
 
+    def join_figures(self) -> dict[str, dict[str, float]]:
+        """By join, since the start: evaluations, the time they took, results. Any thread."""
+        return {
+            join.plan.name: {
+                "evaluations": join.evaluations,
+                "evaluation_s": join.spent_ms / 1000,
+                "results": join.results,
+            }
+            for join in self._joins
+        }
+
     def windows_health(self) -> dict[str, dict[str, object]]:
         """By window: late and refused messages. Any thread."""
         return self._windows.health() if self._windows else {}
@@ -260,11 +277,19 @@ class Engine:
                 join.due = True
             if join.plan.emit_expired and now >= join.expire_at_ms:
                 join.due = True
+            if join.due and wait and now < join.not_before_ms:
+                return head
+            if not join.due and not touched:
+                return head
+            before = head
             if join.due:
-                postponed = wait and now < join.not_before_ms
-                return head if postponed else self._refresh_full(join, head, failures)
-            if touched:
-                return self._refresh_delta(join, touched, head, failures)
+                head = self._refresh_full(join, head, failures)
+            else:
+                head = self._refresh_delta(join, touched, head, failures)
+            join.evaluations += 1
+            join.results += head - before
+            # Whole milliseconds: too much as often as too little, so the sum is right.
+            join.spent_ms += self._clock.monotonic_ms() - now
             return head
         finally:
             self._deadline_ms = None

@@ -27,6 +27,9 @@ from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
 from litejoin.runtime.inputs import Inputs
 from litejoin.runtime.join_health import JoinHealth
+from litejoin.runtime.metrics.app import MetricsApp
+from litejoin.runtime.metrics.figures import Figures
+from litejoin.runtime.metrics.process import ProcessFigures, build_figures, file_figures
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.plan_view import PlanApp
@@ -79,6 +82,7 @@ class App:
         self._transports = transports or {}
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
+        self._figures = Figures(self._health)
         self._join_health = JoinHealth(plan.joins, clock)
         self._engine: Engine | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -137,6 +141,7 @@ class App:
         self._inputs = Inputs(
             plan, self._channel, store, self._listeners, self._clock, self._transports
         )
+        self._listeners.add_everywhere("GET", "/metrics", MetricsApp(self._figures), "admin")
         shown = PlanApp(self._plan_json)
         self._listeners.add(plan.server.addr, "GET", "/plan", shown, "admin")
         await self._listeners.start()
@@ -158,6 +163,7 @@ class App:
         self._start_sources()
         closing.push_async_callback(self._cancel_tasks)
         self._describe_health(engine)
+        self._show_figures(engine)
         self._channel.open()
         closing.callback(self._begin_draining)
         self._health.phase = "ok"
@@ -202,7 +208,7 @@ class App:
             has_windows=bool(self._plan.windows),
         )
         self._flusher = FlushThread(
-            self._channel, self._store, self._evaluator, self._fatal_from_thread
+            self._channel, self._store, self._evaluator, self._fatal_from_thread, self._clock
         )
         self._evaluator.start()
         self._flusher.start()
@@ -226,9 +232,22 @@ class App:
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._store.stats
         health.joins = lambda: {
-            **self._join_health.health(self._evaluator.behind),
+            **self._join_health.health(self._evaluator.behind, engine.join_figures()),
             **engine.windows_health(),
         }
+
+    def _show_figures(self, engine: Engine) -> None:
+        """What /metrics shows beside what /health says."""
+        layout, dlq = self._store.layout, self._plan.delivery.dlq.path
+        shards = [layout.shard(number) for number in range(self._store.shard_count)]
+        show = self._figures.add
+        show("channel", self._channel.figures)
+        show("writer", self._flusher.figures)
+        show("evaluator", lambda: {"changes": engine.changes, **self._evaluator.figures()})
+        show("listeners", self._listeners.figures)
+        show("files", lambda: file_figures([*shards, layout.state, dlq]))
+        show("process", ProcessFigures())
+        show("build", build_figures)
 
     # -- while running
 

@@ -44,6 +44,7 @@ class Channel:
         self._room = asyncio.Event()
         self._refusal: str | None = "starting"
         self._stopped = False
+        self._refused = 0
         self.submitted = 0
         """Batches taken in so far. Any thread may read it."""
 
@@ -58,6 +59,7 @@ class Channel:
         if self._refusal:
             raise OverloadedError(f"the pipeline is {self._refusal}", retry_after_s=1)
         if self._is_full(len(batch)):
+            self._refused += 1
             raise OverloadedError(
                 f"{len(self._waiting)} batches wait to be written", retry_after_s=1
             )
@@ -92,6 +94,16 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def figures(self) -> dict[str, int]:
+        """For /metrics: what waits, what may wait, what found no room. Any thread."""
+        return {
+            "batches": len(self._waiting),
+            "capacity_batches": MAX_BATCHES,
+            "bytes": self._bytes,
+            "capacity_bytes": MAX_BYTES,
+            "refused": self._refused,
+        }
 
     # -- the flush thread's side
 

@@ -4,7 +4,7 @@ The evaluator's thread notes what each evaluation did; /health reads it on the e
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from litejoin.clock import Clock
@@ -47,13 +47,22 @@ class JoinHealth:
                 failing.count, failing.last, failing.last_ms = failing.count + 1, what, now_ms
         self._evaluated_ms = now_ms
 
-    def health(self, behind: Callable[[], tuple[int, float]]) -> dict[str, dict[str, object]]:
-        """By join. `behind`: flushes that wait for the evaluator, and the age of the oldest."""
+    def health(
+        self,
+        behind: Callable[[], tuple[int, float]],
+        figures: Mapping[str, Mapping[str, object]],
+    ) -> dict[str, dict[str, object]]:
+        """By join. `behind`: flushes that wait for the evaluator, and the age of the oldest;
+        `figures`: what the engine counts for each join.
+        """
         flushes, age_s = behind()
         common: dict[str, object] = {"lag_flushes": flushes, "lag_s": round(age_s, 3)}
         if self._evaluated_ms is not None:
             common["last_evaluation"] = rfc3339(self._evaluated_ms)
-        return {join.name: {**self._one(join), **common} for join in self._joins}
+        return {
+            join.name: {**self._one(join), **common, **figures.get(join.name, {})}
+            for join in self._joins
+        }
 
     def _one(self, join: JoinPlan) -> dict[str, object]:
         failing = self._failing[join.name]

@@ -66,6 +66,8 @@ class Listeners:
         self._listeners: list[Listener] = []
         self._ticker: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
+        self._bounds: list[Bound] = []
+        self._everywhere: list[tuple[str, str, App, AccessScope | None]] = []
         self._added: list[tuple[Address, str, str, App, AccessScope | None, bool]] = []
 
     def add(
@@ -84,6 +86,19 @@ class Listeners:
         may be the query parameter `access_token` (for EventSource). HEAD is answered as GET.
         """
         self._added.append((address, method, path, handler, scope, query_token))
+
+    def add_everywhere(
+        self, method: str, path: str, handler: App, scope: AccessScope | None
+    ) -> None:
+        """Answer `method path` on every listener, before `start`."""
+        self._everywhere.append((method, path, handler, scope))
+
+    def figures(self) -> dict[str, dict[str, int]]:
+        """For /metrics: open connections by address."""
+        return {
+            str(bound.actual): {"connections": len(rules.connections)}
+            for bound, rules in zip(self._bounds, self._all_rules(), strict=False)
+        }
 
     def _route(self) -> list[Listener]:
         """One listener per distinct address; one for all interfaces serves its port's others too.
@@ -110,6 +125,9 @@ class Listeners:
         for address, method, path, handler, scope, query_token in self._added:
             router = listener(address).router
             router.add(method, path, handler, scope, query_token=query_token)
+        for each in found.values():
+            for everywhere_route in self._everywhere:
+                each.router.add(*everywhere_route)
         return list(found.values())
 
     async def start(self) -> list[Bound]:
@@ -126,6 +144,7 @@ class Listeners:
             raise
         self._ticker = asyncio.get_running_loop().create_task(self._tick())
         bounds = [self._bound(listener, tls is not None) for listener in self._listeners]
+        self._bounds = bounds
         self._announce(bounds)
         return bounds
 

@@ -60,14 +60,25 @@ class FlushThread(threading.Thread):
     """Takes what waits in the channel and writes it, one flush after another."""
 
     def __init__(
-        self, channel: Channel, store: ShardStore, evaluator: "EvaluateThread", on_fatal: OnFatal
+        self,
+        channel: Channel,
+        store: ShardStore,
+        evaluator: "EvaluateThread",
+        on_fatal: OnFatal,
+        clock: Clock,
     ) -> None:
         super().__init__(name="litejoin-flush", daemon=True)
         self._channel, self._store = channel, store
         self._evaluator, self._on_fatal = evaluator, on_fatal
+        self._clock = clock
         self._pause = threading.Event()
         self.last_rows = 0
         """Rows of the newest flush: the monitor's writer-batch."""
+        self._batches = self._rows = self._spent_ms = 0
+
+    def figures(self) -> dict[str, float]:
+        """For /metrics: flushes, their rows and the time they took. Any thread."""
+        return {"batches": self._batches, "rows": self._rows, "seconds": self._spent_ms / 1000}
 
     def run(self) -> None:
         """Until the channel is stopped and empty."""
@@ -80,6 +91,7 @@ class FlushThread(threading.Thread):
                 return
 
     def _flush(self, items: list[Pending]) -> None:
+        started_ms = self._clock.monotonic_ms()
         try:
             flush = self._store.flush([item.batch for item in items])
         except StorageFullError as error:
@@ -88,6 +100,10 @@ class FlushThread(threading.Thread):
             self._pause.wait(FULL_DISK_RETRY_S)
             flush = Flush(self._store.last_seq, [], 0, 0, ())
         else:
+            # Whole milliseconds: too much as often as too little, so the sum is right.
+            self._spent_ms += self._clock.monotonic_ms() - started_ms
+            self._batches += 1
+            self._rows += flush.rows
             self.last_rows = flush.rows
             failed = self._unstored(items, flush.full_shards)
             self._channel.acknowledge(items, failed)
@@ -155,6 +171,11 @@ class EvaluateThread(threading.Thread):
         except IndexError:
             return 0, 0.0
         return len(self._put_at_ms), (self._clock.monotonic_ms() - oldest_ms) / 1000
+
+    def figures(self) -> dict[str, float]:
+        """For /metrics. Any thread."""
+        pending, lag_s = self.behind()
+        return {"pending": pending, "lag_s": lag_s}
 
     def put(self, flush: Flush, batches: int) -> None:
         """Queue a flush of some batches of the channel; blocks while too many change rows wait.

@@ -6,12 +6,13 @@ Python object per row. Never opens a socket and never writes a table.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from litejoin._ext.ingest import RowScanner
 from litejoin.clock import Clock
-from litejoin.errors import BadRowError, OverloadedError, RequestError
+from litejoin.errors import BadRowError, LiteJoinError, OverloadedError, RequestError
 from litejoin.plan.nodes import HttpSourcePlan, ServerLimits
 from litejoin.sources.base import Intake
 from litejoin.sources.http_body import coding_of, decompress, shape_of
@@ -57,6 +58,9 @@ class HttpSource:
         self._keyed = KeyedRequests(self.name, answers or MemoryAnswers(clock))
         self._accepted_rows = 0
         self._accepted_requests = 0
+        self._accepted_bytes = 0
+        self._rejected: Counter[str] = Counter()
+        """Refused requests by the code of their answer."""
 
     async def run(self) -> None:
         """The listener does the work; there is nothing to drive."""
@@ -68,10 +72,19 @@ class HttpSource:
             "status": "ok",
             "accepted_rows": self._accepted_rows,
             "accepted_requests": self._accepted_requests,
+            "accepted_bytes": self._accepted_bytes,
+            "rejected": dict(self._rejected),
         }
 
     async def ingest(self, scope: Scope, receive: Receive, send: Send) -> None:
         """`POST /ingest`. Raises BadRowError, RequestError, OverloadedError, StorageError."""
+        try:
+            await self._ingest(scope, receive, send)
+        except LiteJoinError as error:
+            self._rejected[error.code] += 1
+            raise
+
+    async def _ingest(self, scope: Scope, receive: Receive, send: Send) -> None:
         fields: dict[bytes, bytes] = dict(scope["headers"])
         lines = shape_of(fields.get(b"content-type")) == "lines"
         encoding = fields.get(b"content-encoding")
@@ -109,6 +122,7 @@ class HttpSource:
             await self._submit(batch, rows)
         self._accepted_rows += rows
         self._accepted_requests += 1
+        self._accepted_bytes += len(body)
         return rows
 
     def _add_topics(self, unknown: dict[str, int]) -> None:

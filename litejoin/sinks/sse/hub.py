@@ -120,10 +120,15 @@ class SseHub:
             reader.close()
 
     def health(self) -> dict[str, object]:
-        """Clients, and how many of them are behind."""
+        """Clients, how many of them are behind, events handed to their connections."""
         behind = sum(not client.attached for client in self._clients)
         status = "ok" if self._opened is not None else "starting"
-        return {"status": status, "clients": len(self._clients), "behind": behind}
+        return {
+            "status": status,
+            "clients": len(self._clients),
+            "behind": behind,
+            "events": self.delivered,
+        }
 
     def register(self, wanted: Filter) -> Client:
         """A new client, behind for now. Raises OverloadedError when there are too many."""

@@ -73,7 +73,8 @@ class ApiSource:
         self._stopped = ""
         self._polled_at_ms: int | None = None
         self._result: PollResult | None = None
-        self._polls = 0
+        self._polls = self._failed_polls = 0
+        self._changes = {"created": 0, "updated": 0, "deleted": 0}
         self._noted = (0, 0)
         self._incomplete = ""
 
@@ -120,6 +121,8 @@ class ApiSource:
             "records": len(self._records),
             "consecutive_failures": self._pace.failures,
             "polls": self._polls,
+            "failed_polls": self._failed_polls,
+            "changes": dict(self._changes),
             "requests": self._exchange.requests,
         }
         if self._pace.failures:
@@ -139,6 +142,7 @@ class ApiSource:
 
     def _failed(self, reason: str) -> None:
         self._reason = reason
+        self._failed_polls += 1
         now_ms = self._clock.monotonic_ms()
         backing_off = self._pace.failed(now_ms)
         count, limit = self._pace.failures, self._plan.max_consecutive_failures
@@ -161,6 +165,8 @@ class ApiSource:
         first = self._result is None
         self._result = result
         self._polled_at_ms = self._clock.now_ms()
+        for operation in self._changes:
+            self._changes[operation] += getattr(result, operation)
         log.log(
             logging.INFO if first else logging.DEBUG,
             "api-source %s: %s: %d records in %d %s, %d ms: %d created, %d updated, %d deleted",

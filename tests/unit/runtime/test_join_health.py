@@ -22,12 +22,12 @@ def test_a_failure_degrades_its_join_for_a_while(caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.ERROR):
         joins.note(applied(FAILURE))
     assert f"joiner: {FAILURE}" in caplog.text
-    health = joins.health(lambda: (3, 1.23456))
+    health = joins.health(lambda: (3, 1.23456), {"orders": {"results": 7}})
     assert (health["orders"]["status"], health["users"]["status"]) == ("degraded", "ok")
     assert health["orders"]["reason"] == "key 'k1' cannot be evaluated: integer overflow"
     assert (health["users"]["lag_flushes"], health["users"]["lag_s"]) == (3, 1.235)
     clock.advance(SHOWN_MS)
     joins.note(applied())
-    later = joins.health(lambda: (0, 0.0))["orders"]
+    later = joins.health(lambda: (0, 0.0), {})["orders"]
     assert (later["status"], later["failures"]) == ("ok", 1)
     assert "integer overflow" in str(later["last_error"])

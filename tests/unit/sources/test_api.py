@@ -320,6 +320,7 @@ def test_the_first_poll_is_logged_and_quiet_polls_are_not(
     assert w.source.health() == {
         "status": "ok", "records": 2, "consecutive_failures": 0, "held_deletes": 0,
         "last_poll": "2023-11-14T22:13:20.000Z", "polls": 3, "requests": 3, "pages": 1,
+        "failed_polls": 0, "changes": {"created": 2, "updated": 1, "deleted": 0},
     }  # fmt: skip
 
 

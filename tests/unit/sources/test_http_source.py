@@ -12,6 +12,7 @@ import zstandard
 
 from litejoin.clock import ManualClock
 from litejoin.errors import (
+    BadRowError,
     CorruptionError,
     OverloadedError,
     StorageFullError,
@@ -375,12 +376,17 @@ def test_health_counts() -> None:
 
         await source.ingest({"headers": []}, receive, send)
         assert json.loads(sent[1]["body"]) == {"accepted": 1}
+        messages = iter([{"type": "http.request", "body": b"{"}])
+        with pytest.raises(BadRowError):
+            await source.ingest({"headers": []}, receive, send)
         return source.health()
 
     assert asyncio.run(scenario()) == {
         "status": "ok",
         "accepted_rows": 1,
         "accepted_requests": 1,
+        "accepted_bytes": len(ROW),
+        "rejected": {"LJ-ROW": 1},
     }
 
 
