@@ -2,6 +2,8 @@
 # what is done already is not done again. `make PYTHON=/path/to/python3.12 test` picks the interpreter.
 
 PYTHON ?=
+# Processes that `make test` runs side by side, a file of tests at a time.
+WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.native .venv/.install
 NATIVE_SOURCES := setup.py $(wildcard _ext/*)
@@ -15,8 +17,8 @@ demo: $(READY) ## Run the demo: an upstream API, a pipeline and live joined resu
 	@$(BIN)/python examples/demo/run_demo.py $(DEMO)
 
 .PHONY: test
-test: $(READY) ## Run all tests; TESTS="path -k name" narrows them
-	$(BIN)/python -m pytest $(TESTS)
+test: $(READY) ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 runs them one by one
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 .PHONY: quick
 quick: $(READY) ## Run the tests that take seconds

@@ -103,14 +103,14 @@ def test_compressed_bodies() -> None:
 @pytest.mark.parametrize(
     ("encoding", "body", "status", "words"),
     [
-        ("gzip", gzip.compress(ROW)[:-9], 400, "ends too early"),
+        ("gzip", gzip.compress(ROW, mtime=0)[:-9], 400, "ends too early"),
         ("gzip", ROW, 400, "not valid gzip"),
-        ("gzip", gzip.compress(ROW) + b"junk", 400, "not valid gzip"),
+        ("gzip", gzip.compress(ROW, mtime=0) + b"junk", 400, "not valid gzip"),
         ("zstd", zstandard.compress(ROW)[:-2], 400, "ends too early"),
         ("zstd", ROW, 400, "not valid zstd"),
         (
             "gzip",
-            gzip.compress(b"0" * ((1 << 20) + 1)),
+            gzip.compress(b"0" * ((1 << 20) + 1), mtime=0),
             413,
             "over 1048576 bytes when decompressed",
         ),
