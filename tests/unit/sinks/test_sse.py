@@ -102,7 +102,7 @@ def test_changes_arrive_as_documented(writer: StateWriter) -> None:
         assert first.data["rows"] == [{"order_id": "a", "amount": 45.0}]
         assert (second.data["op"], second.data["rows"], second.id) == ("delete", [], "01234567-3")
         await stream.leave()
-        assert served.hub.health() == {"status": "ok", "clients": 0, "behind": 0}
+        assert served.hub.health() == {"status": "ok", "clients": 0, "behind": 0, "events": 2}
 
     run(writer, story)
 
