@@ -15,6 +15,7 @@ BENCHES = {
     "latency": "bench.e2e.latency",
     "sse": "bench.e2e.sse",
     "delivery": "bench.e2e.delivery",
+    "guarantees": "bench.e2e.guarantees",
     "windows": "bench.windows.streams",
     "polls": "bench.e2e.polls",
     "kafka": "bench.e2e.kafka",

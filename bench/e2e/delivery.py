@@ -1,5 +1,4 @@
-"""What delivery costs: the webhook sink beside its bare client library, at_least_once beside
-best_effort.
+"""What delivery costs: the webhook sink beside its bare client library.
 
     python -m bench.e2e.delivery [RESULTS]
 
@@ -8,7 +7,6 @@ as many threads as the sink has requests in flight, sending the same bodies.
 """
 
 import asyncio
-import json
 import shutil
 import socket
 import subprocess
@@ -23,9 +21,7 @@ from typing import Any
 import urllib3
 
 from bench import report
-from bench.e2e.daemon import daemon, free_port
-from bench.e2e.pipeline import post_all, requests
-from bench.yardsticks.workload import write_workload
+from bench.e2e.daemon import free_port
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.records import Result
 from litejoin.sinks.http.sink import HttpSink
@@ -54,14 +50,6 @@ async def main():
     server = await asyncio.get_running_loop().create_server(Receiver, "127.0.0.1", int(sys.argv[1]))
     await server.serve_forever()
 uvloop.run(main())
-"""
-
-JOINS = """  - name: order-user-join
-    query: |
-      SELECT o.key AS order_id, json_extract(o.payload, '$.amount') AS amount,
-             json_extract(u.payload, '$.name') AS name
-      FROM orders o JOIN users u ON json_extract(o.payload, '$.user_id') = u.key
-    sinks: [out, lines]
 """
 
 
@@ -143,58 +131,13 @@ def wait_for(port: int) -> None:
             time.sleep(0.02)
 
 
-def pipeline_rate(lines: list[bytes], guarantee: str, storage: str = "") -> float:
-    """Messages a second until all are in, joined and written to a file sink."""
-    folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
-    more = f"delivery: {{guarantee: {guarantee}}}\n"
-    sinks = f", {{type: file, name: lines, config: {{path: {folder}/out.jsonl}}}}"
-    prepared = requests(lines)
-    try:
-        with daemon(folder, JOINS, more=more, sinks=sinks, storage=storage) as running_:
-            started = time.perf_counter()
-            post_all(running_.port, prepared)
-            running_.wait_until_evaluated()
-            while running_.health()["sinks"]["lines"]["lag_results"]:
-                time.sleep(0.02)
-            return len(lines) / (time.perf_counter() - started)
-    finally:
-        shutil.rmtree(folder)
-
-
-def guarantees(folder: Path) -> dict[str, Any]:
-    workload = folder / "workload"
-    write_workload(workload)
-    lines = workload.read_bytes().splitlines()
-    rates = [
-        (
-            pipeline_rate(lines, "best_effort"),
-            pipeline_rate(lines, "at_least_once"),
-            # The same without a sync of every commit: what delivery alone costs.
-            pipeline_rate(lines, "at_least_once", ", synchronous: normal"),
-        )
-        for _ in range(ROUNDS)
-    ]
-    columns = zip(*rates, strict=True)
-    best, least, unsynced = (sorted(column)[ROUNDS // 2] for column in columns)
-    return {
-        "best_effort_per_s": round(best),
-        "at_least_once_per_s": round(least),
-        "at_least_once_synchronous_normal_per_s": round(unsynced),
-        "cost": round(1 - least / best, 2),
-        "cost_of_delivery": round(1 - unsynced / best, 2),
-    }
-
-
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 6_000
     folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
     try:
-        figures = {"webhooks": webhooks(folder, count)}
-        print(json.dumps(figures), file=sys.stderr)
-        figures["guarantees"] = guarantees(folder)
+        report.write("delivery", {"webhooks": webhooks(folder, count)})
     finally:
         shutil.rmtree(folder)
-    report.write("delivery", figures)
 
 
 if __name__ == "__main__":

@@ -49,8 +49,8 @@ def requests(lines: list[bytes]) -> list[bytes]:
     return made
 
 
-def post_all(port: int, prepared: list[bytes]) -> None:
-    """Send every request over CONNECTIONS keep-alive connections, one in flight on each."""
+def post_all(port: int, prepared: list[bytes], connections: int = CONNECTIONS) -> None:
+    """Send every request over keep-alive connections, one in flight on each."""
     queue = iter(prepared)
     lock = threading.Lock()
     errors: list[str] = []
@@ -73,7 +73,7 @@ def post_all(port: int, prepared: list[bytes]) -> None:
                         return
                     time.sleep(0.05)
 
-    threads = [threading.Thread(target=send) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=send) for _ in range(connections)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -11,10 +11,11 @@ USERS, ORDERS, USER_UPDATES = 100_000, 200_000, 2_000
 FIRST_TIMESTAMP_MS = 1_763_900_000_000
 
 
-def write_workload(path: Path) -> dict[str, int]:
-    """Write the messages to `path`; returns their number and the results that a join makes of
-    them.
+def write_workload(path: Path, *, share: int = 1) -> dict[str, int]:
+    """Write the messages to `path`, 1/`share` of them; returns their number and the results that a
+    join makes of them.
     """
+    users, orders, user_updates = USERS // share, ORDERS // share, USER_UPDATES // share
     rng = random.Random(20261123)
     messages, owner = [], list[int]()
 
@@ -22,24 +23,24 @@ def write_workload(path: Path) -> dict[str, int]:
         timestamp = FIRST_TIMESTAMP_MS + len(messages)
         messages.append({"topic": topic, "key": key, "payload": payload, "timestamp": timestamp})
 
-    for i in range(USERS):
+    for i in range(users):
         name = f"Name {i} {rng.randrange(10**6):06d}"
         add("users", f"u{i:07d}", {"name": name, "email": f"user{i}@example.org"})
-    for n in range(ORDERS):
+    for n in range(orders):
         if owner and rng.random() < 0.2:
             k = rng.randrange(len(owner))
         else:
             k = len(owner)
-            owner.append(rng.randrange(USERS))
+            owner.append(rng.randrange(users))
         amount = round(rng.uniform(1, 500), 2)
         order = {"user_id": f"u{owner[k]:07d}", "amount": amount, "note": f"n{n}"}
         add("orders", f"o{k:08d}", order)
-    updated = rng.sample(sorted(set(owner)), USER_UPDATES)
+    updated = rng.sample(sorted(set(owner)), user_updates)
     for i in updated:
         name = f"Renamed {i} {rng.randrange(10**6):06d}"
         add("users", f"u{i:07d}", {"name": name, "email": f"user{i}@example.net"})
     with path.open("w") as out:
         out.writelines(json.dumps(m, separators=(",", ":")) + "\n" for m in messages)
     orders_of = Counter(owner)
-    results = ORDERS + sum(orders_of[i] for i in updated)
+    results = orders + sum(orders_of[i] for i in updated)
     return {"messages": len(messages), "results_uncoalesced": results}

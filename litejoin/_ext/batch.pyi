@@ -32,7 +32,9 @@ class BatchWriter:
 
     Uses the connections alone and keeps them referenced; `close` before closing them. Rows of
     shards outside the group are skipped, so that several groups can be given the same batches.
-    `checksums`, `records` and `plain` (old versions are not looked at) are for benchmarks only.
+    `together`: shards commit at the same time, each on a thread of its own, which pays when every
+    commit waits for a sync. `checksums`, `records` and `plain` (old versions are not looked at) are
+    for benchmarks only.
     """
 
     def __new__(
@@ -40,6 +42,7 @@ class BatchWriter:
         connections: Iterable[tuple[int, apsw.Connection]],
         shard_count: int,
         *,
+        together: bool = False,
         checksums: bool = True,
         records: bool = True,
         plain: bool = False,

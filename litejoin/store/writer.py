@@ -129,7 +129,11 @@ class ShardStore:
         self._open_marks()
         self._tables = TableMaker(self._connections, has_time_index)
         self._tables.make(manifest.topics, manifest.sources)
-        self._writer = BatchWriter(enumerate(self._connections), manifest.shard_count)
+        self._writer = BatchWriter(
+            enumerate(self._connections),
+            manifest.shard_count,
+            together=self._synchronous == "full",
+        )
         paths = {number: self.layout.shard(number) for number in range(manifest.shard_count)}
         sync_marks = self._marks.sync if self._marks and self._synchronous == "full" else None
         self._checkpointer = Checkpointer(paths, sync_marks)

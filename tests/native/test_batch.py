@@ -104,10 +104,11 @@ def test_native_equals_the_twin(flushes: list[tuple[list[list[Row]], bool]]) -> 
         connection.close()
 
 
-def test_a_large_shuffled_batch_equals_the_twin() -> None:
+@pytest.mark.parametrize("together", [False, True])
+def test_a_large_shuffled_batch_equals_the_twin(together: bool) -> None:
     choose = random.Random(7)
     native, plain = open_shards(), open_shards()
-    writer, twin = BatchWriter(native, SHARDS), TwinWriter(plain, SHARDS)
+    writer, twin = BatchWriter(native, SHARDS, together=together), TwinWriter(plain, SHARDS)
     for seq in (1, 2, 3):
         batch = [
             upsert(f"customer-{choose.randrange(700):06d}-{'x' * choose.randrange(9)}", f"{n}", n)

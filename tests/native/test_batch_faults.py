@@ -43,9 +43,15 @@ def shards(tmp_path: Path) -> Iterator[Pairs]:
         connection.close()
 
 
+@pytest.fixture(params=[False, True], ids=["in turn", "together"])
+def together(request: pytest.FixtureRequest) -> bool:
+    """Do the shards commit at the same time?"""
+    return bool(request.param)
+
+
 @pytest.fixture
-def writer(shards: Pairs) -> Iterator[BatchWriter]:
-    writer = BatchWriter(shards, SHARDS)
+def writer(shards: Pairs, together: bool) -> Iterator[BatchWriter]:
+    writer = BatchWriter(shards, SHARDS, together=together)
     yield writer
     writer.close()
 
@@ -287,6 +293,8 @@ class FailingVFS(apsw.VFS):
 
     def __init__(self, name: str) -> None:
         self.fail: tuple[str, type[apsw.Error]] | None = None
+        self.barrier: threading.Barrier | None = None
+        """Where syncs wait for each other."""
         super().__init__(name, "")
 
     def xOpen(self, name: str, flags: list[int]) -> "FailingFile":
@@ -309,6 +317,8 @@ class FailingFile(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:
         self._check("sync")
+        if self._is_wal and self._vfs.barrier:
+            self._vfs.barrier.wait(30)
         super().xSync(flags)
 
 
@@ -333,12 +343,13 @@ def failing() -> Iterator[FailingVFS]:
 def test_a_commit_that_fails(
     tmp_path: Path,
     failing: FailingVFS,
+    together: bool,
     call: str,
     error: type[apsw.Error],
     expected: type[StorageError],
 ) -> None:
     pairs = [(n, open_file(tmp_path / f"{n}.db", n, vfs="failing")) for n in range(SHARDS)]
-    writer = BatchWriter(pairs, SHARDS)
+    writer = BatchWriter(pairs, SHARDS, together=together)
     writer.write([upserts(9, "old")], 1)
     writer.prepare([upserts(9, "new")], 2)
     failing.fail = (call, error)
@@ -350,6 +361,35 @@ def test_a_commit_that_fails(
     failing.fail = None
     assert set(stored(pairs).values()) == {"old"}
     assert writer.write([upserts(9, "new")], 3).rows == 9
+    writer.close()
+    for _, connection in pairs:
+        connection.close()
+
+
+def test_one_commit_of_several_that_fails_is_the_one_that_is_told(
+    shards: Pairs, writer: BatchWriter, together: bool
+) -> None:
+    """A hook that refuses stands for the disk. In turn, the shards behind it are rolled back; those
+    that commit together with it are not.
+    """
+    writer.write([upserts(30, "old")], 1)
+    shards[1][1].set_commit_hook(lambda: True)
+    with pytest.raises(StorageError, match="shard 1: commit"):
+        writer.write([upserts(30, "new")], 2)
+    shards[1][1].set_commit_hook(None)
+    payloads = [{p for (p,) in c.execute("SELECT DISTINCT payload FROM t1")} for _, c in shards]
+    assert payloads == [{"new"}, {"old"}, {"new" if together else "old"}]
+    assert writer.write([upserts(30, "new")], 3).rows == 30
+
+
+def test_commits_together_wait_for_each_other(tmp_path: Path, failing: FailingVFS) -> None:
+    """Every shard's sync is entered before one is let go: they are not done one by one."""
+    pairs = [(n, open_file(tmp_path / f"{n}.db", n, vfs="failing")) for n in range(SHARDS)]
+    writer = BatchWriter(pairs, SHARDS, together=True)
+    failing.barrier = threading.Barrier(SHARDS)
+    assert writer.write([upserts(30)], 1).committed == (0, 1, 2)
+    assert not failing.barrier.broken
+    failing.barrier = None
     writer.close()
     for _, connection in pairs:
         connection.close()
