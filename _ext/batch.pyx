@@ -38,7 +38,7 @@ from litejoin._ext import bridge
 from litejoin.errors import CorruptionError, StorageError, StorageFullError, StorageIOError
 
 WriteResult = namedtuple(
-    "WriteResult", ["changes", "rows", "unchanged", "committed", "full_shards", "messages"])
+    "WriteResult", ["changes", "rows", "unchanged", "committed", "full_shards", "messages", "refused"])
 
 cdef enum:
     MAX_SHARDS = 256  # the shard's number is one byte of a change row
@@ -48,6 +48,9 @@ cdef enum:
     # Buffers above this are given back after a flush; below, they are kept for the next one.
     KEEP_BYTES = 1 << 20
     TABLES = 1 << 16  # a table's number is two bytes of a row
+    # Of a shard's place in the group: never in it, or left out of it for good.
+    ELSEWHERE = -1
+    LEFT_OUT = -2
 
 cdef struct _Table:
     sq.sqlite3_stmt *upsert
@@ -83,6 +86,7 @@ cdef struct _Shard:
     bint drop_noops
     bint versions
     bint plain
+    bint checksums
 
 cdef struct _Failure:
     int rc
@@ -175,9 +179,9 @@ cdef int _compile_topic(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
             s, b"INSERT INTO t%u(id,key,payload,timestamp_ms,op,changes,checksum)"
             b" VALUES(?1,?2,?3,?4,1,?5,?6) ON CONFLICT(key) DO UPDATE"
             b" SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?7"
-            b" WHERE lj_replace(id,payload,timestamp_ms,op,changes)", n, &t.upsert)
+            b" WHERE lj_replace(id,payload,timestamp_ms,op,changes,checksum)", n, &t.upsert)
         or _compile(
-            s, b"DELETE FROM t%u WHERE key=?2 AND lj_replace(id,payload,timestamp_ms,op,changes)",
+            s, b"DELETE FROM t%u WHERE key=?2 AND lj_replace(id,payload,timestamp_ms,op,changes,checksum)",
             n, &t.remove)
     )
 
@@ -278,12 +282,33 @@ cdef int _note(_Shard *s, int64_t row_id, sq.sqlite3_value **old) noexcept nogil
     return sq.SQLITE_OK
 
 
+cdef bint _is_as_written(_Shard *s, sq.sqlite3_value **old) noexcept nogil:
+    """Does the old version's checksum fit? A damaged one must neither be replaced, which would hide the
+    damage, nor reach the joins as the old version."""
+    cdef LjRow *row = s.row
+    cdef const void *payload = sq.sqlite3_value_blob(old[1])
+    cdef uint32_t payload_len = <uint32_t>sq.sqlite3_value_bytes(old[1])
+    cdef const void *changes = NULL
+    cdef uint32_t changes_len = LJ_NO_EXTRA
+    if sq.sqlite3_value_type(old[4]) != sq.SQLITE_NULL:
+        changes = sq.sqlite3_value_blob(old[4])
+        changes_len = <uint32_t>sq.sqlite3_value_bytes(old[4])
+    return sq.sqlite3_value_int64(old[5]) == lj_row_checksum(
+        0, row.head.table, <uint32_t>sq.sqlite3_value_int64(old[3]), sq.sqlite3_value_int64(old[2]),
+        row.key, row.head.key_len, payload, payload_len, changes, changes_len)
+
+
 cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **old) noexcept nogil:
-    """SQL function lj_replace(id, payload, timestamp_ms, op, changes): may `s.row` replace this row?"""
+    """SQL function lj_replace(id, payload, timestamp_ms, op, changes, checksum): may `s.row` replace
+    this row?"""
     cdef _Shard *s = <_Shard *>sq.sqlite3_user_data(context)
     cdef LjRow *row = s.row
     cdef const void *payload
     s.found = True
+    if s.checksums and not _is_as_written(s, old):
+        sq.sqlite3_result_error(context, b"a row fails its checksum", -1)
+        sq.sqlite3_result_error_code(context, sq.SQLITE_CORRUPT)
+        return
     if row.head.flags & LJ_EXPIRE and sq.sqlite3_value_int64(old[2]) > row.head.timestamp_ms:
         sq.sqlite3_result_int(context, 0)  # written again since retention looked
         return
@@ -560,6 +585,25 @@ cdef const char *_take_rows(
     return NULL
 
 
+cdef const char *_needs_left_out(
+    const short *local, uint32_t shard_count, const uint8_t *data, size_t size, size_t *at, bint *needs
+) noexcept nogil:
+    """Does a batch have a row of a shard that was left out? NULL, or what is wrong with the row at `at`."""
+    cdef LjRow row
+    cdef const char *reason
+    needs[0] = False
+    while at[0] < size:
+        reason = lj_row_check(data + at[0], size - at[0])
+        if reason != NULL:
+            return reason
+        row = lj_row_at(data + at[0])
+        if local[lj_fnv1a32(row.key, row.head.key_len) % shard_count] == LEFT_OUT:
+            needs[0] = True
+            return NULL
+        at[0] += row.head.size
+    return NULL
+
+
 cdef object _error(_Failure *failure):
     rc = failure.rc
     text = f"shard {failure.shard}: {failure.message.decode('utf-8', 'replace')} (SQLite {failure.extended})"
@@ -585,6 +629,8 @@ cdef class BatchWriter:
     cdef _Commit *_commits  # one a shard when they commit together, else NULL
     cdef uint8_t *_kept  # by topic number: are its messages kept?
     cdef list _connections
+    cdef list _refused  # batches of this flush with a row of a shard that was left out
+    cdef bint _has_left_out
     cdef _Options _options
     cdef bint _prepared
     cdef bint _busy
@@ -611,13 +657,14 @@ cdef class BatchWriter:
         self._options.records = records
         self._options.plain = plain
         for i in range(MAX_SHARDS):
-            self._local[i] = -1
+            self._local[i] = ELSEWHERE
         for number, connection in pairs:
             if not 0 <= number < shard_count or self._local[number] >= 0:
                 raise ValueError(f"shard {number} of {shard_count} is out of range or given twice")
             self._local[number] = <short>self._count
             self._shards[self._count].number = number
             self._shards[self._count].plain = plain
+            self._shards[self._count].checksums = checksums
             self._shards[self._count].db = <sq.sqlite3 *><size_t>connection.sqlite3_pointer()
             self._count += 1
             self._open(&self._shards[self._count - 1])
@@ -628,7 +675,7 @@ cdef class BatchWriter:
         cdef int flags = sq.SQLITE_UTF8 | sq.SQLITE_DIRECTONLY
         cdef int rc = (
             sq.sqlite3_create_function_v2(
-                s.db, b"lj_replace", 5, flags, s, _replace, NULL, NULL, NULL)
+                s.db, b"lj_replace", 6, flags, s, _replace, NULL, NULL, NULL)
             or _compile(s, b"BEGIN IMMEDIATE", 0, &s.begin)
             or _compile(s, b"COMMIT", 0, &s.commit)
             or _compile(s, b"ROLLBACK", 0, &s.rollback)
@@ -655,7 +702,7 @@ cdef class BatchWriter:
             _drop_tables(s)
             sq.sqlite3_wal_hook(s.db, NULL, NULL)
             sq.sqlite3_create_function_v2(
-                s.db, b"lj_replace", 5, sq.SQLITE_UTF8, NULL, NULL, NULL, NULL, NULL)
+                s.db, b"lj_replace", 6, sq.SQLITE_UTF8, NULL, NULL, NULL, NULL, NULL)
             sq.sqlite3_finalize(s.begin)
             sq.sqlite3_finalize(s.commit)
             sq.sqlite3_finalize(s.rollback)
@@ -700,7 +747,9 @@ cdef class BatchWriter:
         self._busy = True
         return 0
 
-    def prepare(self, batches, long long seq, *, bint drop_noops=False, bint want_changes=True):
+    def prepare(
+        self, batches, long long seq, *, bint drop_noops=False, bint want_changes=True, piecewise=()
+    ):
         cdef list held = list(batches)
         cdef _Failure failure
         cdef int rc
@@ -712,7 +761,7 @@ cdef class BatchWriter:
             self._options.seq = seq
             self._options.drop_noops = drop_noops
             self._options.want_changes = want_changes
-            self._take(held)
+            self._take(held, piecewise)
             with nogil:
                 rc = _apply_all(self._shards, self._count, &self._options, &failure)
                 if rc != sq.SQLITE_OK:
@@ -724,11 +773,9 @@ cdef class BatchWriter:
         finally:
             self._busy = False
 
-    cdef int _take(self, list batches) except -1:
+    cdef int _take(self, list batches, piecewise) except -1:
         cdef int i
-        cdef size_t at, size
-        cdef const uint8_t *data
-        cdef const char *reason
+        self._refused = []
         for i in range(self._count):
             self._shards[i].entries.len = 0
             self._shards[i].full = False
@@ -736,14 +783,35 @@ cdef class BatchWriter:
         for index, batch in enumerate(batches):
             if not isinstance(batch, bytes):
                 raise TypeError(f"a batch is bytes, not {type(batch).__name__}")
-            data = <const uint8_t *>PyBytes_AS_STRING(batch)
-            size = <size_t>PyBytes_GET_SIZE(batch)
-            at = 0
-            with nogil:
-                reason = _take_rows(
-                    self._shards, self._local, self._shard_count, self._kept, data, size, &at)
-            if reason != NULL:
-                raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
+            if self._has_left_out and self._is_refused(index, batch) and index not in piecewise:
+                continue
+            self._take_batch(index, batch)
+        return 0
+
+    cdef bint _is_refused(self, index, bytes batch) except -1:
+        cdef size_t at = 0
+        cdef bint needs = False
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(batch)
+        cdef size_t size = <size_t>PyBytes_GET_SIZE(batch)
+        cdef const char *reason
+        with nogil:
+            reason = _needs_left_out(self._local, self._shard_count, data, size, &at, &needs)
+        if reason != NULL:
+            raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
+        if needs:
+            self._refused.append(index)
+        return needs
+
+    cdef int _take_batch(self, index, bytes batch) except -1:
+        cdef size_t at = 0
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(batch)
+        cdef size_t size = <size_t>PyBytes_GET_SIZE(batch)
+        cdef const char *reason
+        with nogil:
+            reason = _take_rows(
+                self._shards, self._local, self._shard_count, self._kept, data, size, &at)
+        if reason != NULL:
+            raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
         return 0
 
     def commit(self):
@@ -797,7 +865,8 @@ cdef class BatchWriter:
             lj_buffer_trim(&s.changes, KEEP_BYTES)
             lj_buffer_trim(&s.messages, KEEP_BYTES)
             lj_buffer_trim(&s.body, KEEP_BYTES)
-        return WriteResult(changes, rows, unchanged, tuple(committed), tuple(full), tuple(messages))
+        return WriteResult(
+            changes, rows, unchanged, tuple(committed), tuple(full), tuple(messages), tuple(self._refused))
 
     def rollback(self):
         self._enter(True)
@@ -811,11 +880,25 @@ cdef class BatchWriter:
         return self.commit()
 
     def trim(self, int shard, long long seq):
-        if not 0 <= shard < MAX_SHARDS or self._local[shard] < 0:
+        if not 0 <= shard < MAX_SHARDS or self._local[shard] == ELSEWHERE:
             raise ValueError(f"shard {shard} is not in this group")
-        cdef _Shard *s = &self._shards[self._local[shard]]
-        if seq > s.trim_to:
-            s.trim_to = seq
+        cdef _Shard *s
+        if self._local[shard] >= 0:
+            s = &self._shards[self._local[shard]]
+            if seq > s.trim_to:
+                s.trim_to = seq
+
+    def leave_out(self, int shard):
+        if not 0 <= shard < MAX_SHARDS or self._local[shard] == ELSEWHERE:
+            raise ValueError(f"shard {shard} is not in this group")
+        self._enter(False)
+        if self._local[shard] >= 0:
+            _drop_tables(&self._shards[self._local[shard]])
+            self._shards[self._local[shard]].entries.len = 0
+            _forget(&self._shards[self._local[shard]])
+            self._local[shard] = LEFT_OUT
+            self._has_left_out = True
+        self._busy = False
 
     def wal_pages(self):
         cdef int i

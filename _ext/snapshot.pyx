@@ -4,12 +4,13 @@ Called by the engine before each evaluation: eight shards cost eight times three
 calls took half of the time of a single change. One thread at a time; the GIL is released.
 """
 
+from libc.stdint cimport uint8_t
 from libc.stdlib cimport calloc, free
 
 from csqlite3 cimport *
 
 from litejoin._ext import bridge
-from litejoin.errors import StorageError
+from litejoin.errors import CorruptionError, StorageError
 
 cdef enum:
     END
@@ -27,6 +28,7 @@ cdef class Snapshots:
     cdef sqlite3 **dbs
     cdef sqlite3_stmt **statements
     cdef int n
+    cdef uint8_t *out
 
     def __cinit__(self, readers):
         cdef int i, kind
@@ -34,7 +36,8 @@ cdef class Snapshots:
         self.readers = tuple(readers)
         self.dbs = <sqlite3 **>calloc(len(self.readers) + 1, sizeof(sqlite3 *))
         self.statements = <sqlite3_stmt **>calloc((len(self.readers) + 1) * STATEMENTS, sizeof(sqlite3_stmt *))
-        if self.dbs == NULL or self.statements == NULL:
+        self.out = <uint8_t *>calloc(len(self.readers) + 1, 1)
+        if self.dbs == NULL or self.statements == NULL or self.out == NULL:
             raise MemoryError
         for i, reader in enumerate(self.readers):
             self.dbs[i] = <sqlite3 *><size_t>reader.sqlite3_pointer()
@@ -54,6 +57,8 @@ cdef class Snapshots:
             sqlite3_finalize(self.statements[i])
         free(self.statements)
         free(self.dbs)
+        free(self.out)
+        self.out = NULL
         self.statements = NULL
         self.dbs = NULL
         self.n = 0
@@ -65,6 +70,8 @@ cdef class Snapshots:
         cdef sqlite3_int64 newest = 0
         with nogil:
             for i in range(self.n):
+                if self.out[i]:
+                    continue
                 rc = end(self.dbs[i], &self.statements[i * STATEMENTS])
                 if rc == SQLITE_OK:
                     rc = begin(&self.statements[i * STATEMENTS], &newest)
@@ -85,9 +92,20 @@ cdef class Snapshots:
         if rc != SQLITE_OK:
             self._failed(i, rc)
 
+    def leave_out(self, shard: int) -> None:
+        """End the shard's transaction and begin no other."""
+        if not 0 <= shard < self.n:
+            raise ValueError(f"there is no shard {shard}")
+        if not self.out[shard]:
+            self.out[shard] = 1
+            # What it says no longer matters: the connection is not read again.
+            end(self.dbs[shard], &self.statements[shard * STATEMENTS])
+
     cdef _failed(self, int shard, int rc):
         message = sqlite3_errmsg(self.dbs[shard]).decode("utf-8", "replace")
-        raise StorageError(f"shard {shard}: {message}", extended=rc)
+        is_damage = rc & 0xFF in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR)
+        kind = CorruptionError if is_damage else StorageError
+        raise kind(f"shard {shard}: {message}", extended=rc, shard=shard)
 
     def close(self) -> None:
         """Finalize the statements, so that the readers can be closed. Idempotent."""

@@ -124,6 +124,8 @@ cdef int borrow(Cursor *cursor, int kind, int shard, sqlite3_stmt **out) noexcep
     cdef Pooled *pooled = cursor.held[slot]
     cdef char *sql
     cdef int rc
+    if host.out[shard]:
+        return left_out(cursor, shard)
     if pooled == NULL:
         pooled = topic.idle[slot]
         if pooled != NULL:
@@ -159,7 +161,25 @@ cdef void give_back(Cursor *cursor) noexcept nogil:
             cursor.held[slot] = NULL
 
 
+cdef int left_out(Cursor *cursor, int shard) noexcept nogil:
+    """Nothing is known of the rows of this shard: whoever needs them has to do without a result, or, while
+    only result keys are collected, without these rows (SQLITE_DONE)."""
+    if cursor.table.host.tolerant:
+        return SQLITE_DONE
+    sqlite3_free(cursor.base.pVtab.zErrMsg)
+    cursor.base.pVtab.zErrMsg = sqlite3_mprintf("shard %d is quarantined", shard)
+    return SQLITE_CANTOPEN
+
+
+cdef int note_damage(Cursor *cursor, int shard, int rc) noexcept nogil:
+    cdef Host *host = cursor.table.host
+    if host.damaged < 0 and rc & 0xff in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR):
+        host.damaged = shard
+    return rc
+
+
 cdef int shard_error(Cursor *cursor, int shard, int rc) noexcept nogil:
+    note_damage(cursor, shard, rc)
     sqlite3_free(cursor.base.pVtab.zErrMsg)
     cursor.base.pVtab.zErrMsg = sqlite3_mprintf(
         "shard %d: %s", shard, sqlite3_errmsg(cursor.table.host.readers[shard]))
@@ -189,8 +209,9 @@ cdef int take_row(Cursor *cursor, sqlite3_stmt *stmt, int shard) noexcept nogil:
                        row.changes.at, extra) != sqlite3_column_int64(stmt, 6):
         sqlite3_free(cursor.base.pVtab.zErrMsg)
         cursor.base.pVtab.zErrMsg = sqlite3_mprintf(
-            "shard %d: row %lld of t%d fails its checksum", shard, cursor.rowid, <int>cursor.table.topic.number)
-        return SQLITE_CORRUPT
+            "shard %d: row %lld of t%d fails its checksum", shard,
+            cursor.rowid & ((<sqlite3_int64>1 << LJ_SHARD_SHIFT) - 1), <int>cursor.table.topic.number)
+        return note_damage(cursor, shard, SQLITE_CORRUPT)
     return SQLITE_OK
 
 
@@ -456,9 +477,28 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
                 cursor.at_end = True
                 return SQLITE_OK
         cursor.plan = plan
+        if cursor.table.host.blind:
+            rc = refuse_blind(cursor)
+            if rc != SQLITE_OK:
+                return rc
         cursor.n_refs = km_find(&topic.indexes[plan - PLAN_INDEX].rows, cursor.hashed, &cursor.refs)
         return index_next(cursor)
+    if plan == PLAN_SCAN and cursor.table.host.any_out:
+        # At once, not after the shards before it have been read.
+        rc = refuse_blind(cursor)
+        if rc != SQLITE_OK:
+            return rc
     return topic_next(base)
+
+
+cdef int refuse_blind(Cursor *cursor) noexcept nogil:
+    """Fail when any shard was left out, unless its rows may be missing."""
+    cdef int shard, rc = SQLITE_OK
+    for shard in range(cursor.table.host.shards):
+        if cursor.table.host.out[shard]:
+            rc = left_out(cursor, shard)
+            break
+    return SQLITE_OK if rc == SQLITE_DONE else rc
 
 
 cdef int key_filter(Cursor *cursor, sqlite3_value *value) noexcept nogil:
@@ -489,6 +529,8 @@ cdef int key_filter(Cursor *cursor, sqlite3_value *value) noexcept nogil:
     if cursor.table.host.shards:
         cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.host.shards)
         rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
+        if rc == SQLITE_DONE:
+            return key_next(cursor)
         if rc != SQLITE_OK:
             return rc
         sqlite3_bind_text(stmt, 1, key, length, SQLITE_STATIC)
@@ -543,11 +585,14 @@ cdef int load_odd(Table *table) noexcept nogil:
     cdef Cursor cursor
     cdef Topic *topic = table.topic
     cdef int rc = SQLITE_OK
+    cdef bint tolerant = table.host.tolerant
+    table.host.tolerant = False  # what is noted here stays, so it must be all there is
     memset(&cursor, 0, sizeof(cursor))
     cursor.table = table
     cursor.base.pVtab = &table.base
     cursor.held = <Pooled **>calloc(KINDS * table.host.shards + 1, sizeof(Pooled *))
     if cursor.held == NULL:
+        table.host.tolerant = tolerant
         return SQLITE_NOMEM
     km_clear(&topic.odd_rows)
     cursor.shard = -1
@@ -556,6 +601,7 @@ cdef int load_odd(Table *table) noexcept nogil:
         if rc == SQLITE_OK and not cursor.at_end and lj_is_odd_number(cursor.row.key.at, cursor.row.key.len):
             if km_add(&topic.odd_rows, number_hash(table.host, &cursor.row), <uint64_t>cursor.rowid):
                 rc = SQLITE_NOMEM
+    table.host.tolerant = tolerant
     give_back(&cursor)
     free(cursor.held)
     return rc
@@ -655,10 +701,13 @@ cdef int scan_shards(Cursor *cursor) noexcept nogil:
             if rc != SQLITE_DONE:
                 return shard_error(cursor, cursor.shard, rc)
         cursor.shard += 1
-        if cursor.shard < cursor.table.host.shards:
+        while cursor.shard < cursor.table.host.shards:
             rc = borrow(cursor, ALL, cursor.shard, &stmt)
-            if rc != SQLITE_OK:
+            if rc == SQLITE_OK:
+                break
+            if rc != SQLITE_DONE:
                 return rc
+            cursor.shard += 1
     cursor.at_end = True
     return SQLITE_OK
 
@@ -814,6 +863,7 @@ cdef void release_host(void *pointer) noexcept nogil:
         free(topic)
     free(host.topics)
     free(host.readers)
+    free(host.out)
     free(host)
 
 
@@ -831,6 +881,7 @@ cdef class TopicTables:
     cdef object names
     cdef object held
     cdef bint closed
+    cdef bint loaded
 
     def __cinit__(self, connection, readers=()):
         cdef int i
@@ -845,8 +896,10 @@ cdef class TopicTables:
         self.held = ()
         self.host.db = <sqlite3 *><size_t>connection.sqlite3_pointer()
         self.host.shards = len(self.readers)
+        self.host.damaged = -1
         self.host.readers = <sqlite3 **>calloc(self.host.shards + 1, sizeof(sqlite3 *))
-        if self.host.readers == NULL:
+        self.host.out = <uint8_t *>calloc(self.host.shards + 1, 1)
+        if self.host.readers == NULL or self.host.out == NULL:
             raise MemoryError
         for i in range(self.host.shards):
             self.host.readers[i] = <sqlite3 *><size_t>self.readers[i].sqlite3_pointer()
@@ -911,6 +964,27 @@ cdef class TopicTables:
             self.connection.execute(
                 f'CREATE VIRTUAL TABLE "{quoted}" USING litejoin_topic({slot}, {mode})')
 
+    def leave_out(self, shard: int) -> None:
+        """From now on no row of this shard is read: a query that needs one fails. Before `load`, every look-up in
+        a key map fails as well, since the maps will lack the shard's rows."""
+        if not 0 <= shard < self.host.shards:
+            raise ValueError(f"there is no shard {shard}")
+        self.host.out[shard] = 1
+        self.host.any_out = True
+        self.host.blind = self.host.blind or not self.loaded
+        if self.host.damaged == shard:
+            self.host.damaged = -1
+
+    def damaged(self) -> int:
+        """The first shard in which a row or a page was met that is not what was written; -1: none. Such a row
+        fails the query that reads it."""
+        return self.host.damaged
+
+    def tolerate(self, tolerant: bool) -> None:
+        """Whether rows of shards that were left out count as absent: for collecting the keys of results that may
+        have changed, never for making results."""
+        self.host.tolerant = tolerant
+
     def load(self) -> int:
         """Build the key maps from the shards; returns the rows read. Blocking, about 2 us a row and index.
 
@@ -918,6 +992,7 @@ cdef class TopicTables:
         """
         cdef int i
         cdef long rows = 0
+        self.loaded = True
         for i in range(self.host.n_topics):
             if self.host.topics[i].n_indexes:
                 rows += self._load_topic(i)
@@ -945,8 +1020,8 @@ cdef class TopicTables:
         message = table.base.zErrMsg.decode("utf-8", "replace") if table.base.zErrMsg != NULL else "out of memory"
         sqlite3_free(table.base.zErrMsg)
         if rc != SQLITE_OK:
-            kind = CorruptionError if rc & 0xFF == SQLITE_CORRUPT else StorageError
-            raise kind(f"topic {self.names[slot]}: {message}", extended=rc)
+            kind = CorruptionError if self.host.damaged >= 0 else StorageError
+            raise kind(f"topic {self.names[slot]}: {message}", extended=rc, shard=self.host.damaged)
         return rows
 
     def apply(self, changes, *, maps_current: bool = False) -> int:
@@ -1020,12 +1095,15 @@ cdef int load_rows(Cursor *cursor, Topic *topic, long *rows) noexcept nogil:
     hashes_init(&hashes)
     cursor.shard = -1
     cursor.plan = PLAN_SCAN
+    # What was left out cannot be in the key maps; looking things up in them is refused then (`blind`).
+    cursor.table.host.tolerant = True
     while True:
         rc = scan_next(cursor)
         if rc == SQLITE_OK and not cursor.at_end:
             rows[0] += 1
             rc = load_row(cursor, topic, &hashes)
         if rc != SQLITE_OK or cursor.at_end:
+            cursor.table.host.tolerant = False
             hashes_free(&hashes)
             return rc
 

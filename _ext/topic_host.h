@@ -60,5 +60,10 @@ typedef struct {
     int n_topics;
     LjTopic **topics;
     sqlite3_stmt *to_number;
+    uint8_t *out;   /* shard -> it was left out: its rows are not to be read */
+    int any_out;
+    int blind;      /* a shard was left out before the key maps were built: they lack its rows */
+    int tolerant;   /* rows of shards that were left out count as absent instead of failing the query */
+    int damaged;    /* the first shard in which damage was met, or -1 */
 } LjHost;
 #endif

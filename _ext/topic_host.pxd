@@ -1,5 +1,5 @@
 # Declarations of topic_host.h, and nothing else.
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from change_row cimport LjChangeRow, LjSlice, LjVersion
 from ckeymap cimport KeyMap
@@ -46,4 +46,9 @@ cdef extern from "topic_host.h" nogil:
         int n_topics
         Topic **topics
         sqlite3_stmt *to_number
+        uint8_t *out
+        bint any_out
+        bint blind
+        bint tolerant
+        int damaged
     int lj_index_path_hash(const Index *index, const LjVersion *row, uint64_t *hash)

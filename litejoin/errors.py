@@ -14,6 +14,7 @@
     ├── StorageError                    LJ-SQL: SQLite said no; carries the extended result code
     │   ├── StorageFullError            LJ-FULL: no space left; nothing acked, recovers by itself
     │   ├── StorageIOError              LJ-IO: I/O error; fatal for the process
+    │   ├── ShardQuarantinedError       LJ-SHARD: a key's shard is out of service; retry later
     │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
     ├── QueryError                      LJ-QUERY: a user query failed or ran too long
     └── SinkError                       LJ-SINK: a delivery failed
@@ -166,6 +167,15 @@ class StorageIOError(StorageError):
     """An I/O error during a write. A failed COMMIT may still be durable: the process must end."""
 
     code = "LJ-IO"
+
+
+class ShardQuarantinedError(StorageError):
+    """The shard of a key is damaged and out of service; others run. Nothing was stored; rows can be
+    sent again once the shard is repaired.
+    """
+
+    code = "LJ-SHARD"
+    retriable = True
 
 
 class CorruptionError(StorageError):

@@ -1,6 +1,6 @@
 """The batch writer on SQLite's C API: packed rows (litejoin.records) into numbered tables."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 import apsw
@@ -24,6 +24,10 @@ class WriteResult(NamedTuple):
     messages: tuple[bytes, ...]
     """Message rows (ChangeFlag.MESSAGE) of kept topics, one bytes a committed shard, in order of
     arrival.
+    """
+    refused: tuple[int, ...]
+    """Batches, by their place in the flush, with a row of a shard that was left out: nothing of
+    them is stored, or of a piecewise one the rows of other shards.
     """
 
 @disjoint_base
@@ -59,8 +63,12 @@ class BatchWriter:
         *,
         drop_noops: bool = False,
         want_changes: bool = True,
+        piecewise: Container[int] = (),
     ) -> None:
         """Apply all rows in open transactions, one a shard. Blocks; releases the GIL.
+
+        `piecewise`: places of batches of which the rows of other shards are stored when one of
+        their shards was left out.
 
         `seq` numbers the batch records and must rise. Raises ValueError before any SQL when a batch
         is malformed, and StorageError, StorageIOError, CorruptionError or MemoryError after rolling
@@ -89,6 +97,11 @@ class BatchWriter:
 
     def trim(self, shard: int, seq: int) -> None:
         """Let the shard's next transaction delete its batch records up to `seq`. Never blocks."""
+
+    def leave_out(self, shard: int) -> None:
+        """From now on write nothing into this shard, whose connection stays open until `close`.
+        Batches with a row of it are refused (`WriteResult.refused`).
+        """
 
     def wal_pages(self) -> dict[int, int]:
         """Pages in the WAL after the last commit of each shard. Any thread."""

@@ -5,7 +5,7 @@ last call, evaluates every join they touch at one consistent state of the topics
 new results together with how far it has come. It never writes a shard and never delivers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
 from litejoin.engine.state import StateDatabase
 from litejoin.engine.windows.windows import Windows
-from litejoin.errors import QueryError, StorageFullError
+from litejoin.errors import CorruptionError, QueryError, StorageFullError
 from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
 from litejoin.store.sqlite import open_memory
 
@@ -111,8 +111,22 @@ class Engine:
         self._joins: list[_Join] = []
         self.changes = 0
         """Changed rows taken in since the start. Any thread may read it."""
+        self.left_out: frozenset[int] = frozenset()
+        """Quarantined shards: results that need their rows stay as they are."""
 
     # -- start
+
+    def leave_out(self, shards: Iterable[int]) -> None:
+        """Read these shards no more: they are quarantined.
+
+        A result that needs a row of theirs, or might, is not made any more, which is reported; the
+        old one stays. Every join is noted as owed, so that the start after the repair computes it
+        anew.
+        """
+        for shard in sorted(set(shards) - self.left_out):
+            self._tables.leave_out(shard)
+            self._snapshots.leave_out(shard)
+            self.left_out |= {shard}
 
     def _add_join(self, plan: JoinPlan) -> _Join:
         join_id, changed = self.state.join_id(plan.name, plan.definition)
@@ -131,6 +145,8 @@ class Engine:
 
         full = add(refresh_sql=plan.full_sql or plan.query, full=True)
         join = _Join(plan, join_id, full, full, due=changed or join_id in self.state.owed)
+        # With a shard out of service it cannot be computed; it stays owed.
+        join.due = join.due and not self.left_out
         if plan.strategy != "full":
             join.handle = add(
                 refresh_sql=plan.refresh_sql,
@@ -261,10 +277,20 @@ class Engine:
             head = self._evaluate_join(join, changed, head, wait, failures)
         if self._windows and self._messages:
             head = self._windows.take(self._messages, head)
-        self.state.commit(head, seq, frozenset(j.join_id for j in self._joins if j.due))
+        self._raise_damage()
+        owed = (j.join_id for j in self._joins if j.due or self.left_out)
+        self.state.commit(head, seq, frozenset(owed))
         self._tables.clear()
         self._messages = ()
         return Applied(head, head - before, tuple(failures), self._wake_in_ms())
+
+    def _raise_damage(self) -> None:
+        """What was read of a damaged row is nothing; without its shard it can be done again."""
+        shard = self._tables.damaged()
+        if shard >= 0:
+            raise CorruptionError(
+                f"shard {shard}: a row or page is not what was written", shard=shard
+            )
 
     def _evaluate_join(
         self, join: _Join, changed: set[int], head: int, wait: bool, failures: list[str]
@@ -297,10 +323,13 @@ class Engine:
     def _refresh_delta(
         self, join: _Join, touched: list[int], head: int, failures: list[str]
     ) -> int:
-        now_ms = self._clock.now_ms()
-        native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
-        if native is not None:
-            return native
+        if not self.left_out:
+            now_ms = self._clock.now_ms()
+            native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
+            if native is not None:
+                return native
+        # A result that is overlooked for lack of a row would wait for that row anyway.
+        self._tables.tolerate(bool(self.left_out))
         try:
             for reference in touched:
                 self._evaluator.affect(join.handle, reference)
@@ -309,6 +338,8 @@ class Engine:
             # can tell.
             self._evaluator.set_affected(())
             return self._refresh_full(join, head, failures)
+        finally:
+            self._tables.tolerate(False)
         try:
             return self._refresh(join.handle, head)
         except QueryError:
@@ -322,7 +353,10 @@ class Engine:
             try:
                 head = self._refresh(join.handle, head)
             except QueryError as error:
-                failures.append(f"join {join.plan.name}: key {key!r} cannot be evaluated: {error}")
+                failures.append(
+                    self._waits(join, error)
+                    or f"join {join.plan.name}: key {key!r} cannot be evaluated: {error}"
+                )
         self._evaluator.set_affected(())
         return head
 
@@ -339,13 +373,22 @@ class Engine:
             if self._stopping:
                 join.due = True  # noted as owed: the next start makes up for it
             else:
-                failures.append(f"join {join.plan.name}: the query cannot be evaluated: {error}")
+                failures.append(
+                    self._waits(join, error)
+                    or f"join {join.plan.name}: the query cannot be evaluated: {error}"
+                )
             return head
         finally:
             self._in_full = False
             done = self._clock.monotonic_ms()
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
             join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
+
+    def _waits(self, join: _Join, error: QueryError) -> str:
+        """The failure of a result that needs a row of a shard which was left out; "" for others."""
+        if not self.left_out or error.extended & 0xFF != apsw.SQLITE_CANTOPEN:
+            return ""
+        return f"join {join.plan.name}: results wait for a quarantined shard: {error}"
 
     def _refresh(self, handle: int, head: int) -> int:
         return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms())

@@ -11,7 +11,10 @@ from typing import Protocol
 
 import apsw
 
+from litejoin._ext.checksum import row_checksum
+from litejoin.errors import CorruptionError
 from litejoin.store.changes import Change, Version, pack_changes, unpack_changes
+from litejoin.store.verify import as_damage
 
 
 class BatchRecords(Protocol):
@@ -43,28 +46,37 @@ def unapplied_changes(
             rows = list(unpack_changes(body))
             found.messages.append(pack_changes(row for row in rows if row.message))
             found.changes.append(
-                pack_changes(_filled(reader, (row for row in rows if not row.message)))
+                pack_changes(_filled(shard, reader, (row for row in rows if not row.message)))
             )
     return found
 
 
-def _filled(reader: apsw.Connection, changes: Iterable[Change]) -> Iterator[Change]:
+def _filled(shard: int, reader: apsw.Connection, changes: Iterable[Change]) -> Iterator[Change]:
     for change in changes:
         if change.new is None or not change.elided:
             yield change
             continue
-        row = reader.execute(
-            f"SELECT payload, timestamp_ms, op, changes FROM t{change.topic} WHERE key = ?",
-            (change.key.decode(),),
-        ).get
+        with as_damage(shard):
+            row = reader.execute(
+                f"SELECT payload, timestamp_ms, op, changes, checksum FROM t{change.topic}"
+                " WHERE key = ?",
+                (change.key.decode(),),
+            ).get
         if row is None:
             # Deleted by a later flush, whose own record says so.
             yield replace(change, new=None, elided=False)
         else:
-            yield replace(change, new=_version(row), elided=False)
+            with as_damage(shard):
+                yield replace(change, new=_version(change, row), elided=False)
 
 
-def _version(row: tuple[str, int, int, str | None]) -> Version:
-    payload, timestamp_ms, op, extra = row
-    changes = extra.encode() if extra is not None else None
-    return Version(payload.encode(), timestamp_ms, op == 2, changes)
+def _version(change: Change, row: tuple[str, int, int, str | None, int]) -> Version:
+    payload, timestamp_ms, op, extra, checksum = row
+    raw, changes = payload.encode(), extra.encode() if extra is not None else None
+    if row_checksum(0, change.topic, op, timestamp_ms, change.key, raw, changes) != checksum:
+        raise CorruptionError(
+            f"shard {change.shard}: the row of {change.key[:80]!r} (t{change.topic}) is not what"
+            " was written",
+            shard=change.shard,
+        )
+    return Version(raw, timestamp_ms, op == 2, changes)

@@ -20,8 +20,8 @@ import apsw
 from litejoin import __version__
 from litejoin.clock import Clock, SteadyClock
 from litejoin.delivery.delivery import Delivery
-from litejoin.engine.engine import Engine
-from litejoin.errors import ConfigError, LiteJoinError
+from litejoin.engine.engine import Applied, Engine
+from litejoin.errors import ConfigError, CorruptionError, LiteJoinError
 from litejoin.plan.nodes import Plan
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
@@ -172,19 +172,8 @@ class App:
         plan, store = self._plan, self._store
         started_ms = self._clock.monotonic_ms()
         numbers = {topic.name: store.create_topic(topic.name) for topic in plan.topics}
-        self._engine = engine = Engine(
-            plan.topics,
-            plan.joins,
-            numbers,
-            store.open_readers(),
-            store.layout.state,
-            plan.storage.synchronous,
-            store.commit_gate,
-            self._clock,
-            plan.windows,
-        )
         store.keep_messages({numbers[window.topic] for window in plan.windows})
-        applied = engine.start(store)
+        engine, applied = self._start_engine(numbers)
         store.skip_to(engine.state.applied)
         self._join_health.note(applied)
         log.info(
@@ -193,6 +182,28 @@ class App:
             engine.memory_bytes() / 1e6, self._clock.monotonic_ms() - started_ms,
         )  # fmt: skip
         return engine
+
+    def _start_engine(self, numbers: Mapping[str, int]) -> tuple[Engine, Applied]:
+        """Start the engine, again without each shard that turns out to be damaged."""
+        plan, store = self._plan, self._store
+        while True:
+            self._engine = engine = Engine(
+                plan.topics,
+                plan.joins,
+                numbers,
+                store.open_readers(),
+                store.layout.state,
+                plan.storage.synchronous,
+                store.commit_gate,
+                self._clock,
+                plan.windows,
+            )
+            engine.leave_out(store.quarantine.shards)
+            try:
+                return engine, engine.start(store)
+            except CorruptionError as error:
+                engine.close()
+                store.quarantine.take(error)
 
     def _start_threads(self, engine: Engine) -> None:
         self._evaluator = EvaluateThread(

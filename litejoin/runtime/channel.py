@@ -30,6 +30,8 @@ class Pending:
     batch: bytes
     rows: int
     ack: asyncio.Future[None]
+    piecewise: bool = False
+    """Store the rows of sound shards when those of another are refused."""
 
 
 class Channel:
@@ -54,7 +56,7 @@ class Channel:
         """See `Intake`."""
         return self._topic_number(name)
 
-    def submit(self, batch: bytes, rows: int) -> Awaitable[None]:
+    def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> Awaitable[None]:
         """See `Intake`. Raises OverloadedError while starting, draining or full."""
         if self._refusal:
             raise OverloadedError(f"the pipeline is {self._refusal}", retry_after_s=1)
@@ -65,7 +67,7 @@ class Channel:
             )
         ack: asyncio.Future[None] = self._loop.create_future()
         with self._changed:
-            self._waiting.append(Pending(batch, rows, ack))
+            self._waiting.append(Pending(batch, rows, ack, piecewise))
             self._bytes += len(batch)
             self.submitted += 1
             self._changed.notify()

@@ -22,7 +22,7 @@ async def expire_forever(
 ) -> None:
     """Until cancelled. A failed round is reported and tried again at the next interval."""
     kept = {store.topic_number(t.name): t.retention_ms for t in plan.topics if t.retention_ms}
-    retention = Retention(store.open_readers(), clock)
+    retention = Retention(store.open_readers(), clock, store.quarantine)
     while True:
         await asyncio.sleep(plan.clean_interval_ms / 1000)
         try:

@@ -16,6 +16,10 @@ SHOWN_MS = 300_000
 """How long a failure makes a join degraded: the key may never be written again, and its result
 stays what it was."""
 
+REPEAT_MS = 30_000
+"""The same failure of the same join is logged so often: one that waits for a shard comes back with
+every flush."""
+
 log = logging.getLogger("litejoin.joiner")
 
 
@@ -25,6 +29,8 @@ class _Failing:
     last: str = ""
     last_ms: int = 0
     """Wall clock."""
+    logged_ms: int = -REPEAT_MS
+    """When `last` was logged, on the monotonic clock."""
 
 
 class JoinHealth:
@@ -40,12 +46,20 @@ class JoinHealth:
         """Log the failures of one evaluation and remember them."""
         now_ms = self._clock.now_ms()
         for failure in applied.failures:
-            log.error("joiner: %s", failure)
             name, _, what = failure.removeprefix("join ").partition(": ")
             failing = self._failing.get(name)
+            if failing is None or not self._is_repeated(failing, what):
+                log.error("joiner: %s", failure)
             if failing is not None:
                 failing.count, failing.last, failing.last_ms = failing.count + 1, what, now_ms
         self._evaluated_ms = now_ms
+
+    def _is_repeated(self, failing: _Failing, what: str) -> bool:
+        monotonic_ms = self._clock.monotonic_ms()
+        if what == failing.last and monotonic_ms - failing.logged_ms < REPEAT_MS:
+            return True
+        failing.logged_ms = monotonic_ms
+        return False
 
     def health(
         self,

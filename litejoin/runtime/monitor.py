@@ -6,6 +6,7 @@ Reads counters of the other parts; changes nothing.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from litejoin import __version__
 from litejoin.clock import Clock
@@ -60,15 +61,17 @@ class Health:
         self.config_hash = ""
         self.sources: Sequence[Source] = ()
         self.sinks: Callable[[], Mapping[str, Mapping[str, object]]] = dict
-        self.shards: Callable[[], Mapping[str, object]] = dict
+        self.shards: Callable[[], Mapping[str, Any]] = dict
+        """What the store says of itself; `quarantined` is by shard, with the reason."""
         self.joins: Callable[[], Mapping[str, Mapping[str, object]]] = dict
 
     def __call__(self) -> dict[str, object]:
         """The whole answer; the server hides the details from those without the admin token."""
         sources = {source.name: source.health() for source in self.sources}
-        sinks, joins = self.sinks(), self.joins()
+        sinks, joins, shards = self.sinks(), self.joins(), self.shards()
         reasons = [
-            *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks)
+            *(f"shard {n}: {why}" for n, why in shards.get("quarantined", {}).items()),
+            *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks),
         ]  # fmt: skip
         status = self.phase if self.phase != "ok" else ("degraded" if reasons else "ok")
         return {
@@ -80,7 +83,7 @@ class Health:
             "sources": sources,
             "joins": dict(joins),
             "sinks": dict(sinks),
-            "shards": dict(self.shards()),
+            "shards": dict(shards),
         }
 
 

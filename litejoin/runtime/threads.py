@@ -19,7 +19,7 @@ import apsw
 from litejoin._ext.route import shard_of
 from litejoin.clock import Clock
 from litejoin.engine.engine import Applied, Engine
-from litejoin.errors import LiteJoinError, StorageFullError
+from litejoin.errors import CorruptionError, LiteJoinError, StorageFullError
 from litejoin.records import unpack_rows
 from litejoin.runtime.channel import Channel, Pending
 from litejoin.store.writer import Flush, ShardStore
@@ -93,7 +93,10 @@ class FlushThread(threading.Thread):
     def _flush(self, items: list[Pending]) -> None:
         started_ms = self._clock.monotonic_ms()
         try:
-            flush = self._store.flush([item.batch for item in items])
+            flush = self._store.flush(
+                [item.batch for item in items],
+                piecewise={place for place, item in enumerate(items) if item.piecewise},
+            )
         except StorageFullError as error:
             store_log.error("store: %s; nothing of %d batches was stored", error, len(items))
             self._channel.acknowledge(items, dict.fromkeys(range(len(items)), error))
@@ -106,6 +109,8 @@ class FlushThread(threading.Thread):
             self._rows += flush.rows
             self.last_rows = flush.rows
             failed = self._unstored(items, flush.full_shards)
+            if flush.refused:
+                failed |= dict.fromkeys(flush.refused, self._store.quarantine.refusal())
             self._channel.acknowledge(items, failed)
         self._evaluator.put(flush, len(items))
 
@@ -227,6 +232,7 @@ class EvaluateThread(threading.Thread):
         return most if self._wake_in_ms is None else min(most, self._wake_in_ms / 1000)
 
     def _work(self, flushes: list[Flush]) -> None:
+        self._engine.leave_out(self._store.quarantine.shards)
         if flushes:
             changes = [chunk for flush in flushes for chunk in flush.changes]
             messages = [chunk for flush in flushes for chunk in flush.messages]
@@ -245,6 +251,8 @@ class EvaluateThread(threading.Thread):
         """Do what was put off; on a full disk it stays put off."""
         try:
             self._done(self._engine.idle())
+        except CorruptionError as error:
+            self._store.quarantine.take(error)  # what was due is due again, without the shard
         except StorageFullError as error:
             log.error("joiner: %s; results wait until there is room", error)
             self._pause.wait(FULL_DISK_RETRY_S)
@@ -271,6 +279,10 @@ class EvaluateThread(threading.Thread):
         while True:
             try:
                 applied = self._engine.apply(changes, seq, messages)
+            except CorruptionError as error:
+                self._store.quarantine.take(error)
+                self._engine.leave_out(self._store.quarantine.shards)
+                continue
             except StorageFullError as error:
                 log.error("joiner: %s; results wait until there is room", error)
                 self._pause.wait(FULL_DISK_RETRY_S)

@@ -18,12 +18,14 @@ class Intake(Protocol):
         """
         ...
 
-    def submit(self, batch: bytes, rows: int) -> Awaitable[None]:
+    def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> Awaitable[None]:
         """Queue a row batch; the awaitable ends when every row is durable in its shard.
 
         Raises OverloadedError at once, before anything is queued, when the channel is full. The
         awaitable raises StorageFullError when the disk is full (nothing is promised about the rows
-        then) and CancelledError when the process stops first.
+        then), ShardQuarantinedError when a row's shard is out of service (nothing was stored, or
+        with `piecewise` the rows of the other shards were) and CancelledError when the process
+        stops first.
         """
         ...
 

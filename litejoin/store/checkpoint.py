@@ -42,6 +42,7 @@ class Checkpointer:
         self._seen = dict.fromkeys(paths, 0)
         """Pages in the WAL at the last checkpoint."""
         self._limits = dict.fromkeys(paths, RESTART_PAGES)
+        self._left_out: set[int] = set()
         self._due: dict[int, int] = {}
         self._urgent: set[int] = set()
         self._wake = threading.Condition()
@@ -55,6 +56,8 @@ class Checkpointer:
         """Tell how many pages each shard's WAL has. Never blocks on the disk."""
         with self._wake:
             for shard, count in pages.items():
+                if shard in self._left_out:
+                    continue
                 if count < self._seen[shard]:
                     self._seen[shard] = 0  # the log has started again
                 if count >= self._seen[shard] + PASSIVE_PAGES:
@@ -72,13 +75,22 @@ class Checkpointer:
             with self._wake:
                 self._wake.wait_for(lambda: not self._urgent or self.failure or self._stopping)
 
+    def leave_out(self, shard: int) -> None:
+        """Never checkpoint this shard again. One that is running ends first."""
+        with self._wake:
+            self._left_out.add(shard)
+            self._due.pop(shard, None)
+            self._urgent.discard(shard)
+
     def close(self) -> None:
         """Stop after the checkpoint that is running; may be called twice."""
         with self._wake:
             self._stopping = True
             self._wake.notify_all()
         self._thread.join()
-        for connection in self._connections.values():
+        for shard, connection in self._connections.items():
+            if shard in self._left_out:
+                connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.close()
         self._connections.clear()
 
@@ -111,7 +123,7 @@ class Checkpointer:
             if shard in self._urgent:
                 self._limits[shard] = limit
                 self._urgent.discard(shard)
-            if failure and not failure.retriable:
+            if failure and not failure.retriable and shard not in self._left_out:
                 self.failure = failure
             self._wake.notify_all()
 

@@ -32,6 +32,16 @@ def storage_error(error: apsw.Error, shard: int) -> StorageError:
     return StorageError(text, extended=extended, shard=shard)
 
 
+def read_error(error: apsw.Error, shard: int) -> StorageError:
+    """`storage_error` for reading: a page that the disk does not give back is damage to that shard,
+    and no commit is in doubt.
+    """
+    found = storage_error(error, shard)
+    if isinstance(found, StorageIOError):
+        return CorruptionError(str(found), extended=found.extended, shard=shard, hint=found.hint)
+    return found
+
+
 def file_error(error: OSError, what: str) -> StorageError:
     """The error of our tree for a failed write of a small file."""
     text = f"{what}: {error.strerror}"

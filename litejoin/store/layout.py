@@ -4,6 +4,7 @@ Files:
 lock            held (flock) by the running process, names it
 manifest.json   format version, shard count, epoch, topics, sources
 marks           commit high-water mark of each shard
+quarantine.json shards that are out of service, and why; only while there are any
 shard-0000.db   topics and diff state, one file a shard
 state.db        the engine's results log and state
 dlq.db          delivery's cursors and dead letters (its path can be configured)
@@ -30,6 +31,10 @@ class Layout:
     @property
     def marks(self) -> Path:
         return self.root / "marks"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.json"
 
     @property
     def state(self) -> Path:

@@ -114,13 +114,14 @@ def read_marks(path: Path, shard_count: int) -> SavedMarks | None:
     return SavedMarks(max(valid)[1:], head[2] == 1, head[3] == boot_id())
 
 
-def lost_tails(saved: SavedMarks, found: list[int]) -> list[str]:
-    """One line for each shard whose newest batch record is older than its mark."""
-    return [
-        f"shard {shard} lost commits: flush {mark} was committed, its newest is {newest}"
+def lost_tails(saved: SavedMarks, found: list[int]) -> dict[int, str]:
+    """Shards whose newest batch record is older than their mark, and what that means."""
+    return {
+        shard: f"lost commits: flush {mark} was committed, its newest is {newest}"
+        f" ({mark - newest} batches at most are lost)"
         for shard, (mark, newest) in enumerate(zip(saved.seqs, found, strict=True))
         if newest < mark
-    ]
+    }
 
 
 def boot_id() -> bytes:

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import apsw
 
 from litejoin.clock import SteadyClock
+from litejoin.errors import CorruptionError, StorageError
 from litejoin.records import Row, RowKind, pack_rows
-from litejoin.store.failures import storage_error
+from litejoin.store.failures import read_error
+from litejoin.store.quarantine import Quarantine
 
 CHUNK_ROWS = 1000
 """Keys in one batch: small enough that pushes, which wait for the same writer, do not notice."""
@@ -21,9 +23,15 @@ CHUNK_ROWS = 1000
 class Retention:
     """Looks for expired rows through read-only connections of its own; one thread at a time."""
 
-    def __init__(self, readers: Sequence[apsw.Connection], clock: SteadyClock) -> None:
+    def __init__(
+        self,
+        readers: Sequence[apsw.Connection],
+        clock: SteadyClock,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self._readers = readers
         self._clock = clock
+        self._quarantine = quarantine
 
     def expired(self, retention_ms: Mapping[int, int]) -> Iterator[bytes]:
         """Batches of expiries for topics by number, a chunk at a time. Blocks on the disk.
@@ -35,6 +43,8 @@ class Retention:
             for shard in range(len(self._readers)):
                 if not self._clock.is_settled():
                     return
+                if self._quarantine and shard in self._quarantine.shards:
+                    continue
                 yield from self._expired_in(shard, topic, self._clock.now_ms() - keep_ms)
 
     def _expired_in(self, shard: int, topic: int, cutoff_ms: int) -> Iterator[bytes]:
@@ -51,7 +61,8 @@ class Retention:
                     self._readers[shard].execute(query, (cutoff_ms, *after, CHUNK_ROWS)).fetchall()
                 )
             except apsw.Error as error:
-                raise storage_error(error, shard) from error
+                self._damaged(read_error(error, shard))
+                return
             if not rows:
                 return
             yield pack_rows(
@@ -59,3 +70,8 @@ class Retention:
                 for _, _, key in rows
             )
             after = (int(str(rows[-1][0])), int(str(rows[-1][1])))
+
+    def _damaged(self, error: StorageError) -> None:
+        if self._quarantine is None or not isinstance(error, CorruptionError):
+            raise error
+        self._quarantine.take(error)

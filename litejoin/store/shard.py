@@ -22,8 +22,10 @@ from typing import Literal
 
 import apsw
 
-from litejoin.errors import StartRefusedError
+from litejoin.errors import CorruptionError, StartRefusedError
+from litejoin.store.failures import read_error
 from litejoin.store.files import create_private
+from litejoin.store.layout import wal_of
 from litejoin.store.sqlite import open_database, open_readonly
 
 Synchronous = Literal["full", "normal"]
@@ -35,6 +37,9 @@ WRITER_CACHE_KIB = 2048
 
 READER_CACHE_KIB = 1024
 APPLICATION_ID = 0x4C4A5348  # "LJSH"
+
+DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.IOError)
+"""What SQLite raises for a file that is not what was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,8 @@ def open_writer(
     """The one connection that writes the shard. `create` makes what is missing, private to its
     owner.
 
-    Raises StartRefusedError when the file cannot be opened, is no database, or is another shard's;
-    without `create` it is as before then.
+    Raises StartRefusedError when the file cannot be opened or is another shard's, CorruptionError
+    when it is damaged; without `create` it is as before then.
     """
     try:
         with ExitStack() as undo:
@@ -60,13 +65,20 @@ def open_writer(
                 create_private(path)
             connection = open_database(path, create=False)
             undo.callback(connection.close)
+            # Until it is known to be sound: closing must not copy a damaged WAL back. Without one
+            # it shall leave nothing behind.
+            keep_wal = wal_of(path).exists()
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_wal)
             if create:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 initialize(connection, identity)
             _check_identity(connection, path, identity)
             _tune_writer(connection, synchronous)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             undo.pop_all()
+    except DAMAGED as error:
+        raise read_error(error, identity.number) from error
     except (apsw.Error, OSError) as error:
         raise StartRefusedError(
             f"shard {path}: {error}", hint="check the file's owner, or restore it from a backup"
@@ -106,6 +118,13 @@ def initialize(connection: apsw.Connection, identity: Identity) -> None:
 
 
 def _check_identity(connection: apsw.Connection, path: Path, identity: Identity) -> None:
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get:
+        raise CorruptionError(
+            f"shard {identity.number}: {path.name} is empty or not a shard's file"
+            f" ({path.stat().st_size} bytes)",
+            shard=identity.number,
+            hint="restore the shard's file from a backup",
+        )
     found = {str(name): value for name, value in connection.execute("SELECT * FROM meta")}
     if found.get("epoch") != identity.epoch or found.get("shard") != identity.number:
         raise StartRefusedError(

@@ -9,15 +9,17 @@ whose checksum does not fit is never handed out.
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import apsw
 
 from litejoin._ext.checksum import row_checksum
 from litejoin._ext.route import shard_of
 from litejoin.errors import CorruptionError
-from litejoin.store.failures import storage_error
+from litejoin.store.failures import read_error
 from litejoin.store.manifest import SourceEntry
+from litejoin.store.quarantine import Quarantine
 
 TOPIC_ROW, STATE_ROW = 0, 1
 """Kinds of a row in its checksum (_ext/rowsum.h)."""
@@ -26,21 +28,30 @@ TOPIC_ROW, STATE_ROW = 0, 1
 class StateReaders:
     """The shared connections: one a shard, used by one thread at a time."""
 
-    def __init__(self, open_readers: Callable[[], list[apsw.Connection]]) -> None:
+    def __init__(
+        self,
+        open_readers: Callable[[], list[apsw.Connection]],
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self._open_readers = open_readers
+        self._quarantine = quarantine
         self._connections: list[apsw.Connection] = []
         self._lock = threading.Lock()
 
     def hashes(self, number: int) -> list[tuple[bytes, bytes]]:
-        """(key, hash) of every state row of a source. Blocks."""
+        """(key, hash) of every state row of a source. Blocks.
+
+        Keys of quarantined shards are not among them: they look new, and are refused when they are
+        submitted.
+        """
         found: list[tuple[bytes, bytes]] = []
         with self._lock:
             for shard, connection in enumerate(self._open()):
-                try:
+                if shard in self._out():
+                    continue
+                with self._watched(shard):
                     rows = connection.execute(f"SELECT key, hash, payload, checksum FROM s{number}")
                     found.extend(_checked(shard, number, *row)[:2] for row in rows)
-                except apsw.Error as error:
-                    raise storage_error(error, shard) from error
         return found
 
     def payloads(self, number: int, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -54,31 +65,48 @@ class StateReaders:
             for key in keys:
                 asked[shard_of(key, len(connections))].append(key.decode())
             for shard, names in enumerate(asked):
-                if not names:
+                if not names or shard in self._out():
                     continue
-                try:
+                with self._watched(shard):
                     rows = connections[shard].execute(query, (json.dumps(names),))
                     for row in rows:
                         key, _, payload = _checked(shard, number, *row)
                         found[key] = payload
-                except apsw.Error as error:
-                    raise storage_error(error, shard) from error
         return [found.get(key) for key in keys]
 
     def topic(self, number: int) -> list[bytes]:
-        """The payloads of a topic. Blocks."""
+        """The payloads of a topic. Blocks. Raises ShardQuarantinedError when some are not known:
+        to take them for deleted would delete what hangs on them.
+        """
         found: list[bytes] = []
         with self._lock:
             for shard, connection in enumerate(self._open()):
-                try:
+                if self._quarantine and shard in self._out():
+                    raise self._quarantine.refusal()
+                with self._watched(shard):
                     rows = connection.execute(
                         "SELECT key, payload, timestamp_ms, op, changes, checksum"
                         f" FROM t{number} ORDER BY id"
                     )
                     found.extend(_checked_topic(shard, number, *row) for row in rows)
-                except apsw.Error as error:
-                    raise storage_error(error, shard) from error
         return found
+
+    def _out(self) -> frozenset[int]:
+        return self._quarantine.shards if self._quarantine else frozenset()
+
+    @contextmanager
+    def _watched(self, shard: int) -> Iterator[None]:
+        """Damage met while reading takes the shard out of service: the caller tries again."""
+        try:
+            try:
+                yield
+            except apsw.Error as error:
+                raise read_error(error, shard) from error
+        except CorruptionError as error:
+            if self._quarantine is None:
+                raise
+            self._quarantine.take(error)
+            raise self._quarantine.refusal() from error
 
     def _open(self) -> list[apsw.Connection]:
         # Most pipelines have no api source: no connection is opened for them.

@@ -3,7 +3,8 @@
 Tables that a crash left unmade (the catalogue is written first) are made at the next start.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import apsw
 
@@ -12,13 +13,37 @@ from litejoin.store.failures import storage_error
 from litejoin.store.manifest import SourceEntry
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A numbered table of a shard: a topic, or the diff state of a source."""
+
+    number: int
+    is_state: bool
+
+    @property
+    def name(self) -> str:
+        return f"{'s' if self.is_state else 't'}{self.number}"
+
+
+def tables_of(connection: apsw.Connection) -> list[Table]:
+    """The numbered tables that a shard has."""
+    query = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
+    names = [str(name) for (name,) in connection.execute(query)]
+    return [Table(int(n[1:]), n[0] == "s") for n in names if n[0] in "st" and n[1:].isdigit()]
+
+
 class TableMaker:
     """Knows which tables exist; the shards were asked once, when it was made."""
 
     def __init__(
-        self, connections: Sequence[apsw.Connection], has_time_index: Callable[[str], bool]
+        self,
+        connections: Sequence[apsw.Connection],
+        has_time_index: Callable[[str], bool],
+        left_out: Callable[[], Collection[int]] = frozenset,
     ) -> None:
+        """`left_out`: shards that are not to be written at the moment."""
         self._connections = connections
+        self._left_out = left_out
         self._has_time_index = has_time_index
         self._topics: set[str] = set()
         self._sources: set[str] = set()
@@ -34,6 +59,8 @@ class TableMaker:
         new_topics = [name for name in topics if name not in self._topics]
         new_sources = [name for name in sources if name not in self._sources]
         for number, connection in enumerate(self._connections):
+            if number in self._left_out():
+                continue
             try:
                 self._make_in(
                     connection,

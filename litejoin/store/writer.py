@@ -7,7 +7,7 @@ the next start recovers from the batch records.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from litejoin._ext.checksum import xxh64
 from litejoin.errors import CorruptionError, StartRefusedError, StorageError, StorageIOError
 from litejoin.store import shard as shards
 from litejoin.store.checkpoint import Checkpointer
-from litejoin.store.failures import file_error, storage_error
+from litejoin.store.failures import file_error, read_error
 from litejoin.store.files import make_directory
 from litejoin.store.layout import Layout
 from litejoin.store.lock import DirectoryLock
-from litejoin.store.manifest import Manifest, load_manifest
-from litejoin.store.marks import Marks, lost_tails, read_marks
+from litejoin.store.manifest import Manifest, SourceEntry, load_manifest
+from litejoin.store.marks import Marks, read_marks
+from litejoin.store.quarantine import Quarantine
 from litejoin.store.source_state import ShardSourceState, StateReaders
+from litejoin.store.startup import judge_marks, look_at, open_shards, refuse_if_all, stand_in
 from litejoin.store.tables import TableMaker
 
 
@@ -43,6 +45,8 @@ class Flush:
     """Shards whose disk is full: their rows of this flush are not stored."""
     messages: tuple[bytes, ...] = ()
     """Message rows of the topics named by `keep_messages`."""
+    refused: tuple[int, ...] = ()
+    """Places of the batches with rows of quarantined shards, which are not stored."""
 
 
 class ShardStore:
@@ -56,6 +60,8 @@ class ShardStore:
         synchronous: shards.Synchronous,
     ) -> None:
         self.layout = layout
+        self.quarantine = Quarantine(layout.quarantine)
+        """The shards that are out of service. Whoever meets damage adds to it."""
         self.notices: list[str] = []
         """What an operator should read about this start, one line each."""
         self.commit_gate = threading.Lock()
@@ -68,11 +74,13 @@ class ShardStore:
         self._catalogue = threading.Lock()
         self._connections: list[apsw.Connection] = []
         self._readers: list[apsw.Connection] = []
-        self._state_readers = StateReaders(self.open_readers)
+        self._state_readers = StateReaders(self.open_readers, self.quarantine)
         self._marks: Marks | None = None
         self._writer: BatchWriter | None = None
         self._checkpointer: Checkpointer | None = None
         self._tables: TableMaker | None = None
+        self._left_out: set[int] = set()
+        """Quarantined shards that the writer knows of."""
         self._seq = 0
         self._failure: StorageError | None = None
 
@@ -117,23 +125,23 @@ class ShardStore:
         manifest = self._manifest
         if not manifest.created:
             self._save_manifest()
-        for number in range(manifest.shard_count):
-            path = self.layout.shard(number)
-            identity = shards.Identity(number, manifest.epoch)
-            self._connections.append(
-                shards.open_writer(path, identity, self._synchronous, create=not manifest.created)
-            )
+        open_shards(self.layout, manifest, self._synchronous, self.quarantine, self._connections)
         if not manifest.created:
             manifest.created = True
             self._save_manifest()
         self._open_marks()
-        self._tables = TableMaker(self._connections, has_time_index)
-        self._tables.make(manifest.topics, manifest.sources)
+        look_at(self._connections, self.quarantine)
+        self._leave_out()
+        refuse_if_all(self.layout, manifest, self.quarantine)
+        self._tables = TableMaker(self._connections, has_time_index, lambda: self.quarantine.shards)
+        self._make(manifest.topics, manifest.sources)
         self._writer = BatchWriter(
             enumerate(self._connections),
             manifest.shard_count,
             together=self._synchronous == "full",
         )
+        for number in self._left_out:
+            self._writer.leave_out(number)
         paths = {number: self.layout.shard(number) for number in range(manifest.shard_count)}
         sync_marks = self._marks.sync if self._marks and self._synchronous == "full" else None
         self._checkpointer = Checkpointer(paths, sync_marks)
@@ -141,22 +149,26 @@ class ShardStore:
     def _open_marks(self) -> None:
         found = [shards.last_seq(connection) for connection in self._connections]
         saved = read_marks(self.layout.marks, len(found))
+        self.notices += judge_marks(saved, found, self.quarantine)
+        kept = list(found)
         if saved:
-            self._judge(lost_tails(saved, found), synced=saved.synced, same_boot=saved.same_boot)
-        elif any(found):
-            self.notices.append("marks was missing: commits lost before this start go unnoticed")
-        self._seq = max([*found, *(saved.seqs if saved else ())])
-        self._marks = Marks.create(self.layout.marks, found, synced=self._synchronous == "full")
+            self._seq = max(saved.seqs)
+            for number in self.quarantine.shards:
+                kept[number] = saved.seqs[number]
+        self._seq = max([self._seq, *found])
+        self._marks = Marks.create(self.layout.marks, kept, synced=self._synchronous == "full")
 
-    def _judge(self, lost: list[str], *, synced: bool, same_boot: bool) -> None:
-        if not lost:
-            return
-        if synced or same_boot:
-            raise StartRefusedError(
-                f"data_dir {self.layout.root}: {'; '.join(lost)}",
-                hint="restore the shard's file from a backup; delete `marks` to go on without them",
-            )
-        self.notices += [f"{line} (power loss with synchronous: normal)" for line in lost]
+    def _leave_out(self) -> None:
+        """Stop writing the shards that were quarantined since. On the flush thread, or at start."""
+        for number in self.quarantine.shards - self._left_out:
+            connection = self._connections[number]
+            # What is in its WAL is evidence: closing must not copy it back and delete it.
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            if self._writer:
+                self._writer.leave_out(number)
+            if self._checkpointer:
+                self._checkpointer.leave_out(number)
+            self._left_out.add(number)
 
     # --- catalogue --------------------------------------------------------------------------------
 
@@ -214,7 +226,17 @@ class ShardStore:
             # The catalogue first: a table whose number has no name would be lost, and given out
             # again.
             self._save_manifest()
-        self._tables.make(topics, sources)
+        self._make(topics, sources)
+
+    def _make(self, topics: Mapping[str, int], sources: Mapping[str, SourceEntry]) -> None:
+        assert self._tables is not None
+        while True:
+            try:
+                self._tables.make(topics, sources)
+                return
+            except CorruptionError as error:
+                self.quarantine.take(error)
+                self._leave_out()
 
     def _save_manifest(self) -> None:
         try:
@@ -224,11 +246,19 @@ class ShardStore:
 
     # --- writing ----------------------------------------------------------------------------------
 
-    def flush(self, batches: Sequence[bytes], *, drop_noops: bool = False) -> Flush:
+    def flush(
+        self,
+        batches: Sequence[bytes],
+        *,
+        drop_noops: bool = False,
+        piecewise: Container[int] = (),
+    ) -> Flush:
         """Write row batches, one transaction a shard; durable when it returns. Blocks.
 
-        Raises ValueError for a malformed batch and StorageFullError when the disk has no room for
-        the catalogue (nothing was written, the store goes on), StorageIOError and CorruptionError
+        A batch with rows of a quarantined shard is left out as a whole (`Flush.refused`), one whose
+        place is in `piecewise` only as far as those rows go. Damage that is met on the way
+        quarantines its shard. Raises ValueError for a malformed batch and StorageFullError when the
+        disk has no room for the catalogue (nothing was written, the store goes on), StorageIOError
         (the process must end) and StorageError.
         """
         with self._flushing:
@@ -236,7 +266,7 @@ class ShardStore:
             checkpointer.make_room()
             self._make_tables()
             self._seq += 1
-            writer.prepare(batches, self._seq, drop_noops=drop_noops)
+            self._prepare(writer, batches, drop_noops, piecewise)
             with self.commit_gate:
                 try:
                     result = writer.commit()
@@ -253,7 +283,24 @@ class ShardStore:
                 result.unchanged,
                 result.full_shards,
                 result.messages,
+                result.refused,
             )
+
+    def _prepare(
+        self,
+        writer: BatchWriter,
+        batches: Sequence[bytes],
+        drop_noops: bool,
+        piecewise: Container[int],
+    ) -> None:
+        """All rows in open transactions; again without the shard that turns out to be damaged."""
+        while True:
+            self._leave_out()
+            try:
+                writer.prepare(batches, self._seq, drop_noops=drop_noops, piecewise=piecewise)
+                return
+            except CorruptionError as error:
+                self.quarantine.take(error)
 
     def _record(self, marks: Marks, committed: tuple[int, ...]) -> None:
         try:
@@ -306,6 +353,8 @@ class ShardStore:
         Raises CorruptionError for a record that is not what was written. For recovery, before the
         first flush.
         """
+        if number in self.quarantine.shards:
+            return
         connection = shards.open_reader(self.layout.shard(number))
         try:
             rows = connection.execute(
@@ -320,18 +369,22 @@ class ShardStore:
                     )
                 yield seq, body
         except apsw.Error as error:
-            raise storage_error(error, number) from error
+            raise read_error(error, number) from error
         finally:
             connection.close()
 
     def open_readers(self) -> list[apsw.Connection]:
-        """One read-only connection a shard, in order, for one thread at a time.
+        """One read-only connection a shard, in order, for one thread at a time; of a quarantined
+        shard to an empty one in memory.
 
         A reader must end its read transactions when it has nothing to evaluate: while one is open
         the WAL cannot start again. `close` closes those that are still open.
         """
         readers = [
-            shards.open_reader(self.layout.shard(number)) for number in range(self.shard_count)
+            stand_in(shards.Identity(number, self.epoch))
+            if number in self.quarantine.shards
+            else shards.open_reader(self.layout.shard(number))
+            for number in range(self.shard_count)
         ]
         self._readers += readers
         return readers
@@ -339,7 +392,12 @@ class ShardStore:
     def stats(self) -> dict[str, object]:
         """For metrics: the newest flush and the pages in each WAL. Never blocks."""
         pages = self._writer.wal_pages() if self._writer else {}
-        return {"seq": self._seq, "wal_pages": pages, "topics": len(self._manifest.topics)}
+        return {
+            "seq": self._seq,
+            "wal_pages": pages,
+            "topics": len(self._manifest.topics),
+            "quarantined": {str(n): reason for n, reason in self.quarantine.reasons().items()},
+        }
 
     def close(self) -> None:
         """Checkpoint and close everything, leaving no -wal file; release the lock. May be called
@@ -356,8 +414,12 @@ class ShardStore:
         self._writer = self._marks = self._checkpointer = None
         for reader in self._readers:
             reader.close()
-        for connection in self._connections:
-            _checkpoint_and_close(connection)
+        self._leave_out()
+        for number, connection in enumerate(self._connections):
+            if number in self._left_out:
+                connection.close()
+            else:
+                _checkpoint_and_close(connection)
         self._readers.clear()
         self._connections.clear()
         self._lock.release()

@@ -128,6 +128,7 @@ class EnginePipeline:
             self.store.commit_gate,
             self.clock,
         )
+        self.engine.leave_out(self.store.quarantine.shards)
         self.engine.start(self.store)
 
     def write(self, rows: list[Row]) -> tuple[list[bytes], int]:

@@ -26,7 +26,7 @@ class ShardIntake:
     def topic_number(self, name: str) -> int:
         return self.number
 
-    async def submit(self, batch: bytes, rows: int) -> None:
+    async def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> None:
         await asyncio.to_thread(self.store.flush, [batch])
         if self.crash:
             raise asyncio.CancelledError

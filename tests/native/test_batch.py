@@ -143,7 +143,7 @@ def test_a_rewrite_with_the_same_payload_is_a_change_unless_dropped(
     writer = BatchWriter(shards, SHARDS)
     writer.write([pack_rows([upsert("k", "1", 1)])], 1)
     dropped = writer.write([pack_rows([upsert("k", "1", 2)])], 2, drop_noops=True)
-    assert dropped == (b"", 1, 1, (), (), ())
+    assert dropped == (b"", 1, 1, (), (), (), ())
     kept = writer.write([pack_rows([upsert("k", "1", 3)])], 3)
     assert next(unpack_changes(kept.changes)).new == Version(b"1", 3, updated=True)
     assert next(unpack_changes(kept.changes)).old == Version(b"1", 1, updated=False)

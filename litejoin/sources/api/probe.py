@@ -160,7 +160,7 @@ class _Nowhere:
     def topic_number(self, name: str) -> int:
         return TOPIC
 
-    async def submit(self, batch: bytes, rows: int) -> None:
+    async def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> None:
         for row in unpack_rows(batch):
             if row.kind is RowKind.UPSERT:
                 self.payloads[row.key] = row.payload

@@ -268,7 +268,9 @@ class RecordSet:
         """Queue a batch, waiting for room as often as it takes, and wait until it is durable."""
         while rows:
             try:
-                return await self._intake.submit(batch, rows)
+                # A key's diff state is in its own shard, so that what one shard does not take is
+                # found again by the next poll.
+                return await self._intake.submit(batch, rows, piecewise=True)
             except OverloadedError:
                 await self._intake.room()
 

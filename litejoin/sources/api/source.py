@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 from litejoin.clock import Clock
-from litejoin.errors import PollError, StorageFullError
+from litejoin.errors import PollError, ShardQuarantinedError, StorageFullError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.records import rfc3339
 from litejoin.sources.api.budget import Budgets
@@ -97,7 +97,7 @@ class ApiSource:
         self._polls += 1
         try:
             result = await self._walker.walk()
-        except (PollError, StorageFullError) as error:
+        except (PollError, StorageFullError, ShardQuarantinedError) as error:
             self._failed(str(error))
             return False
         except StopSource as stop:

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from litejoin._ext.gjson import compile_path
 from litejoin._ext.kafka import Packer
 from litejoin.clock import Clock
-from litejoin.errors import OverloadedError, StorageFullError
+from litejoin.errors import OverloadedError, ShardQuarantinedError, StorageFullError
 from litejoin.plan.nodes import KafkaSourcePlan, ServerLimits
 from litejoin.sources.base import Intake, SourceState
 from litejoin.sources.kafka.consumer import ConsumerThread
@@ -101,6 +101,6 @@ class KafkaSource:
                 return
             except OverloadedError:
                 await asyncio.sleep(RETRY_S)
-            except StorageFullError as error:
-                log.error("kafka-source %s: %s; waits for room", self.name, error)
+            except (StorageFullError, ShardQuarantinedError) as error:
+                log.error("kafka-source %s: %s; waits", self.name, error)
                 await asyncio.sleep(RETRY_S)

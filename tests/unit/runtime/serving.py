@@ -65,7 +65,7 @@ class FakeIntake:
             raise BadRowError(f"topic {name!r} does not exist")
         return self.topics.setdefault(name, len(self.topics) + 1)
 
-    async def submit(self, batch: bytes, rows: int) -> None:
+    async def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> None:
         self.batches += 1
         if self.outcome is not None:
             await self.outcome()

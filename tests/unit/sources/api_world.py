@@ -163,7 +163,7 @@ class Store:
         assert name == "orders"
         return TOPIC
 
-    async def submit(self, batch: bytes, rows: int) -> None:
+    async def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> None:
         unpacked = list(unpack_rows(batch))
         assert len(unpacked) == rows
         error, durable = self.failures.pop(0) if self.failures else (None, rows)

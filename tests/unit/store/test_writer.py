@@ -105,12 +105,16 @@ def test_trimmed_records_go_with_the_next_flush(open_store: Opener, upserts: Bui
 def test_a_changed_record_is_noticed(open_store: Opener, upserts: Builder, tmp_path: Path) -> None:
     store = open_store(1)
     store.flush([upserts(store.create_topic("orders"), 1)])
-    store.close()
     connection = open_database(Layout(tmp_path / "data").shard(0))
     connection.execute("UPDATE batches SET body = zeroblob(length(body))")
     connection.close()
     with pytest.raises(CorruptionError, match="batch record of flush 1 is not what was written"):
-        list(open_store(1).unapplied(0, 0))
+        list(store.unapplied(0, 0))
+    store.close()
+    with pytest.raises(
+        StartRefusedError, match="every shard is damaged; shard 0: the batch record"
+    ):
+        open_store(1)
 
 
 def test_skip_to_keeps_numbers_rising(open_store: Opener, upserts: Builder) -> None:

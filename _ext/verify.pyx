@@ -1,0 +1,73 @@
+"""Reads stored rows and compares each with its checksum: for the scrub and `litejoin check`.
+
+A statement a call, so that no transaction stays open between chunks; the GIL is released while rows are
+read. Twin: `row_checksum` of tests/reference/checksum.py over the same rows.
+"""
+
+from collections import namedtuple
+
+from libc.stdint cimport int64_t, uint32_t
+
+from csqlite3 cimport *
+from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
+
+from litejoin._ext import bridge
+from litejoin.errors import CorruptionError, StorageError
+
+Verified = namedtuple("Verified", ["rows", "bytes", "last_id"])
+
+cdef const char *TOPIC_ROWS = (
+    "SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM t%d WHERE id > ?1 ORDER BY id LIMIT ?2")
+cdef const char *STATE_ROWS = (
+    "SELECT id, key, payload, 0, 0, hash, checksum FROM s%d WHERE id > ?1 ORDER BY id LIMIT ?2")
+
+
+cdef bint is_as_written(sqlite3_stmt *stmt, int table, bint state, int64_t *size) noexcept nogil:
+    cdef const void *key = sqlite3_column_blob(stmt, 1)
+    cdef uint32_t key_len = <uint32_t>sqlite3_column_bytes(stmt, 1)
+    cdef const void *payload = sqlite3_column_blob(stmt, 2)
+    cdef uint32_t payload_len = <uint32_t>sqlite3_column_bytes(stmt, 2)
+    cdef const void *extra = sqlite3_column_blob(stmt, 5)
+    cdef uint32_t extra_len = <uint32_t>sqlite3_column_bytes(stmt, 5)
+    size[0] += key_len + payload_len + extra_len
+    if sqlite3_column_type(stmt, 5) == SQLITE_NULL:
+        extra_len = LJ_NO_EXTRA
+    return sqlite3_column_int64(stmt, 6) == lj_row_checksum(
+        state, <uint32_t>table, <uint32_t>sqlite3_column_int64(stmt, 4), sqlite3_column_int64(stmt, 3),
+        key, key_len, payload, payload_len, extra, extra_len)
+
+
+def verify_rows(connection, int table, bint state, long long after_id, int limit):
+    cdef sqlite3 *db
+    cdef sqlite3_stmt *stmt = NULL
+    cdef char *sql
+    cdef int rc
+    cdef int64_t rows = 0, size = 0, last_id = after_id
+    cdef bint sound = True
+    lj_set_api(<size_t>bridge.api_pointer())
+    db = <sqlite3 *><size_t>connection.sqlite3_pointer()
+    with nogil:
+        sql = sqlite3_mprintf(STATE_ROWS if state else TOPIC_ROWS, table)
+        rc = SQLITE_NOMEM if sql == NULL else sqlite3_prepare_v3(db, sql, -1, 0, &stmt, NULL)
+        sqlite3_free(sql)
+        if rc == SQLITE_OK:
+            rc = sqlite3_bind_int64(stmt, 1, after_id) or sqlite3_bind_int64(stmt, 2, limit)
+        while rc == SQLITE_OK or rc == SQLITE_ROW:
+            rc = sqlite3_step(stmt)
+            if rc == SQLITE_ROW:
+                rows += 1
+                last_id = sqlite3_column_int64(stmt, 0)
+                sound = is_as_written(stmt, table, state, &size)
+                if not sound:
+                    break
+    message = sqlite3_errmsg(db).decode("utf-8", "replace")
+    sqlite3_finalize(stmt)
+    name = f"{'s' if state else 't'}{table}"
+    if not sound:
+        raise CorruptionError(f"row {last_id} of {name} fails its checksum", extended=SQLITE_CORRUPT)
+    if rc == SQLITE_NOMEM:
+        raise MemoryError
+    if rc != SQLITE_DONE:
+        is_damage = rc & 0xFF in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR)
+        raise (CorruptionError if is_damage else StorageError)(f"{name}: {message}", extended=rc)
+    return Verified(rows, size, last_id)

@@ -1,0 +1,20 @@
+from typing import NamedTuple
+
+import apsw
+
+class Verified(NamedTuple):
+    rows: int
+    bytes: int
+    """Bytes of keys, payloads and changes or hashes."""
+    last_id: int
+    """Of the last row read; where the next call goes on."""
+
+def verify_rows(
+    connection: apsw.Connection, table: int, state: bool, after_id: int, limit: int
+) -> Verified:
+    """Compare up to `limit` rows after an id with their checksums. Blocks; releases the GIL.
+
+    `state`: the rows of s<table>, not t<table>. Raises CorruptionError, which names the row but not
+    the shard, for the first row that is not what was written and for pages that cannot be read;
+    StorageError when SQLite says something else.
+    """

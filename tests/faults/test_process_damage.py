@@ -1,0 +1,128 @@
+"""A running pipeline and a damaged shard, as a user sees it: 503 for its keys, the rest goes on
+(semantics 12, 13).
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from litejoin._ext.route import shard_of
+from litejoin.store.sqlite import open_database
+from tests.harness.configs import Listener, push_config
+from tests.harness.fixtures import Launcher
+from tests.harness.ingest import IngestClient, message
+from tests.harness.process import Pipeline
+from tests.harness.sse import snapshot
+from tests.harness.waiting import eventually
+
+SHARDS = 4
+JOINS = {"all": "SELECT key, json_extract(payload, '$.v') AS v FROM orders"}
+KEYS = {shard: [f"k{n}" for n in range(200) if shard_of(b"k%d" % n, SHARDS) == shard][:9]
+        for shard in range(SHARDS)}  # fmt: skip
+SICK, SOUND = 2, 1
+
+
+def config(at: Listener) -> dict[str, Any]:
+    return push_config(at, JOINS, storage={"shard_count": SHARDS})
+
+
+def health(at: Listener) -> dict[str, Any]:
+    body: dict[str, Any] = urllib3.request("GET", at.health).json()
+    return body
+
+
+def shown(at: Listener) -> dict[str, Any]:
+    return {r["key"]: r["rows"][0]["v"] for r in snapshot(at.url, "all").results}
+
+
+def is_shown(at: Listener, key: str, value: int) -> bool:
+    return bool(shown(at).get(key) == value)
+
+
+def put(client: IngestClient, shard: int, value: int) -> Any:
+    return client.offer([message("orders", key, {"v": value}) for key in KEYS[shard]])
+
+
+def shard_file(pipeline: Pipeline, shard: int) -> Path:
+    return pipeline.work_dir / "data" / f"shard-{shard:04d}.db"
+
+
+def damage(pipeline: Pipeline, shard: int) -> None:
+    """Change a row behind the daemon's back, without its checksum."""
+    with open_database(shard_file(pipeline, shard)) as connection:
+        connection.execute("UPDATE t1 SET payload = replace(payload, '7', '8')")
+
+
+@pytest.fixture
+def fed(launch: Launcher) -> tuple[Pipeline, Listener, IngestClient]:
+    at = Listener()
+    pipeline = launch(config(at), at.health)
+    client = IngestClient(at.url)
+    for shard in range(SHARDS):
+        assert put(client, shard, 7).status == 200
+    eventually(lambda: len(shown(at)) == SHARDS * 9, 30)
+    return pipeline, at, client
+
+
+def assert_refused(answer: Any) -> None:
+    assert answer.status == 503
+    assert answer.headers["retry-after"]
+    assert answer.body["code"] == "LJ-SHARD"
+    assert f"shard {SICK} is quarantined" in answer.body["error"]
+
+
+def test_damage_met_while_running(fed: tuple[Pipeline, Listener, IngestClient]) -> None:
+    pipeline, at, client = fed
+    damage(pipeline, SICK)
+    assert_refused(put(client, SICK, 1))  # the row that would be replaced is not what was written
+    assert put(client, SOUND, 1).status == 200
+    both = [message("orders", KEYS[shard][0], {"v": 5}) for shard in (SICK, SOUND)]
+    assert_refused(client.offer(both))
+    eventually(partial(is_shown, at, KEYS[SOUND][0], 1), 30)
+    body = health(at)
+    assert body["status"] == "degraded"
+    assert body["reasons"][0].startswith(f"shard {SICK}: table t1: a row fails its checksum")
+    assert f"store: shard {SICK} is quarantined" in pipeline.log()
+    assert is_shown(at, KEYS[SICK][0], 7), "the last good result stays"
+
+    content = shard_file(pipeline, SICK).read_bytes()
+    assert pipeline.stop() == 0
+    assert shard_file(pipeline, SICK).read_bytes() == content, "it is left as it was found"
+    pipeline.start()
+    assert health(at)["status"] == "degraded"
+    assert_refused(put(client, SICK, 2))
+    assert put(client, SOUND, 2).status == 200
+
+
+def test_a_shard_that_lost_its_content_is_found_at_the_start(
+    fed: tuple[Pipeline, Listener, IngestClient],
+) -> None:
+    pipeline, at, client = fed
+    assert pipeline.stop() == 0
+    shard_file(pipeline, SICK).write_bytes(b"")
+    pipeline.start()
+    assert "shard-0002.db is empty" in health(at)["reasons"][0]
+    assert_refused(put(client, SICK, 1))
+    assert put(client, SOUND, 1).status == 200
+    eventually(partial(is_shown, at, KEYS[SOUND][0], 1), 30)
+    assert is_shown(at, KEYS[SICK][0], 7)
+    assert shard_file(pipeline, SICK).read_bytes() == b""
+
+
+def test_missing_and_swapped_files_refuse_the_start(
+    fed: tuple[Pipeline, Listener, IngestClient],
+) -> None:
+    pipeline, _, _ = fed
+    assert pipeline.stop() == 0
+    sick, sound = shard_file(pipeline, SICK), shard_file(pipeline, SOUND)
+    sick.rename(sick.with_suffix(".away"))
+    assert pipeline.run_to_exit() == 4
+    assert "lacks shard-0002.db" in pipeline.errors()
+    assert not sick.exists(), "nothing is made anew"
+    sound.rename(sick)
+    sick.with_suffix(".away").rename(sound)
+    assert pipeline.run_to_exit() == 4
+    assert "is another shard's file" in pipeline.errors()
