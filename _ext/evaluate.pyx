@@ -30,6 +30,14 @@ from litejoin.errors import QueryError, StorageError, StorageFullError, StorageI
 cdef enum:
     UPSERT = 1
     DELETE = 2
+    # A current result that nobody is told of: store/log.py leaves it out of what it delivers.
+    RECORDED = 3
+
+# What a refresh does with the differences it finds, as `refresh` is told.
+cdef enum:
+    EMIT = 0
+    EMIT_DIFFERENCES = 1
+    RECORD_DIFFERENCES = 2
 
 # The evaluator's own statements, as indexes into `own`.
 cdef enum:
@@ -358,6 +366,7 @@ cdef class Evaluator:
     cdef int n_joins
     cdef Groups groups
     cdef lj_out body
+    cdef int mode
     cdef sqlite3_stmt *own[OWN_STATEMENTS]
 
     def __cinit__(self, host, state):
@@ -490,14 +499,15 @@ cdef class Evaluator:
         self.host.execute('DELETE FROM "lj:affected"')
         self.host.executemany('INSERT INTO "lj:affected"(v) VALUES(?)', [(key,) for key in keys])
 
-    def refresh(self, handle: int, head: int, tail: int, emit_at_ms: int) -> int:
+    def refresh(self, handle: int, head: int, tail: int, emit_at_ms: int, mode: int = 0) -> int:
         """Recompute the collected keys, write what changed after log position `head`; returns the
         new head.
 
         An entry of the log at or below `tail` that is no longer the current result of its key is
         removed:
         every reader has passed it, and it was kept only for snapshots. The collected keys are
-        cleared. Raises QueryError when the user's query fails (nothing is written
+        cleared. `mode` 1: results that did not change are left out, whatever the join's `emit`; 2: what
+        changed becomes the current result without being delivered. Raises QueryError when the user's query fails (nothing is written
         then, and the keys stay), StorageError when the state database does.
         """
         cdef Join *join = self.joins[handle]
@@ -506,11 +516,13 @@ cdef class Evaluator:
         cdef int64_t passed = tail
         cdef int rc = SQLITE_OK
         cdef int failed
+        self.mode = mode
         with nogil:
             groups_reset(&self.groups)
             failed = self._read(join, &rc)
             if not failed:
                 failed = self._write(join, &pos, passed, at_ms, &rc)
+        self.mode = EMIT
         if failed == FAILED_MEMORY:
             raise MemoryError
         if failed == FAILED_QUERY:
@@ -584,7 +596,8 @@ cdef class Evaluator:
             if group.rows == 0:
                 if not group.known:
                     continue
-            elif group.known and group.old_hash == <int64_t>group.hash and not join.emit_all:
+            elif (group.known and group.old_hash == <int64_t>group.hash
+                  and (not join.emit_all or self.mode != EMIT)):
                 continue
             rc[0] = self._emit(join, group, pos, at_ms)
             if rc[0] == SQLITE_OK and group.known and group.old_pos <= tail:
@@ -635,7 +648,7 @@ cdef class Evaluator:
         cdef const char *key = <const char *>self.groups.arena.buffer.data + group.key_at
         cdef sqlite3_stmt *stmt
         cdef int rc
-        cdef bint log = group.rows != 0 or join.emit_deletes
+        cdef bint log = group.rows != 0 or (join.emit_deletes and self.mode != RECORD_DIFFERENCES)
         if log:
             pos[0] += 1
             rc = self._append(join, group, pos[0], at_ms)
@@ -680,7 +693,10 @@ cdef class Evaluator:
             return SQLITE_NOMEM
         sqlite3_bind_int64(stmt, 1, pos)
         sqlite3_bind_int64(stmt, 2, join.id)
-        sqlite3_bind_int64(stmt, 3, UPSERT if group.rows else DELETE)
+        if self.mode == RECORD_DIFFERENCES:
+            sqlite3_bind_int64(stmt, 3, RECORDED)
+        else:
+            sqlite3_bind_int64(stmt, 3, UPSERT if group.rows else DELETE)
         sqlite3_bind_int64(stmt, 4, at_ms)
         sqlite3_bind_text(stmt, 5, <const char *>self.groups.arena.buffer.data + group.key_at, <int>group.key_size,
         SQLITE_STATIC)

@@ -36,6 +36,10 @@ FULL_DEADLINE_MS = 30_000
 """A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it
 may take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
 
+EMIT, EMIT_DIFFERENCES, RECORD_DIFFERENCES = 0, 1, 2
+"""What a refresh does with results, as the evaluator takes it: as the join's `emit` says; with
+those that differ only; or with those, without telling anybody."""
+
 DELTA_DEADLINE_MS = 2_000
 DELTA_DEADLINE_PER_KB_MS = 4
 """The same for the delta statements of one join, and for each KB of changes that they work on: the
@@ -63,6 +67,8 @@ class _Join:
     """(catalogue number of the topic, number of the reference)."""
     due: bool = False
     """A full re-evaluation is owed."""
+    rebuild: bool = False
+    """Its results were made with another definition, or with none."""
     not_before_ms: int = 0
     results: int = 0
     evaluations: int = 0
@@ -144,9 +150,11 @@ class Engine:
             )
 
         full = add(refresh_sql=plan.full_sql or plan.query, full=True)
-        join = _Join(plan, join_id, full, full, due=changed or join_id in self.state.owed)
+        rebuild = changed or join_id in self.state.rebuilding
+        due = rebuild or join_id in self.state.owed
         # With a shard out of service it cannot be computed; it stays owed.
-        join.due = join.due and not self.left_out
+        due = due and not self.left_out
+        join = _Join(plan, join_id, full, full, due=due, rebuild=rebuild)
         if plan.strategy != "full":
             join.handle = add(
                 refresh_sql=plan.refresh_sql,
@@ -161,8 +169,8 @@ class Engine:
         """Build the key maps, then catch up with the flushes that no result was made from yet.
 
         A join that is new, whose query changed or whose re-evaluation was still owed is computed
-        from the stored topics, and what differs from its old results is emitted. All of it is one
-        transaction.
+        from the stored topics, and what differs from its old results is emitted, or recorded only
+        (`on_change`). All of it is one transaction.
         """
         self.move_snapshot()
         self._tables.load()
@@ -228,14 +236,14 @@ class Engine:
         return self._transaction(self.state.applied)
 
     def _transaction(self, seq: int) -> Applied:
-        due = [join.due for join in self._joins]
+        owed = [(join.due, join.rebuild) for join in self._joins]
         self.state.begin()
         try:
             return self._evaluate(seq, wait=True)
         except BaseException as error:
             self.state.rollback()
-            for join, was_due in zip(self._joins, due, strict=True):
-                join.due = was_due or join.due
+            for join, (was_due, rebuild) in zip(self._joins, owed, strict=True):
+                join.due, join.rebuild = was_due or join.due, rebuild
             if self._windows:
                 self._windows.rolled_back()
             if isinstance(error, apsw.FullError):
@@ -278,8 +286,9 @@ class Engine:
         if self._windows and self._messages:
             head = self._windows.take(self._messages, head)
         self._raise_damage()
-        owed = (j.join_id for j in self._joins if j.due or self.left_out)
-        self.state.commit(head, seq, frozenset(owed))
+        owed = frozenset(join.join_id for join in self._joins if join.due or self.left_out)
+        rebuilding = frozenset(join.join_id for join in self._joins if join.rebuild)
+        self.state.commit(head, seq, owed, rebuilding)
         self._tables.clear()
         self._messages = ()
         return Applied(head, head - before, tuple(failures), self._wake_in_ms())
@@ -367,8 +376,14 @@ class Engine:
             return head
         join.due = False
         self._deadline_ms, self._in_full = started + FULL_DEADLINE_MS, True
+        mode = EMIT
+        if join.rebuild:
+            silent = join.plan.on_change == "silent"
+            mode = RECORD_DIFFERENCES if silent else EMIT_DIFFERENCES
         try:
-            return self._refresh(join.full_handle, head)
+            head = self._refresh(join.full_handle, head, mode)
+            join.rebuild = False
+            return head
         except QueryError as error:
             if self._stopping:
                 join.due = True  # noted as owed: the next start makes up for it
@@ -390,8 +405,8 @@ class Engine:
             return ""
         return f"join {join.plan.name}: results wait for a quarantined shard: {error}"
 
-    def _refresh(self, handle: int, head: int) -> int:
-        return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms())
+    def _refresh(self, handle: int, head: int, mode: int = EMIT) -> int:
+        return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms(), mode)
 
     def _wake_in_ms(self) -> int | None:
         waits = [j.not_before_ms for j in self._joins if j.due]

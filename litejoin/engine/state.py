@@ -12,6 +12,7 @@ Layout:
                                        while they are the current result of their key
             'applied'                  last flush whose changes are in
             'owed'                     ids of joins whose full re-evaluation was postponed, JSON
+            'rebuilding'               ids of joins whose results were made with another definition
 """
 
 import json
@@ -34,7 +35,8 @@ CREATE TABLE IF NOT EXISTS state(
   join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
   PRIMARY KEY(join_id, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0), ('owed', '[]');
+INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0), ('owed', '[]'),
+  ('rebuilding', '[]');
 """
 
 CACHE_KIB = 8_192
@@ -71,6 +73,7 @@ class StateDatabase:
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")
         self.owed: frozenset[int] = frozenset(json.loads(self._value("owed")))
+        self.rebuilding: frozenset[int] = frozenset(json.loads(self._value("rebuilding")))
 
     def _meta(self, name: str) -> int:
         return int(self._value(name))
@@ -89,12 +92,19 @@ class StateDatabase:
         self._checkpointer.make_room()
         self.connection.execute("BEGIN IMMEDIATE")
 
-    def commit(self, head: int, applied: int, owed: frozenset[int]) -> None:
+    def commit(
+        self,
+        head: int,
+        applied: int,
+        owed: frozenset[int],
+        rebuilding: frozenset[int] | None = None,
+    ) -> None:
         """Store the positions and commit; they are visible in this object only when that
         succeeded.
 
         `owed` are the joins whose results do not hold all of `applied` yet: without a note of them
-        a restart would take them for finished.
+        a restart would take them for finished. `rebuilding` are those of them whose definition is
+        new; None: as before.
         """
         update = "UPDATE meta SET value = ?2 WHERE name = ?1"
         if head != self.head:
@@ -103,8 +113,12 @@ class StateDatabase:
             self.connection.execute(update, ("applied", applied))
         if owed != self.owed:
             self.connection.execute(update, ("owed", json.dumps(sorted(owed))))
+        rebuilding = self.rebuilding if rebuilding is None else rebuilding
+        if rebuilding != self.rebuilding:
+            self.connection.execute(update, ("rebuilding", json.dumps(sorted(rebuilding))))
         self.connection.execute("COMMIT")
-        self.head, self.applied, self.owed = head, applied, owed
+        self.head, self.applied = head, applied
+        self.owed, self.rebuilding = owed, rebuilding
         self._checkpointer.notify({0: self._wal_pages})
 
     def rollback(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal, Protocol
 
 from litejoin.frozen import dataclass
-from litejoin.plan.effects import effects_of
+from litejoin.plan.effects import effects_of, silenced
 from litejoin.plan.fields import FieldChange, changed_fields
 from litejoin.plan.nodes import Deployed, JoinPlan, Plan, TopicPlan, WindowPlan
 from litejoin.plan.units import count_text
@@ -79,7 +79,7 @@ def compare_plans(before: Plan, after: Plan) -> Comparison:
     moved = before.storage.data_dir != after.storage.data_dir
     return Comparison(
         against=f"{before.file}, config {before.config_hash}",
-        changes=tuple(changes),
+        changes=_quieted(changes, after),
         joins=tuple(j.name for j in after.joins) if moved else tuple(_rebuilt_joins(changes)),
         indexes=tuple(_new_maps(before.topics, after.topics)),
         shards=tuple(_time_indexes(_timed(before), after)),
@@ -100,7 +100,7 @@ def compare_deployed(deployed: Deployed, after: Plan) -> Comparison:
     fresh = tuple(replace(t, indexes=()) for t in after.topics)
     return Comparison(
         against=deployed.text,
-        changes=tuple(changes),
+        changes=_quieted(changes, after),
         joins=tuple(_rebuilt_joins(changes)),
         indexes=tuple(_new_maps(fresh, after.topics)),
         shards=_changed_shards(deployed, after),
@@ -148,6 +148,17 @@ def _presence(part: str, before: Iterable[str], after: Iterable[str]) -> Iterato
     for key, name in old.items():
         if key not in new:
             yield Change(part, name, "removed", (), effects_of(part, "removed", ()))
+
+
+def _quieted(changes: Iterable[Change], after: Plan) -> tuple[Change, ...]:
+    """The changes; of joins that are computed anew without telling anybody, with that effect."""
+    silent = {join.name for join in after.joins if join.on_change == "silent"}
+    return tuple(
+        replace(each, effects=silenced(each.effects))
+        if each.part == "join" and each.name in silent
+        else each
+        for each in changes
+    )
 
 
 WINDOW_DEFINITION = re.compile(r'\["(tumbling|sliding|session)"')

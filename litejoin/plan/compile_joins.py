@@ -304,6 +304,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> Joi
         full_sql=analysis.full_sql,
         expanded=query.text if query.moved else "",
         emit_expired=section.value["emit_expired"] and reads_clock(tokenize(query.text)),
+        on_change=section.value["on_change"],
     )
 
 

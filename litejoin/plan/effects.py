@@ -25,6 +25,11 @@ _REMOVED = {
     "sink": "gets nothing more; its dead letters stay until dlq.ttl",
 }
 _REEVALUATED = "computed once from the stored topics; what differs from its results is delivered"
+_SILENT = {
+    _ADDED["join"]: "computed once from the stored topics; its results are recorded, not delivered",
+    _REEVALUATED: "computed once from the stored topics; what differs is recorded, not delivered",
+}
+"""The same with `on_change: silent`."""
 _OTHER_SPANS = "its windows are others: it starts anew, what was open is dropped"
 _SPAN_FIELDS = (
     "type", "topic", "size", "slide", "gap", "offset", "timezone", "time_path", "time_format",
@@ -48,6 +53,7 @@ _CHANGED = {
     ("join", "key_column"): _REEVALUATED,
     ("join", "json_columns"): _REEVALUATED,
     ("join", "query or columns"): _REEVALUATED,
+    ("join", "on_change"): "holds for the next change of the join itself",
     ("join", "sinks"): "later results go there; nothing is sent again",
     ("sink", "url"): "pending results and dead letters go to the new address",
     (
@@ -67,3 +73,8 @@ def effects_of(part: str, kind: str, fields: Sequence[FieldChange]) -> tuple[str
         return (_REMOVED[part],)
     known = (_CHANGED.get((part, field.name)) for field in fields)
     return tuple(dict.fromkeys(text or AT_START for text in known))
+
+
+def silenced(effects: Sequence[str]) -> tuple[str, ...]:
+    """The effects of a change of a join with `on_change: silent`."""
+    return tuple(_SILENT.get(text, text) for text in effects)

@@ -30,6 +30,9 @@ def join_lines(joins: Sequence[JoinPlan], file: str, with_sql: bool) -> Iterable
         yield from _refresh(join)
         if join.emit_expired:
             yield from wrapped("    follows the clock: run in full about once a second", 6)
+        if join.on_change == "silent":
+            text = "results that a change of the join itself makes are recorded, not delivered"
+            yield from wrapped(f"    {text}", 6)
         yield from _reasons(join, file)
         if with_sql:
             yield from _statements(join)

@@ -167,6 +167,7 @@ def _join(join: JoinPlan) -> Tree:
         "emit": join.emit,
         "on_delete": join.on_delete,
         "emit_expired": join.emit_expired,
+        "on_change": join.on_change,
         "sinks": list(join.sinks),
     }
 

@@ -376,6 +376,8 @@ class JoinPlan:
     """The query compares with the clock, and its results are to change as time passes."""
     expanded: str = ""
     """The query with the joins that it reads in place; "" when it reads none."""
+    on_change: Literal["emit", "silent"] = "emit"
+    """What becomes of results that differ when the join itself was added or changed."""
 
     @property
     def definition(self) -> str:

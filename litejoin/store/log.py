@@ -8,6 +8,7 @@ thread its own.
     joins   id, name                                   catalogue of joins
     log     pos, join_id, op, emit_at_ms, key, rows,   results; key and rows are JSON text,
             start_ms, end_ms                           the span of a window's (else NULL)
+                                                       op 3: a current result that is not delivered
     state   join_id, key, pos                          the current result of each key
     meta    'head', 'tail'                             last position given out; LogReader.tail
 
@@ -29,7 +30,10 @@ FETCH_POSITIONS = 1024
 """Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
 """
 
-_OPS = {int(op): op for op in ResultOp}
+RECORDED = 3
+"""`op` of a current result that nobody is told of (a join's `on_change: silent`)."""
+
+_OPS = {**{int(op): op for op in ResultOp}, RECORDED: ResultOp.UPSERT}
 """Looked up rather than called: the enum's constructor costs as much as the rest of a row."""
 
 _COLUMNS = "pos, join_id, op, emit_at_ms, key, rows, start_ms, end_ms"
@@ -64,31 +68,30 @@ class ResultLog:
         queries: Collection[str] | None = None,
         upto: int | None = None,
     ) -> tuple[list[Result], int]:
-        """Results with `after` < pos <= `upto` in log order, and the position covered by them.
+        """Results with `after` < pos <= `upto` in log order, and the position covered by them;
+        without those that are only recorded.
 
         The head is read before the rows, so everything up to it is visible to the second statement.
         """
         end = self.head() if upto is None else upto
         if end <= after:
             return [], after
-        if queries is None:
-            sql = f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? ORDER BY pos LIMIT ?"
-            results = self._results(sql, (after, end, limit))
-        else:
-            window = min(end, after + SCAN_POSITIONS)
-            joins, bindings = self._join_filter(queries)
-            sql = (
-                f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? AND +join_id IN ({joins})"
-                " ORDER BY pos LIMIT ?"
-            )
-            results = self._results(sql, (after, window, *bindings, limit))
-            end = window if results or window == end else self._next_entry(window, end)
+        window = min(end, after + SCAN_POSITIONS)
+        joins, bindings = self._join_filter(queries) if queries is not None else ("", [])
+        of_joins = f" AND +join_id IN ({joins})" if queries is not None else ""
+        sql = (
+            f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? AND op <> {RECORDED}{of_joins}"
+            " ORDER BY pos LIMIT ?"
+        )
+        results = self._results(sql, (after, window, *bindings, limit))
+        end = window if results or window == end else self._next_entry(window, end)
         return results, results[-1].pos if len(results) == limit else end
 
     def count(self, after: int, queries: Collection[str]) -> int:
         """How many results of the named joins follow a position. Scans them."""
         joins, bindings = self._join_filter(queries)
-        sql = f"SELECT count(*) FROM log WHERE pos > ? AND +join_id IN ({joins})"
+        sql = f"SELECT count(*) FROM log WHERE pos > ? AND op <> {RECORDED}"
+        sql += f" AND +join_id IN ({joins})"
         row = self._connection.execute(sql, (after, *bindings)).fetchone()
         return int(row[0]) if row else 0
 

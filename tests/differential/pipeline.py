@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,20 +105,30 @@ class EnginePipeline:
     def __init__(
         self, root: Path, shards: int, queries: Mapping[str, str], level: str = "native"
     ) -> None:
+        self.plan(root, shards, queries, level)
+        self.open()
+
+    def plan(
+        self,
+        root: Path,
+        shards: int,
+        queries: Mapping[str, str],
+        level: str = "native",
+        **fields: Any,
+    ) -> None:
+        """What `open` opens; `fields` of the joins are as given. The plan of a query does not
+        depend on the data.
+        """
         self.root, self.shards, self.queries, self.level = root, shards, queries, level
         self.clock = ManualClock()
-        self.topics: list[TopicPlan] = []
-        self.joins: list[JoinPlan] = []
-        self.open()
+        self.topics, joins = make_plans(queries, shards, level)
+        self.joins = [replace(join, **fields) for join in joins]
 
     def open(self) -> None:
         self.store = ShardStore.open(
             self.root, pipeline="test", shard_count=self.shards, synchronous="normal"
         )
         self.numbers = {name: self.store.create_topic(name) for name in TOPICS}
-        # Planned once: the plan of a query does not depend on the data.
-        if not self.joins:
-            self.topics, self.joins = make_plans(self.queries, self.shards, self.level)
         self.engine = Engine(
             self.topics,
             self.joins,

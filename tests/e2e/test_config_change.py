@@ -1,5 +1,10 @@
 """A pipeline that starts again with another config over the same data."""
 
+from pathlib import Path
+
+import apsw
+import pytest
+
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
@@ -69,6 +74,74 @@ def test_a_removed_join_is_gone_and_the_others_stay(launch: Launcher) -> None:
     assert snapshot(at.url, "all").status in (400, 404)
     eventually(lambda: len(snapshot(at.url, "other").results) == 10)
     assert {r["query"] for r in snapshot(at.url, "*").results} == {"other"}
+
+
+def test_a_silent_change_is_shown_and_not_delivered(launch: Launcher) -> None:
+    at = Listener()
+    filled(launch, at)
+    position = snapshot_position(launch, at)
+    query = "SELECT key, payload ->> '$.v' AS v FROM t WHERE v < 5"
+    joins = {"all": {"query": query, "on_change": "silent"}}
+    again(launch, at, joins)
+    assert {r["key"] for r in snapshot(at.url, "all").results} == {f"k{i}" for i in range(5)}
+    with Subscriber(at.url, "all", last_event_id=position) as stream:
+        with IngestClient(at.url) as client:
+            client.send([message("t", "k0", {"v": 50}), message("t", "k1", {"v": 4})])
+        told = {r["key"]: r["op"] for r in stream.wait_results(2)}
+        assert told == {"k0": "delete", "k1": "upsert"}
+    with Subscriber(at.url, "all", replay=True) as stream:
+        assert {r["key"] for r in stream.wait_results(4)} == {"k1", "k2", "k3", "k4"}
+
+
+SLOW = """SELECT key, payload ->> '$.w' AS w, length(replace(replace(replace(
+    hex(zeroblob(600000 + length(key))), '00', '01'), '01', '10'), '10', '00')) - 1200004 AS zero
+    FROM t"""
+"""A tenth of a second for each row."""
+
+
+@pytest.mark.parametrize("on_change", ["emit", "silent"])
+def test_kill_9_in_the_middle_of_computing_anew_changes_nothing(
+    launch: Launcher, on_change: str
+) -> None:
+    at = Listener()
+    first = filled(launch, at)
+    position = snapshot_position(launch, at)
+    joins = {"all": {"query": SLOW, "on_change": on_change}}
+    changed = launch.prepare(push_config(at, joins), health_url=at.health, name="p").spawn()
+    state = first.work_dir / "data" / "state.db"
+    eventually(lambda: is_being_written(state))
+    changed.kill()
+    assert definition_of(state, "all").find("zeroblob") < 0
+    changed.start(timeout_s=30)
+    wanted = {f"k{i}": [{"key": f"k{i}", "w": 1, "zero": 0}] for i in range(10)}
+    assert {r["key"]: r["rows"] for r in snapshot(at.url, "all").results} == wanted
+    with Subscriber(at.url, "all", last_event_id=position) as stream:
+        with IngestClient(at.url) as client:
+            client.send(message("t", "k3", {"w": 2}))
+        expected = 11 if on_change == "emit" else 1
+        last = stream.wait_results(expected)[-1]
+        assert (last["key"], last["rows"][0]["w"]) == ("k3", 2)
+
+
+def is_being_written(state: Path) -> bool:
+    """Somebody else is in the middle of a transaction."""
+    probe = apsw.Connection(str(state))
+    try:
+        probe.execute("BEGIN IMMEDIATE")
+        return False
+    except apsw.BusyError:
+        return True
+    finally:
+        probe.close()
+
+
+def definition_of(state: Path, join: str) -> str:
+    """The text that the stored results of a join were made with."""
+    reader = apsw.Connection(str(state))
+    try:
+        return str(reader.execute("SELECT definition FROM joins WHERE name = ?", (join,)).get)
+    finally:
+        reader.close()
 
 
 def test_a_join_that_comes_back_is_right_about_what_happened_meanwhile(launch: Launcher) -> None:

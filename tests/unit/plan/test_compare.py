@@ -323,3 +323,13 @@ def test_the_page_reads_from_what_changes_to_what_it_costs() -> None:
     page = explain_changes(compare_plans(before, after), after, "text")
     wanted = PAGE.format(hash=after.config_hash, before=before.config_hash)
     assert page.split("query SELECT")[0] == wanted.split("query SELECT")[0]
+
+
+def test_a_silent_join_is_said_to_deliver_nothing() -> None:
+    silent = ("name: all, sink: live", "name: all, on_change: silent, sink: live")
+    plan = plan_of(CONFIG.replace(*silent))
+    other = replace(plan.joins[1], query="SELECT key FROM users WHERE 1")
+    found = compare_deployed(deployed(replace(plan, joins=(plan.joins[0], other))), plan)
+    assert only(found).effects[0].endswith("what differs is recorded, not delivered")
+    found = compare_deployed(deployed(replace(plan, joins=plan.joins[:1])), plan)
+    assert only(found).effects[0].endswith("its results are recorded, not delivered")
