@@ -42,8 +42,60 @@ def source_of(service: Service, **api: Any) -> dict[str, Any]:
     return source
 
 
-class Rig:
-    """One pipeline over some services; every topic has a join of its own name that shows it all."""
+class Feeds:
+    """One pipeline over some sources; every topic has a join of its own name that shows it all."""
+
+    def __init__(
+        self,
+        launch: Launcher,
+        sources: Sequence[Mapping[str, Any]],
+        *,
+        sections: Mapping[str, Any] | None = None,
+        env: Mapping[str, str] | None = None,
+        start: bool = True,
+    ) -> None:
+        """`sources` and `sections` as the config has them."""
+        self.at = Listener()
+        joins = {
+            source["topic"]: f"SELECT key, payload, op, changes FROM {source['topic']}"
+            for source in sources
+        }
+        config = push_config(self.at, joins, **(sections or {}))
+        config["sources"] = list(sources)
+        self.pipeline = launch.prepare(config, health_url=self.at.health, env=env)
+        if start:
+            self.pipeline.start()
+
+    def topic(self, name: str) -> dict[str, Record]:
+        """A topic as it is now: key -> record."""
+        found = snapshot(self.at.url, name).results
+        return {result["key"]: json.loads(result["rows"][0]["payload"]) for result in found}
+
+    def log(self) -> str:
+        return self.pipeline.log()
+
+    def lines(self, *words: str) -> list[str]:
+        """The log lines that hold all of these words."""
+        return [line for line in self.log().splitlines() if all(word in line for word in words)]
+
+    def health(self) -> dict[str, Any]:
+        with IngestClient(self.at.url) as client:
+            body: dict[str, Any] = client.get("/health").body
+        return body
+
+    def source(self, name: str) -> dict[str, Any]:
+        """What /health says of a source."""
+        found: dict[str, Any] = self.health()["sources"][name]
+        return found
+
+    def wait_polls(self, name: str, more: int = 2) -> None:
+        """Wait until `more` polls that begin from now on have ended."""
+        goal = int(self.source(name)["polls"]) + more + 1  # the one at hand has begun already
+        eventually(lambda: int(self.source(name)["polls"]) >= goal, 30)
+
+
+class Rig(Feeds):
+    """A pipeline over fake services, its sources the examples of `examples/apis/`."""
 
     def __init__(
         self,
@@ -59,7 +111,6 @@ class Rig:
 
         `sections` of the config and `env` are added; `api` as of `source_of`, for every source.
         """
-        self.at = Listener()
         self.services = list(services)
         self.topics: dict[str, str] = {}
         sources = []
@@ -71,21 +122,14 @@ class Rig:
                     source["name"] += f"-{number}"
                     source["topic"] += f"_{number}"
                 sources.append(source)
-        joins = {
-            source["topic"]: f"SELECT key, payload, op, changes FROM {source['topic']}"
-            for source in sources
-        }
-        config = push_config(self.at, joins, **(sections or {}))
-        config["sources"] = sources
         secrets = {name: value for s in services for name, value in s.secrets.items()}
-        self.pipeline = launch(config, self.at.health, env={**secrets, **(env or {})})
+        super().__init__(launch, sources, sections=sections, env={**secrets, **(env or {})})
 
     # -- what the pipeline says --------------------------------------------------------------------
 
     def state(self, service: Service) -> dict[str, Record]:
         """The topic as it is now: key -> record."""
-        found = snapshot(self.at.url, self.topics[service.name]).results
-        return {result["key"]: json.loads(result["rows"][0]["payload"]) for result in found}
+        return self.topic(self.topics[service.name])
 
     def same(self, service: Service) -> bool:
         """Whether the topic holds what the service holds."""
@@ -103,18 +147,6 @@ class Rig:
             f" upstream {sorted(service.contents())}\n{self.log()[-3000:]}"
         )
 
-    def log(self) -> str:
-        return self.pipeline.log()
-
-    def lines(self, *words: str) -> list[str]:
-        """The log lines that hold all of these words."""
-        return [line for line in self.log().splitlines() if all(word in line for word in words)]
-
     def failures(self, service: Service) -> int:
         """Failed polls of a service so far."""
         return len(self.lines(f"api-source {service.name}: poll failed"))
-
-    def health(self) -> dict[str, Any]:
-        with IngestClient(self.at.url) as client:
-            body: dict[str, Any] = client.get("/health").body
-        return body

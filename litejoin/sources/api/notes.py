@@ -42,9 +42,7 @@ class DurableNotes:
         self._clock = clock
 
     async def get(self, name: str, fingerprint: str) -> Note:
-        [payload] = await self._state.payloads([note_key(name)])
-        note = json.loads(payload) if payload else {}
-        return note if note.pop("for", None) == fingerprint else {}
+        return await stored_note(self._state, name, fingerprint)
 
     async def put(self, name: str, fingerprint: str, note: Mapping[str, Any]) -> None:
         payload = json.dumps({"for": fingerprint, **note}).encode()
@@ -65,16 +63,27 @@ class DurableNotes:
 
 
 class MemoryNotes:
-    """Notes of a poll that stores nothing."""
+    """Notes of a poll that stores nothing: those of `state` until they are written over."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: SourceState | None = None) -> None:
+        self._state = state
         self._notes: dict[tuple[str, str], Note] = {}
 
     async def get(self, name: str, fingerprint: str) -> Note:
-        return dict(self._notes.get((name, fingerprint), {}))
+        own = self._notes.get((name, fingerprint))
+        if own is not None:
+            return dict(own)
+        return {} if self._state is None else await stored_note(self._state, name, fingerprint)
 
     async def put(self, name: str, fingerprint: str, note: Mapping[str, Any]) -> None:
         self._notes[name, fingerprint] = dict(note)
+
+
+async def stored_note(state: SourceState, name: str, fingerprint: str) -> Note:
+    """What is durable under this name, if it was made under the same config."""
+    [payload] = await state.payloads([note_key(name)])
+    note: Note = json.loads(payload) if payload else {}
+    return note if note.pop("for", None) == fingerprint else {}
 
 
 def note_key(name: str) -> bytes:

@@ -69,8 +69,9 @@ def probe(
     """One poll of this source, nothing stored. Blocks until it is over.
 
     `max_pages` bounds it further than the config; `transport` replaces the network (replay);
-    `state` is only read. A failed poll is a report with `error`, never an exception. A source with
-    a refresh token is refused: the API might replace the token, and there is nowhere to keep it.
+    `state` is only read, its watermark too: the poll asks as the next one would. A failed poll is a
+    report with `error`, never an exception. A source with a refresh token is refused: the API might
+    replace the token, and there is nowhere to keep it.
     """
     if isinstance(plan.auth, OAuthPlan) and plan.auth.refresh_token is not None:
         if transport is None:
@@ -81,7 +82,7 @@ def probe(
 async def _probe(
     plan: ApiSourcePlan, max_pages: int | None, transport: Transport, state: SourceState | None
 ) -> PollReport:
-    clock, notes = SystemClock(), MemoryNotes()
+    clock, notes = SystemClock(), MemoryNotes(state)
     seen, intake = _Seen(transport), _Nowhere()
     stored = _ReadOnly(state)
     executor = ThreadPoolExecutor(1, thread_name_prefix="litejoin-probe")

@@ -1,6 +1,7 @@
 """`litejoin schema` and `litejoin explain`."""
 
 import json
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -10,12 +11,26 @@ from litejoin.config.codes import CODES
 from litejoin.config.schema import resolved, root_schema
 from litejoin.errors import error_classes
 
+SCHEMAS = Path(__file__).resolve().parents[3] / "schemas"
+
 
 def test_schema_is_the_one_that_validates(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
     assert {"sources", "joins", "windows", "sinks"} <= schema["properties"].keys()
+
+
+def test_the_schema_names_nothing_twice() -> None:
+    """JSON keeps the last of two members of one name: a definition would be lost without a word."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        assert len(set(names)) == len(names), sorted(n for n in names if names.count(n) > 1)
+        return dict(pairs)
+
+    for path in SCHEMAS.glob("*.json"):
+        assert json.loads(path.read_text(), object_pairs_hook=once)
 
 
 def test_the_schema_is_sound_and_describes_every_key() -> None:
