@@ -28,7 +28,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from rows cimport (
-    LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow,
+    LJ_EXACT, LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow,
     lj_entries_add, lj_entries_free, lj_entries_sort, lj_fold, lj_row_at, lj_row_check)
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum, lj_row_hash, lj_row_seal
 from together cimport lj_together
@@ -298,6 +298,13 @@ cdef bint _is_as_written(_Shard *s, sq.sqlite3_value **old) noexcept nogil:
         row.key, row.head.key_len, payload, payload_len, changes, changes_len)
 
 
+cdef bint _outlives(LjRow *row, sq.sqlite3_value **old) noexcept nogil:
+    """Is the stored row another version than the one that an expiry means?"""
+    if row.head.flags & LJ_EXACT:
+        return sq.sqlite3_value_int64(old[5]) != row.head.timestamp_ms
+    return sq.sqlite3_value_int64(old[2]) > row.head.timestamp_ms  # written again since then
+
+
 cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **old) noexcept nogil:
     """SQL function lj_replace(id, payload, timestamp_ms, op, changes, checksum): may `s.row` replace
     this row?"""
@@ -309,8 +316,8 @@ cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **ol
         sq.sqlite3_result_error(context, b"a row fails its checksum", -1)
         sq.sqlite3_result_error_code(context, sq.SQLITE_CORRUPT)
         return
-    if row.head.flags & LJ_EXPIRE and sq.sqlite3_value_int64(old[2]) > row.head.timestamp_ms:
-        sq.sqlite3_result_int(context, 0)  # written again since retention looked
+    if row.head.flags & LJ_EXPIRE and _outlives(row, old):
+        sq.sqlite3_result_int(context, 0)
         return
     if s.drop_noops and row.head.kind == LJ_UPSERT:
         payload = sq.sqlite3_value_blob(old[1])

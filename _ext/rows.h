@@ -10,7 +10,8 @@
 #include "changes.h"
 
 enum { LJ_UPSERT = 1, LJ_DELETE = 2, LJ_STATE_UPSERT = 3, LJ_STATE_DELETE = 4 };
-enum { LJ_EXPIRE = 1 };
+/* With LJ_EXACT `timestamp_ms` of an expiry is the checksum of the version it deletes, and of no other. */
+enum { LJ_EXPIRE = 1, LJ_EXACT = 2 };
 /* Far above what sources let in; keeps a change row (two versions of a row) inside its u32 size. */
 enum { LJ_MAX_KEY = 64 * 1024, LJ_MAX_VALUE = 64 * 1024 * 1024, LJ_HASH_BYTES = 16 };
 
@@ -88,7 +89,7 @@ static inline const char *lj_row_check(const uint8_t *p, size_t left) {
         return "size does not fit the row";
     if (h->kind < LJ_UPSERT || h->kind > LJ_STATE_DELETE)
         return "unknown kind";
-    if (h->flags & ~(h->kind == LJ_DELETE ? LJ_EXPIRE : 0))
+    if (h->flags & ~(h->kind == LJ_DELETE ? LJ_EXPIRE | LJ_EXACT : 0) || h->flags == LJ_EXACT)
         return "unknown flags";
     if (h->reserved)
         return "reserved bytes are not zero";
@@ -220,7 +221,8 @@ static inline void lj_entries_sort(LjEntries *e) {
 }
 
 /* The row that the entries from `at` with one key amount to; `*next` is the first entry after them.
- * Last wins, but an expiry deletes only what is not newer than it. */
+ * Last wins, but an expiry deletes only what is not newer than it, and an exact one nothing that a row of
+ * the same flush wrote. */
 static inline LjRow lj_fold(const LjEntries *e, size_t at, size_t *next) {
     LjRow row = lj_row_at(e->items[at].row);
     size_t i = at + 1;
@@ -228,6 +230,8 @@ static inline LjRow lj_fold(const LjEntries *e, size_t at, size_t *next) {
         LjRow later = lj_row_at(e->items[i].row);
         if (!(later.head.flags & LJ_EXPIRE)) {
             row = later;
+        } else if ((later.head.flags | row.head.flags) & LJ_EXACT) {
+            continue; /* what it leaves is found expired again */
         } else if (row.head.flags & LJ_EXPIRE) {
             if (later.head.timestamp_ms > row.head.timestamp_ms)
                 row = later;

@@ -8,6 +8,7 @@ cdef extern from "rows.h" nogil:
         LJ_STATE_UPSERT
         LJ_STATE_DELETE
         LJ_EXPIRE
+        LJ_EXACT
     ctypedef struct LjRowHead:
         uint32_t size
         uint16_t table

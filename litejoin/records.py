@@ -7,8 +7,8 @@ is padded with zero bytes to a multiple of 8:
     0       4     size            bytes of this row with header and padding
     4       2     table           catalogue number of the topic (or of the source, for state rows)
     6       1     kind            RowKind
-    7       1     flags           1 on a DELETE: expiry (Row.expire)
-    8       8     timestamp_ms    signed, Unix milliseconds
+    7       1     flags           on a DELETE: 1 expiry (Row.expire), 3 exact expiry (Row.exact)
+    8       8     timestamp_ms    signed, Unix milliseconds; exact expiry: a row's checksum
     16      4     key_len         bytes of the key, UTF-8, 1..
     20      4     payload_len     bytes of the payload: JSON text as received
     24      4     extra_len       UPSERT: `changes` JSON or nothing; STATE_UPSERT: 16-byte hash
@@ -53,6 +53,8 @@ class Row:
     extra: bytes = b""
     expire: bool = False
     """DELETE only: leave the row alone if it was written again after `timestamp_ms`."""
+    exact: bool = False
+    """With `expire`: `timestamp_ms` is the checksum of the version to delete, and of no other."""
 
 
 def pack_rows(rows: Iterable[Row]) -> bytes:
@@ -65,7 +67,7 @@ def pack_rows(rows: Iterable[Row]) -> bytes:
             size,
             row.table,
             row.kind,
-            int(row.expire),
+            int(row.expire) | int(row.exact) << 1,
             row.timestamp_ms,
             len(row.key),
             len(row.payload),
@@ -95,6 +97,7 @@ def unpack_rows(batch: bytes) -> Iterator[Row]:
             batch[body + klen : body + klen + plen],
             batch[body + klen + plen : body + klen + plen + xlen],
             expire=bool(flags & 1),
+            exact=bool(flags & 2),
         )
         at += size
 

@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store.sqlite": NATIVE,
     "store": SQLITE,
     "engine": SQLITE | {"store"},
+    "archive": SQLITE | {"store"},
     "kafka": VALUES,
     "sources": NATIVE | {"kafka"},
     "sinks.base": NATIVE,
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 STAGES = SQLITE | {
     "store",
     "engine",
+    "archive",
     "sources",
     "sinks.base",
     "sinks",

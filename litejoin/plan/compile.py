@@ -19,6 +19,8 @@ from litejoin.plan.compile_sources import compile_source
 from litejoin.plan.estimate import estimate
 from litejoin.plan.nodes import (
     ApiSourcePlan,
+    ArchivePlan,
+    CloudPlan,
     DeliveryPlan,
     DlqPlan,
     IndexPlan,
@@ -170,6 +172,32 @@ def _storage(storage: Section) -> StoragePlan:
         batch_size=storage.integer("batch_size"),
         flush_interval_ms=storage.duration_ms("flush_interval"),
         synchronous=storage.value["synchronous"],
+        archive=_archive(storage.section("archive")),
+    )
+
+
+def _archive(archive: Section) -> ArchivePlan | None:
+    if not archive.flag("enabled"):
+        return None
+    return ArchivePlan(
+        compaction_interval_ms=archive.duration_ms("compaction_interval"),
+        target_file_bytes=archive.size_bytes("target_file_size"),
+        compression=archive.value["compression"],
+        memory_limit_bytes=archive.size_bytes("duckdb_memory_limit"),
+        local_retention_ms=archive.duration_ms("local_retention"),
+        cloud=_cloud(archive.section("cloud")),
+    )
+
+
+def _cloud(cloud: Section) -> CloudPlan | None:
+    if not cloud.flag("enabled"):
+        return None
+    return CloudPlan(
+        provider=cloud.value["provider"],
+        bucket=cloud.text("bucket"),
+        prefix=cloud.text("prefix"),
+        region=cloud.text("region"),
+        endpoint=cloud.text("endpoint"),
     )
 
 

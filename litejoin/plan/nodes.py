@@ -52,6 +52,29 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class CloudPlan:
+    """The object store that has copies of the archive's files."""
+
+    provider: Literal["s3", "gcs", "azure"]
+    bucket: str
+    prefix: str
+    region: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePlan:
+    """What becomes of rows that a topic no longer keeps."""
+
+    compaction_interval_ms: int
+    target_file_bytes: int
+    compression: Literal["snappy", "zstd", "none"]
+    memory_limit_bytes: int
+    local_retention_ms: int
+    cloud: CloudPlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StoragePlan:
     """Where topics are kept, and how often and how safely they are written."""
 
@@ -61,6 +84,8 @@ class StoragePlan:
     batch_size: int
     flush_interval_ms: int
     synchronous: Literal["full", "normal"]
+    archive: ArchivePlan | None = None
+    """None: rows that are too old are deleted."""
 
 
 @dataclass(frozen=True, slots=True)

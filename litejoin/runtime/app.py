@@ -23,6 +23,7 @@ from litejoin.delivery.delivery import Delivery
 from litejoin.engine.engine import Applied, Engine
 from litejoin.errors import ConfigError, CorruptionError, LiteJoinError
 from litejoin.plan.nodes import Plan
+from litejoin.runtime.archiving import Archiving, require_archive
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
 from litejoin.runtime.inputs import Inputs
@@ -115,6 +116,7 @@ class App:
     async def _open(self, closing: AsyncExitStack) -> None:
         plan = self._plan
         refuse_unsupported(plan)
+        require_archive(plan)
         log.info(
             "litejoin %s (sqlite %s, python %s) starting pipeline %s, config %s",
             __version__, apsw.sqlite_lib_version(), sys.version.split()[0], plan.name,
@@ -161,6 +163,7 @@ class App:
         self._start_threads(engine)
         closing.push_async_callback(self._drain, engine)
         self._start_sources()
+        self._start_expiry(closing)
         closing.push_async_callback(self._cancel_tasks)
         self._describe_health(engine)
         self._show_figures(engine)
@@ -232,9 +235,17 @@ class App:
         self._inputs.open()
         for source in self._inputs.sources:
             self._run(source.run())
-        if any(topic.retention_ms for topic in self._plan.topics):
-            clock = SteadyClock(self._clock)
-            self._run(expire_forever(self._plan, self._store, self._channel, clock))
+
+    def _start_expiry(self, closing: AsyncExitStack) -> None:
+        """Rows that are too old are deleted, or archived first."""
+        plan, clock = self._plan, SteadyClock(self._clock)
+        if plan.storage.archive is not None:
+            archiving = Archiving(plan, plan.storage.archive, self._store, self._channel, clock)
+            closing.push_async_callback(archiving.close)
+            self._health.archive = archiving.health
+            self._run(archiving.run())
+        elif any(topic.retention_ms for topic in plan.topics):
+            self._run(expire_forever(plan, self._store, self._channel, clock))
 
     def _describe_health(self, engine: Engine) -> None:
         health = self._health

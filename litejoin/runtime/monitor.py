@@ -64,6 +64,8 @@ class Health:
         self.shards: Callable[[], Mapping[str, Any]] = dict
         """What the store says of itself; `quarantined` is by shard, with the reason."""
         self.joins: Callable[[], Mapping[str, Mapping[str, object]]] = dict
+        self.archive: Callable[[], Mapping[str, Any]] | None = None
+        """None: the pipeline has none."""
 
     def __call__(self) -> dict[str, object]:
         """The whole answer; the server hides the details from those without the admin token."""
@@ -73,6 +75,8 @@ class Health:
             *(f"shard {n}: {why}" for n, why in shards.get("quarantined", {}).items()),
             *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks),
         ]  # fmt: skip
+        archive = {"archive": self.archive()} if self.archive else {}
+        reasons += archive.get("archive", {}).get("reasons", ())
         status = self.phase if self.phase != "ok" else ("degraded" if reasons else "ok")
         return {
             "status": status,
@@ -84,6 +88,7 @@ class Health:
             "joins": dict(joins),
             "sinks": dict(sinks),
             "shards": dict(shards),
+            **archive,
         }
 
 

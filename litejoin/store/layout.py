@@ -8,6 +8,7 @@ quarantine.json shards that are out of service, and why; only while there are an
 shard-0000.db   topics and diff state, one file a shard
 state.db        the engine's results log and state
 dlq.db          delivery's cursors and dead letters (its path can be configured)
+archive/        Parquet files of rows that are no longer kept here (litejoin.archive)
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,10 @@ class Layout:
     @property
     def dlq(self) -> Path:
         return self.root / "dlq.db"
+
+    @property
+    def archive(self) -> Path:
+        return self.root / "archive"
 
     def shard(self, number: int) -> Path:
         return self.root / f"shard-{number:04d}.db"

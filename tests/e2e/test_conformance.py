@@ -244,6 +244,16 @@ def test_04_a_restart_polls_again_and_emits_only_what_changed_meanwhile(
     assert [r.json["key"] for r in receiver.delivered()] == ["1"]
 
 
+def test_06_a_tiered_pipeline_runs(launch: Launcher) -> None:
+    push, sse = Listener(), Listener()
+    text = stand_in("06-tiered.yaml", {'":8080"': f'":{push.port}"', '":9100"': f'":{sse.port}"'})
+    pipeline = launch(text, push.health)
+    with IngestClient(push.url) as client:
+        client.send([order(1, amount=250.5), order(2, amount=99)])
+    eventually(lambda: [r["key"] for r in snapshot(sse.url).results] == ["order_1"])
+    assert pipeline.stop() == 0
+
+
 def test_07_three_joins_over_three_topics(launch: Launcher) -> None:
     push, sse = Listener(), Listener()
     text = stand_in(

@@ -87,7 +87,7 @@ def test_bad_usage_is_told_in_one_line_with_exit_2(tmp_path: Path, args: list[st
     assert list(tmp_path.iterdir()) == []
 
 
-UNSUPPORTED = ["06-tiered.yaml", "08-replication.yaml"]
+UNSUPPORTED = ["08-replication.yaml"]
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)

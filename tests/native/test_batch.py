@@ -17,6 +17,7 @@ from litejoin.store.changes import Change, Version, unpack_changes
 from litejoin.store.shard import Identity, create_state_table, create_topic_table, initialize
 from litejoin.store.sqlite import open_memory
 from tests.reference.batch import TwinWriter
+from tests.reference.checksum import row_checksum
 
 SHARDS = 3
 TOPICS = (1, 2)
@@ -60,6 +61,13 @@ def delete(key: str, ts: int = 5, *, topic: int = 1, expire: bool = False) -> Ro
     return Row(topic, RowKind.DELETE, ts, key.encode(), expire=expire)
 
 
+def expire_version(of: Row, *, updated: bool = False) -> Row:
+    """The expiry of exactly the version that an upsert wrote."""
+    op, extra = 2 if updated else 1, of.extra or None
+    checksum = row_checksum(0, of.table, op, of.timestamp_ms, of.key, of.payload, extra)
+    return Row(of.table, RowKind.DELETE, checksum, of.key, expire=True, exact=True)
+
+
 texts = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
 keys = st.sampled_from(["a", "b", "order_1", "order_10", "order_2", "é", "日"]) | texts.filter(bool)
 times = st.integers(0, 9)
@@ -67,11 +75,13 @@ topics = st.sampled_from(TOPICS)
 payloads = st.sampled_from(["{}", "1", ""]) | texts
 changes = st.sampled_from(["", '{"a":[1,2]}'])
 hashes = st.binary(min_size=16, max_size=16)
+upserts = st.builds(
+    lambda k, p, t, n, c: upsert(k, p, t, topic=n, changes=c),
+    keys, payloads, times, topics, changes,
+)  # fmt: skip
 rows = st.one_of(
-    st.builds(
-        lambda k, p, t, n, c: upsert(k, p, t, topic=n, changes=c),
-        keys, payloads, times, topics, changes,
-    ),
+    upserts,
+    st.builds(lambda of, updated: expire_version(of, updated=updated), upserts, st.booleans()),
     st.builds(
         lambda k, t, n, e: delete(k, t, topic=n, expire=e), keys, times, topics, st.booleans()
     ),
@@ -156,6 +166,26 @@ def test_an_expiry_spares_a_row_written_since(shards: list[tuple[int, apsw.Conne
     expiries = [delete("old", 10, expire=True), delete("new", 10, expire=True)]
     result = writer.write([pack_rows(expiries)], 2)
     assert [(c.key, c.new) for c in unpack_changes(result.changes)] == [(b"old", None)]
+    writer.close()
+
+
+def test_an_exact_expiry_deletes_one_version_and_no_other(
+    shards: list[tuple[int, apsw.Connection]],
+) -> None:
+    writer = BatchWriter(shards, SHARDS)
+    versions = [upsert("same", "1", 10), upsert("late", "1", 10), upsert("rich", "1", 9)]
+    versions.append(upsert("noted", "1", 10, changes='{"a":[1,2]}'))
+    writer.write([pack_rows(versions)], 1)
+    # Another payload of the same time, and one that is older than what was read.
+    writer.write([pack_rows([upsert("late", "2", 10), upsert("rich", "2", 3)])], 2)
+    expiries = pack_rows([expire_version(version) for version in versions])
+    result = writer.write([expiries], 3)
+    gone = {c.key for c in unpack_changes(result.changes) if c.new is None}
+    assert gone == {b"same", b"noted"}
+    assert not writer.write([expiries], 4).changes
+    fresh = [expire_version(upsert("late", "2", 10), updated=True), upsert("late", "3", 1)]
+    result = writer.write([pack_rows(fresh[::-1] + fresh[:1])], 5)
+    assert [c.new and c.new.payload for c in unpack_changes(result.changes)] == [b"3"]
     writer.close()
 
 

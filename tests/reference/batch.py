@@ -3,7 +3,7 @@
 Each key's rows are played one after the other on its stored version; only the outcome is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import apsw
@@ -101,7 +101,7 @@ class TwinWriter:
         if stored:
             changes = stored[4].encode() if stored[4] is not None else None
             old = Version(stored[1].encode(), stored[2], stored[3] == 2, changes)
-        new = _play(old, group)
+        new = _play(old, _without_idle_expiries(group), lambda v: _checksum(number, key, v))
         if new is old:
             return None
         if new and old and drop_noops and new.payload == old.payload:
@@ -123,8 +123,7 @@ class TwinWriter:
         connection.execute(f"DELETE FROM t{number} WHERE id=?", (row_id,))
         if new is None:
             return
-        op = 2 if new.updated else 1
-        checksum = row_checksum(0, number, op, new.timestamp_ms, key, new.payload, new.changes)
+        op, checksum = 2 if new.updated else 1, _checksum(number, key, new)
         changes = new.changes.decode() if new.changes is not None else None
         connection.execute(
             f"INSERT INTO t{number} VALUES(?,?,?,?,?,?,?)",
@@ -132,11 +131,26 @@ class TwinWriter:
         )
 
 
-def _play(old: Version | None, group: list[Row]) -> Version | None:
+def _checksum(number: int, key: bytes, row: Version) -> int:
+    op = 2 if row.updated else 1
+    return row_checksum(0, number, op, row.timestamp_ms, key, row.payload, row.changes)
+
+
+def _without_idle_expiries(group: list[Row]) -> list[Row]:
+    """An exact expiry acts only on what was stored before the flush, and beside no other expiry."""
+    kept = [row for row in group[1:] if not row.exact and not (row.expire and group[0].exact)]
+    return [group[0], *kept]
+
+
+def _play(
+    old: Version | None, group: list[Row], checksum: Callable[[Version], int]
+) -> Version | None:
     current = old
     for row in group:
         if row.kind is RowKind.UPSERT:
             current = Version(row.payload, row.timestamp_ms, old is not None, row.extra or None)
+        elif row.exact:
+            current = None if current and checksum(current) == row.timestamp_ms else current
         elif not row.expire or (current and current.timestamp_ms <= row.timestamp_ms):
             current = None
     return current

@@ -1,0 +1,16 @@
+"""The archive: rows that their topic no longer keeps, as Parquet files that queries still read.
+
+paths     where its files are
+steps     names of the steps between which a process may die, for tests
+manifest  which files there are, and what is in them
+arrow     rows in memory as a stream that DuckDB reads
+duck      the one place that imports DuckDB
+files     durable renames and hashes of files
+compact   rows out of SQLite into files
+upkeep    small files made one, old files dropped
+worker    the process that does all this
+process   the runtime's end of that process
+
+DuckDB lives in a process of its own: its memory is bounded there, a crash of it loses nothing, and
+the event loop never waits for it. It never sees a SQLite file.
+"""

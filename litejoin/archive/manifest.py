@@ -1,0 +1,206 @@
+"""The archive's manifest: its Parquet files, what is in them, and how far each has come.
+
+A small SQLite database with full synchronous commits. Written by the archive's worker only; read by
+queries, which see one state of it. A file that is not listed is not part of the archive.
+
+    files   one row a file; `name` is relative to the archive directory. `checksum` is the XOR of
+            its rows' checksums, `hash` is XXH64 of its bytes, `seq` numbers compactions: of two
+            versions of a key the one with the higher seq came later
+    meta    'epoch' of the data directory, 'seq' and 'number': the last ones given out
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from pathlib import Path
+
+import apsw
+
+from litejoin.archive import steps
+from litejoin.errors import StartRefusedError
+from litejoin.store.files import create_private
+from litejoin.store.sqlite import open_database, open_readonly
+
+
+class FileState(IntEnum):
+    """How far a file has come."""
+
+    RECORDED = 1
+    """It is part of the archive; SQLite may still have its rows, too."""
+    SETTLED = 2
+    """Its rows are gone from SQLite, but for those that were written again."""
+    DROPPED = 3
+    """Not part of the archive any more: its rows are in another file, or too old. Still on disk for
+    readers that began earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFile:
+    """One row of `files`."""
+
+    id: int
+    topic: int
+    day: int
+    name: str
+    rows: int
+    bytes: int
+    hash: int
+    checksum: int
+    min_key: str
+    max_key: str
+    min_ms: int
+    max_ms: int
+    min_seq: int
+    max_seq: int
+    created_ms: int
+    state: FileState = FileState.RECORDED
+    dropped_ms: int = 0
+    is_local: bool = True
+    is_uploaded: bool = False
+
+
+_COLUMNS = tuple(field.name for field in fields(ArchiveFile))
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS files(id INTEGER PRIMARY KEY, {", ".join(_COLUMNS[1:])}, UNIQUE(name));
+CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
+"""
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM files"
+FORMAT = 1
+
+
+class Manifest:
+    """An open manifest. One thread at a time; every method blocks on the disk."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def open(cls, path: Path, epoch: str) -> "Manifest":
+        """For the one writer; made if it is new. Raises StartRefusedError for another directory's
+        archive.
+        """
+        if not path.exists():
+            create_private(path)
+        connection = open_database(path, create=False)
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute("PRAGMA synchronous = FULL")
+        with connection:
+            connection.execute(_SCHEMA)
+            rows = (("epoch", epoch), ("seq", 0), ("number", 0), ("format", FORMAT))
+            connection.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", rows)
+        manifest = cls(connection)
+        if manifest.meta("epoch") != epoch or manifest.meta("format") != FORMAT:
+            connection.close()
+            raise StartRefusedError(
+                f"{path} is the archive of another data_dir, or of another version",
+                hint="move the archive directory away, or restore the data_dir it belongs to",
+            )
+        return manifest
+
+    @classmethod
+    def read(cls, path: Path) -> "Manifest":
+        """For readers. Raises apsw.Error when there is none."""
+        return cls(open_readonly(path))
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of the data directory."""
+        return str(self.meta("epoch"))
+
+    def meta(self, name: str) -> object:
+        """A value of `meta`."""
+        return self._connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get
+
+    def files(self, *states: FileState, topic: int | None = None) -> list[ArchiveFile]:
+        """Files in some states, oldest compaction first; without states those that queries read."""
+        marks = ", ".join(map(str, map(int, states or (FileState.RECORDED, FileState.SETTLED))))
+        sql = f"{_SELECT} WHERE state IN ({marks}) AND topic = coalesce(?, topic) ORDER BY id"
+        return [_file(row) for row in self._connection.execute(sql, (topic,))]
+
+    def file(self, number: int) -> ArchiveFile:
+        """One file. Raises KeyError."""
+        row = self._connection.execute(f"{_SELECT} WHERE id = ?", (number,)).fetchone()
+        if row is None:
+            raise KeyError(number)
+        return _file(row)
+
+    def names(self) -> set[str]:
+        """The names of all files, dropped ones too."""
+        return {str(name) for (name,) in self._connection.execute("SELECT name FROM files")}
+
+    def next_seq(self) -> int:
+        """The seq of the next compaction; given out when its files are recorded."""
+        return 1 + _number(self.meta("seq"))
+
+    def next_number(self) -> int:
+        """The number of the next file, given out at once and never again."""
+        with self._connection:
+            number = 1 + _number(self.meta("number"))
+            self._connection.execute("UPDATE meta SET value = ? WHERE name = 'number'", (number,))
+        return number
+
+    def record(self, files: Sequence[ArchiveFile], replaced: Iterable[int], now_ms: int) -> None:
+        """Make files part of the archive, and drop those whose rows they have: one transaction."""
+        marks = ", ".join("?" for _ in _COLUMNS)
+        steps.reached("begin")
+        with self._connection:
+            for file in files:
+                values = tuple(getattr(file, name) for name in _COLUMNS)
+                self._connection.execute(f"INSERT INTO files VALUES({marks})", values)
+                sql = "UPDATE meta SET value = max(value, ?) WHERE name = 'seq'"
+                self._connection.execute(sql, (file.max_seq,))
+            self._set_dropped(replaced, now_ms)
+            steps.reached("commit")
+        steps.reached("committed")
+
+    def drop(self, numbers: Iterable[int], now_ms: int) -> None:
+        """Files that are not part of the archive any more."""
+        steps.reached("begin")
+        with self._connection:
+            self._set_dropped(numbers, now_ms)
+            steps.reached("commit")
+        steps.reached("committed")
+
+    def _set_dropped(self, numbers: Iterable[int], now_ms: int) -> None:
+        sql = "UPDATE files SET state = ?, dropped_ms = ? WHERE id = ?"
+        values = ((int(FileState.DROPPED), now_ms, number) for number in numbers)
+        self._connection.executemany(sql, values)
+
+    def settle(self, number: int) -> None:
+        """SQLite no longer has the file's rows."""
+        sql = "UPDATE files SET state = ? WHERE id = ? AND state = ?"
+        values = (int(FileState.SETTLED), number, int(FileState.RECORDED))
+        steps.reached("commit")
+        self._connection.execute(sql, values)
+        steps.reached("committed")
+
+    def mark(self, number: int, *, is_local: bool, is_uploaded: bool) -> None:
+        """Where copies of the file are."""
+        sql = "UPDATE files SET is_local = ?, is_uploaded = ? WHERE id = ?"
+        self._connection.execute(sql, (is_local, is_uploaded, number))
+
+    def forget(self, number: int) -> None:
+        """A dropped file has no copy any more."""
+        steps.reached("commit")
+        self._connection.execute("DELETE FROM files WHERE id = ?", (number,))
+        steps.reached("committed")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _file(row: Sequence[object]) -> ArchiveFile:
+    values = dict(zip(_COLUMNS, row, strict=True))
+    values["state"] = FileState(_number(values["state"]))
+    values["is_local"], values["is_uploaded"] = (
+        bool(values["is_local"]),
+        bool(values["is_uploaded"]),
+    )
+    return ArchiveFile(**values)  # type: ignore[arg-type]
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"{value!r} is no number")
+    return value

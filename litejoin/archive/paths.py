@@ -1,0 +1,52 @@
+"""Where things are inside the archive directory; nothing here touches the disk.
+
+manifest.db                   which files belong to the archive
+lock                          held (flock) by the worker that writes
+tmp/                          files being written; emptied at each start
+t<N>/<day>/<id>.parquet       rows of topic N whose time falls on that day (UTC)
+
+`<id>` begins with 8 digits of the data directory's epoch, so that two pipelines may share a bucket.
+"""
+
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+
+EPOCH_DIGITS = 8
+_FIRST_DAY = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePaths:
+    """The paths of one archive."""
+
+    root: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.root / "manifest.db"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    def file(self, name: str) -> Path:
+        """A file by the name that the manifest has for it."""
+        return self.root / name
+
+
+def file_name(topic: int, day: int, epoch: str, number: int) -> str:
+    """The name of a file, relative to the archive directory."""
+    return f"t{topic}/{day_text(day)}/{epoch[:EPOCH_DIGITS]}-{number:08d}.parquet"
+
+
+def day_text(day: int) -> str:
+    """`2026-11-24`, of a day counted from 1970-01-01; days no calendar has are numbers."""
+    try:
+        return (_FIRST_DAY + timedelta(days=day)).isoformat()
+    except OverflowError:
+        return f"day{day}"
