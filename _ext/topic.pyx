@@ -118,13 +118,12 @@ cdef char *shard_sql(Topic *topic, int kind) noexcept nogil:
 
 cdef int borrow(Cursor *cursor, int kind, int shard, sqlite3_stmt **out) noexcept nogil:
     """The cursor's statement of this kind on this shard, reset and ready to bind."""
-    cdef Host *host = cursor.table.host
     cdef Topic *topic = cursor.table.topic
-    cdef int slot = kind * host.shards + shard
+    cdef int slot = kind * topic.shards + shard
     cdef Pooled *pooled = cursor.held[slot]
     cdef char *sql
     cdef int rc
-    if host.out[shard]:
+    if topic.own_reader == NULL and cursor.table.host.out[shard]:
         return left_out(cursor, shard)
     if pooled == NULL:
         pooled = topic.idle[slot]
@@ -137,7 +136,7 @@ cdef int borrow(Cursor *cursor, int kind, int shard, sqlite3_stmt **out) noexcep
                 free(pooled)
                 sqlite3_free(sql)
                 return SQLITE_NOMEM
-            rc = sqlite3_prepare_v3(host.readers[shard], sql, -1, SQLITE_PREPARE_PERSISTENT, &pooled.stmt, NULL)
+            rc = sqlite3_prepare_v3(topic.readers[shard], sql, -1, SQLITE_PREPARE_PERSISTENT, &pooled.stmt, NULL)
             sqlite3_free(sql)
             if rc != SQLITE_OK:
                 free(pooled)
@@ -152,7 +151,7 @@ cdef void give_back(Cursor *cursor) noexcept nogil:
     cdef Topic *topic = cursor.table.topic
     cdef Pooled *pooled
     cdef int slot
-    for slot in range(KINDS * cursor.table.host.shards):
+    for slot in range(KINDS * cursor.table.topic.shards):
         pooled = cursor.held[slot]
         if pooled != NULL:
             sqlite3_reset(pooled.stmt)
@@ -173,7 +172,7 @@ cdef int left_out(Cursor *cursor, int shard) noexcept nogil:
 
 cdef int note_damage(Cursor *cursor, int shard, int rc) noexcept nogil:
     cdef Host *host = cursor.table.host
-    if host.damaged < 0 and rc & 0xff in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR):
+    if cursor.table.topic.own_reader == NULL and host.damaged < 0 and rc & 0xff in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR):
         host.damaged = shard
     return rc
 
@@ -182,7 +181,7 @@ cdef int shard_error(Cursor *cursor, int shard, int rc) noexcept nogil:
     note_damage(cursor, shard, rc)
     sqlite3_free(cursor.base.pVtab.zErrMsg)
     cursor.base.pVtab.zErrMsg = sqlite3_mprintf(
-        "shard %d: %s", shard, sqlite3_errmsg(cursor.table.host.readers[shard]))
+        "shard %d: %s", shard, sqlite3_errmsg(cursor.table.topic.readers[shard]))
     return rc
 
 
@@ -429,7 +428,7 @@ cdef int topic_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out) noexcept nogi
     cdef Cursor *cursor = <Cursor *>calloc(1, sizeof(Cursor))
     if cursor == NULL:
         return SQLITE_NOMEM
-    cursor.held = <Pooled **>calloc(KINDS * table.host.shards + 1, sizeof(Pooled *))
+    cursor.held = <Pooled **>calloc(KINDS * table.topic.shards + 1, sizeof(Pooled *))
     if cursor.held == NULL:
         free(cursor)
         return SQLITE_NOMEM
@@ -477,13 +476,13 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
                 cursor.at_end = True
                 return SQLITE_OK
         cursor.plan = plan
-        if cursor.table.host.blind:
+        if cursor.table.host.blind and topic.own_reader == NULL:
             rc = refuse_blind(cursor)
             if rc != SQLITE_OK:
                 return rc
         cursor.n_refs = km_find(&topic.indexes[plan - PLAN_INDEX].rows, cursor.hashed, &cursor.refs)
         return index_next(cursor)
-    if plan == PLAN_SCAN and cursor.table.host.any_out:
+    if plan == PLAN_SCAN and cursor.table.host.any_out and topic.own_reader == NULL:
         # At once, not after the shards before it have been read.
         rc = refuse_blind(cursor)
         if rc != SQLITE_OK:
@@ -526,8 +525,8 @@ cdef int key_filter(Cursor *cursor, sqlite3_value *value) noexcept nogil:
         return key_next(cursor)
     if cursor.table.mode == BOTH:
         cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, <size_t>length, 1), &cursor.refs)
-    if cursor.table.host.shards:
-        cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.host.shards)
+    if cursor.table.topic.shards:
+        cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.topic.shards)
         rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
         if rc == SQLITE_DONE:
             return key_next(cursor)
@@ -590,7 +589,7 @@ cdef int load_odd(Table *table) noexcept nogil:
     memset(&cursor, 0, sizeof(cursor))
     cursor.table = table
     cursor.base.pVtab = &table.base
-    cursor.held = <Pooled **>calloc(KINDS * table.host.shards + 1, sizeof(Pooled *))
+    cursor.held = <Pooled **>calloc(KINDS * table.topic.shards + 1, sizeof(Pooled *))
     if cursor.held == NULL:
         table.host.tolerant = tolerant
         return SQLITE_NOMEM
@@ -692,16 +691,16 @@ cdef int scan_shards(Cursor *cursor) noexcept nogil:
     """The next current row of all shards."""
     cdef sqlite3_stmt *stmt
     cdef int rc
-    while cursor.shard < cursor.table.host.shards:
+    while cursor.shard < cursor.table.topic.shards:
         if cursor.shard >= 0:
-            stmt = cursor.held[ALL * cursor.table.host.shards + cursor.shard].stmt
+            stmt = cursor.held[ALL * cursor.table.topic.shards + cursor.shard].stmt
             rc = sqlite3_step(stmt)
             if rc == SQLITE_ROW:
                 return take_row(cursor, stmt, cursor.shard)
             if rc != SQLITE_DONE:
                 return shard_error(cursor, cursor.shard, rc)
         cursor.shard += 1
-        while cursor.shard < cursor.table.host.shards:
+        while cursor.shard < cursor.table.topic.shards:
             rc = borrow(cursor, ALL, cursor.shard, &stmt)
             if rc == SQLITE_OK:
                 break
@@ -830,7 +829,7 @@ cdef void free_statements(Host *host) noexcept nogil:
     host.to_number = NULL
     for i in range(host.n_topics):
         topic = host.topics[i]
-        for slot in range(KINDS * host.shards):
+        for slot in range(KINDS * topic.shards):
             while topic.idle[slot] != NULL:
                 pooled = topic.idle[slot]
                 topic.idle[slot] = pooled.next
@@ -915,11 +914,12 @@ cdef class TopicTables:
                 free_statements(self.host)
             release_host(self.host)
 
-    def define(self, name: str, number: int, indexes=()):
+    def define(self, name: str, number: int, indexes=(), *, reader=None):
         """Make the tables `name`, `name:delta` and `name:both` for catalogue number `number`.
 
         `indexes`: (SQL expression over the columns of a row; True if compared as TEXT; optionally, functions
-        joined to the row) for "lj:1".. in order. Raises StorageError when an expression does not compile. Call before `load`.
+        joined to the row) for "lj:1".. in order. `reader`: the one connection that has this topic's rows, instead
+        of the shards. Raises StorageError when an expression does not compile. Call before `load`.
         """
         cdef Topic *topic
         cdef Topic **more
@@ -934,8 +934,15 @@ cdef class TopicTables:
             raise MemoryError
         self.host.topics = more
         topic.number = number
+        topic.shards = self.host.shards
+        topic.readers = self.host.readers
+        if reader is not None:
+            self.readers += (reader,)
+            topic.own_reader = <sqlite3 *><size_t>reader.sqlite3_pointer()
+            topic.shards = 1
+            topic.readers = &topic.own_reader
         topic.indexes = <Index *>calloc(len(indexes) + 1, sizeof(Index))
-        topic.idle = <Pooled **>calloc(KINDS * self.host.shards + 1, sizeof(Pooled *))
+        topic.idle = <Pooled **>calloc(KINDS * topic.shards + 1, sizeof(Pooled *))
         self.host.topics[self.host.n_topics] = topic
         self.host.n_topics += 1
         if topic.indexes == NULL or topic.idle == NULL:
@@ -1010,7 +1017,7 @@ cdef class TopicTables:
         table.topic = topic
         cursor.table = &table
         cursor.base.pVtab = &table.base
-        cursor.held = <Pooled **>calloc(KINDS * self.host.shards + 1, sizeof(Pooled *))
+        cursor.held = <Pooled **>calloc(KINDS * topic.shards + 1, sizeof(Pooled *))
         if cursor.held == NULL:
             raise MemoryError
         with nogil:

@@ -39,6 +39,10 @@ static inline int lj_index_path_hash(const LjIndex *index, const LjVersion *row,
 
 typedef struct {
     uint16_t number;
+    /* Where its rows are: the host's shards, or one connection of its own. */
+    int shards;
+    sqlite3 **readers;
+    sqlite3 *own_reader;
     int n_indexes;
     LjIndex *indexes;
     LjChangeRow *changes;

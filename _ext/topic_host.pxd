@@ -28,6 +28,9 @@ cdef extern from "topic_host.h" nogil:
         KeyMap olds
     ctypedef struct Topic "LjTopic":
         uint16_t number
+        int shards
+        sqlite3 **readers
+        sqlite3 *own_reader
         int n_indexes
         Index *indexes
         LjChangeRow *changes

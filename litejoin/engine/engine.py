@@ -5,11 +5,11 @@ last call, evaluates every join they touch at one consistent state of the topics
 new results together with how far it has come. It never writes a shard and never delivers.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import apsw
 
@@ -17,9 +17,10 @@ from litejoin._ext.evaluate import Evaluator
 from litejoin._ext.snapshot import Snapshots
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
+from litejoin.engine.joins import Join, add_join
 from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
-from litejoin.engine.state import StateDatabase
+from litejoin.engine.state import Owed, StateDatabase
 from litejoin.engine.windows.windows import Windows
 from litejoin.errors import CorruptionError, QueryError, StorageFullError
 from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
@@ -57,27 +58,6 @@ class Applied:
     """When a postponed full re-evaluation is due; None when nothing waits."""
 
 
-@dataclass
-class _Join:
-    plan: JoinPlan
-    join_id: int
-    handle: int
-    full_handle: int
-    references: list[tuple[int, int]] = field(default_factory=list)
-    """(catalogue number of the topic, number of the reference)."""
-    due: bool = False
-    """A full re-evaluation is owed."""
-    rebuild: bool = False
-    """Its results were made with another definition, or with none."""
-    not_before_ms: int = 0
-    results: int = 0
-    evaluations: int = 0
-    spent_ms: int = 0
-    """Since the start, for /metrics."""
-    expire_at_ms: int = 0
-    """When results may have grown old; of a join that follows the clock."""
-
-
 class Engine:
     """Keeps the results of all joins up to date. One thread at a time; every method blocks."""
 
@@ -100,21 +80,22 @@ class Engine:
         self._tables = TopicTables(self._host, readers)
         self._snapshots = Snapshots(readers)
         for topic in topics:
-            indexes = [(i.expression, i.is_text, i.laterals) for i in topic.indexes]
-            self._tables.define(topic.name, numbers[topic.name], indexes)
+            self._tables.define(
+                topic.name, numbers[topic.name], [i.definition for i in topic.indexes]
+            )
         self._evaluator = Evaluator(self._host, self.state.connection)
         self._native = NativeLevel(self._tables, self._evaluator, numbers)
         self._deadline_ms: int | None = None
         self._delta_deadline_ms = DELTA_DEADLINE_MS
         self._in_full = self._stopping = False
         self._retry = False
-        self._plans = joins
+        self._plans, self._window_plans = joins, windows
         self._windows = (
             Windows(windows, numbers, self.state, state_path, clock) if windows else None
         )
         self._messages: Sequence[bytes] = ()
         """Message rows that the transaction at hand takes in."""
-        self._joins: list[_Join] = []
+        self._joins: list[Join] = []
         self.changes = 0
         """Changed rows taken in since the start. Any thread may read it."""
         self.left_out: frozenset[int] = frozenset()
@@ -134,33 +115,13 @@ class Engine:
             self._snapshots.leave_out(shard)
             self.left_out |= {shard}
 
-    def _add_join(self, plan: JoinPlan) -> _Join:
+    def _add_join(self, plan: JoinPlan) -> Join:
         join_id, changed = self.state.join_id(plan.name, plan.definition)
-
-        def add(**statements: Any) -> int:
-            return self._evaluator.add_join(
-                join_id,
-                plan.columns,
-                plan.key_index,
-                json_columns=plan.json_columns,
-                ordered=plan.ordered,
-                emit_all=plan.emit == "all",
-                emit_deletes=plan.on_delete == "emit",
-                **statements,
-            )
-
-        full = add(refresh_sql=plan.full_sql or plan.query, full=True)
-        rebuild = changed or join_id in self.state.rebuilding
-        due = rebuild or join_id in self.state.owed
+        join = add_join(self._evaluator, join_id, plan)
+        join.rebuild = changed or join_id in self.state.rebuilding
         # With a shard out of service it cannot be computed; it stays owed.
-        due = due and not self.left_out
-        join = _Join(plan, join_id, full, full, due=due, rebuild=rebuild)
+        join.due = (join.rebuild or join_id in self.state.owed) and not self.left_out
         if plan.strategy != "full":
-            join.handle = add(
-                refresh_sql=plan.refresh_sql,
-                refresh_null_sql=plan.refresh_null_sql,
-                affected_sql=[r.affected_sql or "" for r in plan.references],
-            )
             self._native.add(join.handle, plan)
         join.references = [(self._numbers[r.topic], i) for i, r in enumerate(plan.references)]
         return join
@@ -170,25 +131,51 @@ class Engine:
 
         A join that is new, whose query changed or whose re-evaluation was still owed is computed
         from the stored topics, and what differs from its old results is emitted, or recorded only
-        (`on_change`). All of it is one transaction.
+        (`on_change`). Windows that were due when the process ended fire before any message is taken
+        in.
         """
+        window_ids = self._start_windows()
         self.move_snapshot()
         self._tables.load()
+        self._native.begin(fresh=False)
+        self._add_joins(window_ids)
+        window_failures = self._windows.catch_up(self._follow_windows) if self._windows else ()
         unapplied = unapplied_changes(records, self._readers, self.state.applied)
         self._take_changes(unapplied.changes, maps_current=True)
-        self._native.begin(fresh=False)
         self._messages = unapplied.messages
-        window_ids = self._windows.start() if self._windows else set()
-        window_failures = self._windows.catch_up() if self._windows else ()
         self.state.begin()
         try:
-            self._joins = [self._add_join(join) for join in self._plans]
-            self.state.forget_joins({j.join_id for j in self._joins} | window_ids)
             applied = self._evaluate(unapplied.newest, wait=False)
             return replace(applied, failures=(*window_failures, *applied.failures))
         except BaseException:
             self.state.rollback()
             raise
+
+    def _start_windows(self) -> set[int]:
+        """Make what windows need, and the relations that joins read; returns their join ids."""
+        if self._windows is None:
+            return set()
+        ids = self._windows.start()
+        self._windows.relations.define(self._tables, self._window_plans)
+        self._numbers = {**self._numbers, **self._windows.relations.numbers}
+        return ids
+
+    def _add_joins(self, window_ids: set[int]) -> None:
+        """Know the joins. Those that are to be computed anew are owed from this commit on."""
+        self.state.begin()
+        try:
+            self._joins = [self._add_join(join) for join in self._plans]
+            self.state.forget_joins({j.join_id for j in self._joins} | window_ids)
+            self.state.commit(self.state.head, self.state.applied, *self._owed())
+        except BaseException:
+            self.state.rollback()
+            raise
+
+    def _owed(self) -> Owed:
+        return (
+            frozenset(join.join_id for join in self._joins if join.due or self.left_out),
+            frozenset(join.join_id for join in self._joins if join.rebuild),
+        )
 
     # -- the main path
 
@@ -236,18 +223,28 @@ class Engine:
         return self._transaction(self.state.applied)
 
     def _transaction(self, seq: int) -> Applied:
+        with self._undone_on_failure():
+            self.state.begin()
+            try:
+                return self._evaluate(seq, wait=True)
+            except BaseException as error:
+                self.state.rollback()
+                if isinstance(error, apsw.FullError):
+                    raise StorageFullError(f"no space left for state.db: {error}") from error
+                raise
+
+    @contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        """When a transaction fails, memory goes back to what was before it."""
         owed = [(join.due, join.rebuild) for join in self._joins]
-        self.state.begin()
         try:
-            return self._evaluate(seq, wait=True)
-        except BaseException as error:
-            self.state.rollback()
+            yield
+        except BaseException:
             for join, (was_due, rebuild) in zip(self._joins, owed, strict=True):
                 join.due, join.rebuild = was_due or join.due, rebuild
             if self._windows:
-                self._windows.rolled_back()
-            if isinstance(error, apsw.FullError):
-                raise StorageFullError(f"no space left for state.db: {error}") from error
+                self._tables.apply(self._windows.rolled_back())
+                self._tables.clear()
             raise
 
     def fire_windows(self, written_upto_ms: int | None) -> Applied | None:
@@ -258,7 +255,8 @@ class Engine:
         """
         if self._windows is None:
             return None
-        results, failures = self._windows.fire(written_upto_ms)
+        with self._undone_on_failure():
+            results, failures = self._windows.fire(written_upto_ms, self._follow_windows)
         wake_in_ms = 0 if self._windows.has_more else self._wake_in_ms()
         return Applied(self.state.head, results, failures, wake_in_ms)
 
@@ -273,25 +271,44 @@ class Engine:
             for join in self._joins
         }
 
+    def _follow_windows(self, head: int, failures: list[str]) -> tuple[int, Owed]:
+        """Bring the joins that read windows up to date with their results, in the transaction that
+        changes these. Returns the new head, and the joins that are owed.
+        """
+        changes = self._windows.relations.follow() if self._windows else []
+        if changes:
+            self.move_snapshot()
+            self._take_changes(changes, maps_current=False)
+            head = self._evaluate_joins(head, failures, wait=True)
+            self._raise_damage()
+            self._tables.clear()
+        return head, self._owed()
+
     def windows_health(self) -> dict[str, dict[str, object]]:
         """By window: late and refused messages. Any thread."""
         return self._windows.health() if self._windows else {}
 
     def _evaluate(self, seq: int, *, wait: bool) -> Applied:
-        changed = set(self._tables.changed())
         failures: list[str] = []
-        before = head = self.state.head
-        for join in self._joins:
-            head = self._evaluate_join(join, changed, head, wait, failures)
+        before = self.state.head
+        head = self._evaluate_joins(before, failures, wait=wait)
+        owed = self._owed()
         if self._windows and self._messages:
             head = self._windows.take(self._messages, head)
+            head, owed = self._follow_windows(head, failures)
         self._raise_damage()
-        owed = frozenset(join.join_id for join in self._joins if join.due or self.left_out)
-        rebuilding = frozenset(join.join_id for join in self._joins if join.rebuild)
-        self.state.commit(head, seq, owed, rebuilding)
+        self.state.commit(head, seq, *owed)
+        if self._windows:
+            self._windows.relations.committed()
         self._tables.clear()
         self._messages = ()
         return Applied(head, head - before, tuple(failures), self._wake_in_ms())
+
+    def _evaluate_joins(self, head: int, failures: list[str], *, wait: bool) -> int:
+        changed = set(self._tables.changed())
+        for join in self._joins:
+            head = self._evaluate_join(join, changed, head, wait, failures)
+        return head
 
     def _raise_damage(self) -> None:
         """What was read of a damaged row is nothing; without its shard it can be done again."""
@@ -302,7 +319,7 @@ class Engine:
             )
 
     def _evaluate_join(
-        self, join: _Join, changed: set[int], head: int, wait: bool, failures: list[str]
+        self, join: Join, changed: set[int], head: int, wait: bool, failures: list[str]
     ) -> int:
         touched = [reference for topic, reference in join.references if topic in changed]
         now = self._clock.monotonic_ms()
@@ -329,9 +346,7 @@ class Engine:
         finally:
             self._deadline_ms = None
 
-    def _refresh_delta(
-        self, join: _Join, touched: list[int], head: int, failures: list[str]
-    ) -> int:
+    def _refresh_delta(self, join: Join, touched: list[int], head: int, failures: list[str]) -> int:
         if not self.left_out:
             now_ms = self._clock.now_ms()
             native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
@@ -354,7 +369,7 @@ class Engine:
         except QueryError:
             return self._refresh_one_by_one(join, head, failures)
 
-    def _refresh_one_by_one(self, join: _Join, head: int, failures: list[str]) -> int:
+    def _refresh_one_by_one(self, join: Join, head: int, failures: list[str]) -> int:
         """A key whose rows cannot be computed is reported; the others go on."""
         for key in self._evaluator.affected():
             self._deadline_ms = self._clock.monotonic_ms() + self._delta_deadline_ms
@@ -369,7 +384,7 @@ class Engine:
         self._evaluator.set_affected(())
         return head
 
-    def _refresh_full(self, join: _Join, head: int, failures: list[str]) -> int:
+    def _refresh_full(self, join: Join, head: int, failures: list[str]) -> int:
         started = self._clock.monotonic_ms()
         if self._stopping:
             join.due = True
@@ -399,7 +414,7 @@ class Engine:
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
             join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
 
-    def _waits(self, join: _Join, error: QueryError) -> str:
+    def _waits(self, join: Join, error: QueryError) -> str:
         """The failure of a result that needs a row of a shard which was left out; "" for others."""
         if not self.left_out or error.extended & 0xFF != apsw.SQLITE_CANTOPEN:
             return ""

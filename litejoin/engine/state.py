@@ -50,6 +50,10 @@ LOG_WINDOW = 100_000
 """Results kept behind every cursor, so that an SSE client that was away can resume."""
 
 
+Owed = tuple[frozenset[int], frozenset[int]]
+"""Joins whose full re-evaluation was postponed, and those of them whose definition is new."""
+
+
 class StateDatabase:
     """The engine's side of state.db. One thread at a time; every method blocks."""
 
@@ -106,6 +110,7 @@ class StateDatabase:
         a restart would take them for finished. `rebuilding` are those of them whose definition is
         new; None: as before.
         """
+        rebuilding = self.rebuilding if rebuilding is None else rebuilding
         update = "UPDATE meta SET value = ?2 WHERE name = ?1"
         if head != self.head:
             self.connection.execute(update, ("head", head))
@@ -113,7 +118,6 @@ class StateDatabase:
             self.connection.execute(update, ("applied", applied))
         if owed != self.owed:
             self.connection.execute(update, ("owed", json.dumps(sorted(owed))))
-        rebuilding = self.rebuilding if rebuilding is None else rebuilding
         if rebuilding != self.rebuilding:
             self.connection.execute(update, ("rebuilding", json.dumps(sorted(rebuilding))))
         self.connection.execute("COMMIT")

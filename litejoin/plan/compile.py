@@ -33,9 +33,10 @@ from litejoin.plan.nodes import (
     StoragePlan,
     Token,
     TopicPlan,
-    Unsupported,
     WindowPlan,
+    relation_of,
 )
+from litejoin.plan.over_windows import written
 from litejoin.plan.query.indexes import IndexRegistry
 from litejoin.plan.redact import MIN_SECRET_LENGTH, mask_all
 from litejoin.plan.section import Section
@@ -72,7 +73,6 @@ def compile_plan(document: Document) -> tuple[Plan | None, list[Diagnostic]]:
         tuple(window for window in windows if window is not None),
         tuple(queries.topics),
         queries.registry,
-        tuple(queries.unsupported),
     )
     return _plan(root, parts), findings
 
@@ -86,7 +86,6 @@ class _Parts:
     windows: tuple[WindowPlan, ...]
     topics: tuple[str, ...]
     registry: IndexRegistry
-    unsupported: tuple[Unsupported, ...]
 
 
 def _queries(root: Section, sources: Iterable[SourcePlan]) -> QueryCompiler:
@@ -97,8 +96,7 @@ def _queries(root: Section, sources: Iterable[SourcePlan]) -> QueryCompiler:
             names.setdefault(topic.lower(), topic)
     for window in root.sections("windows"):
         names.setdefault(window.text("topic").lower(), window.text("topic"))
-    windows = [window.text("name") for window in root.sections("windows")]
-    queries = QueryCompiler(list(names.values()), windows)
+    queries = QueryCompiler(list(names.values()), root.sections("windows"))
     queries.take_joins(root.sections("joins"))
     for section in (*root.sections("joins"), *root.sections("windows")):
         queries.take_topics(section)
@@ -125,6 +123,7 @@ def _plan(root: Section, parts: _Parts) -> Plan:
     storage, delivery = _storage(root.section("storage")), _delivery(root.section("delivery"))
     retention = root.section("retention")
     topics = _topics(root, parts, storage.shard_count)
+    windows = tuple(_read(window, parts) for window in parts.windows)
     return Plan(
         name=document.name,
         config_hash=config_hash(document),
@@ -139,7 +138,7 @@ def _plan(root: Section, parts: _Parts) -> Plan:
         sources=parts.sources,
         topics=topics,
         joins=parts.joins,
-        windows=parts.windows,
+        windows=windows,
         sinks=tuple(compile_sink(each, delivery.guarantee) for each in root.sections("sinks")),
         estimates=estimate(
             storage,
@@ -147,10 +146,10 @@ def _plan(root: Section, parts: _Parts) -> Plan:
             parts.sources,
             topics,
             parts.joins,
-            parts.windows,
+            windows,
             duckdb_bytes=_duckdb_bytes(root.section("storage").section("archive")),
         ),
-        unsupported=(*document.unsupported(), *parts.unsupported),
+        unsupported=tuple(document.unsupported()),
     )
 
 
@@ -268,6 +267,17 @@ def _topics(root: Section, parts: _Parts, shards: int) -> tuple[TopicPlan, ...]:
             )
         )
     return tuple(plans)
+
+
+def _read(window: WindowPlan, parts: _Parts) -> WindowPlan:
+    """A window with the joins that read it and the key maps that they need of its results."""
+    readers = tuple(join.name for join in parts.joins if window.name in join.windows)
+    indexes = _indexes(parts.registry, relation_of(window.name))
+    return replace(
+        window,
+        read_by=readers,
+        indexes=tuple(replace(index, path=written(index.path)) for index in indexes),
+    )
 
 
 def _indexes(registry: IndexRegistry, topic: str) -> tuple[IndexPlan, ...]:

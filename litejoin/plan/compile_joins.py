@@ -14,8 +14,9 @@ from litejoin.config.semantic import unfed
 from litejoin.plan.compile_windows import compile_window
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
-from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, Unsupported, WindowPlan
+from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, WindowPlan, relation_of
 from litejoin.plan.over_joins import Expanded, JoinTexts
+from litejoin.plan.over_windows import relation_columns, relation_query, window_of, written
 from litejoin.plan.query.grammar import reads_clock
 from litejoin.plan.rewrites import rewrite_of
 from litejoin.plan.section import Section
@@ -27,9 +28,6 @@ from litejoin.plan.unbounded import loose_table
 
 TOPIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 """As the schema has it: a query must not invent a topic that no source could feed."""
-
-OVER_WINDOW = "joins over windows"
-"""The feature's name in the plan's list of what is not supported yet."""
 
 CODES_OF_KEYS = {
     "key-column": ("LJ216", "key_column"),
@@ -43,13 +41,15 @@ CODES_OF_KEYS = {
 class QueryCompiler:
     """Compiles the queries of one document over its topics; collects findings."""
 
-    def __init__(self, topics: list[str], windows: Iterable[str]) -> None:
+    def __init__(self, topics: list[str], windows: Iterable[Section]) -> None:
         self.topics = topics
         """Names as first written. Queries may add more with `take_topics`."""
         self.registry = IndexRegistry()
         self.findings: list[Diagnostic] = []
-        self.unsupported: list[Unsupported] = []
-        self._windows = {name.lower() for name in windows}
+        self._windows = {section.text("name").lower(): section for section in windows}
+        self._broken: set[str] = set()
+        """Windows whose queries cannot be used; findings tell of them, and not of their readers."""
+        self._relations = [relation_of(section.text("name")) for section in self._windows.values()]
         self._read: dict[str, tuple[str, ...]] = {}
         self._expanded: dict[str, Expanded] = {}
         self._texts = JoinTexts({}, set(), self._columns_of)
@@ -59,11 +59,29 @@ class QueryCompiler:
         """Let queries read the results of these joins. Before `take_topics`."""
         self._joins = {section.text("name").lower(): section for section in sections}
         queries = {name: _trimmed(each.text("query")) for name, each in self._joins.items()}
-        taken = {topic.lower() for topic in self.topics} | self._windows
-        self._texts = JoinTexts(queries, taken, self._columns_of)
+        self._texts = JoinTexts(
+            {**queries, **self._window_texts()},
+            {topic.lower() for topic in self.topics},
+            self._columns_of,
+        )
+
+    def _window_texts(self) -> dict[str, str]:
+        """Queries over the results of windows; a window that cannot be used has none."""
+        texts = {}
+        for name, section in self._windows.items():
+            try:
+                columns = output_columns(section.text("query"), [section.text("topic")])
+            except BadQuery:
+                self._broken.add(name)
+            else:
+                texts[name] = relation_query(section.text("name"), columns)
+        return texts
 
     def _columns_of(self, name: str, query: str) -> tuple[str, ...]:
-        """The names of a join's results, as they are delivered."""
+        """The names of the results of a join or window, as they are delivered."""
+        if name in self._windows:
+            window = self._windows[name]
+            return relation_columns(output_columns(window.text("query"), [window.text("topic")]))
         section = self._joins[name]
         columns = list(output_columns(query, topics_in(query)))
         renamed, key = section.maybe_text("result_key"), _key_column(section, tuple(columns))
@@ -79,28 +97,32 @@ class QueryCompiler:
     def take_topics(self, section: Section) -> None:
         """Add the topics that the query of a join or window reads; SQLite says which."""
         query = section.text("query")
+        is_join = section.text("name").lower() in self._joins
+        if is_join and any(_names(section, name) for name in self._broken):
+            return
         try:
-            if section.text("name").lower() in self._joins:
+            if is_join:
                 expanded = self._texts.expanded(_trimmed(query), section.text("name"))
                 if expanded.moved:
                     self._expanded[section.pointer] = expanded
             read = topics_in(self._text(section).text)
         except BadQuery as bad:
-            # A window has columns of its own, which a topic of its name would not have.
-            read = tuple(name for name in self._windows if _in_from(query, name))
-            if not read:
-                self._refuse(section, bad.finding)
-                return
+            self._refuse_moved(section, bad.finding)
+            return
         for name in read:
-            if not TOPIC_NAME.fullmatch(name) and name.lower() not in self._windows:
+            if not TOPIC_NAME.fullmatch(name) and not self._is_relation(section, name):
                 start, end = _name_in(query, name)
                 hint = "a topic's name has letters, digits, _, . and -, at most 128"
                 message = f"no topic can have the name {name}"
                 self._refuse(section, SqlFinding("no-such-topic", message, start, end, hint))
                 return
         self._read[section.pointer] = read
-        known = {topic.lower() for topic in self.topics}
-        self.topics += [t for t in read if t.lower() not in known | self._windows]
+        known = {name.lower() for name in (*self.topics, *self._windows, *self._relations)}
+        self.topics += [name for name in read if name.lower() not in known]
+
+    def _is_relation(self, section: Section, name: str) -> bool:
+        """True for the results of a window that a query reads by the window's name."""
+        return name in self._relations and section.pointer in self._expanded
 
     def read_by(self, section: Section) -> tuple[str, ...]:
         """The topics and windows that a query reads; empty when it cannot be used."""
@@ -110,28 +132,29 @@ class QueryCompiler:
         """The plan of a join; None when its query cannot be used, with a finding."""
         if section.pointer not in self._read:
             return None
-        if any(name.lower() in self._windows for name in self.read_by(section)):
-            self.unsupported.append(Unsupported(OVER_WINDOW, section.place("query")))
-            return _unanalyzed(section, self.read_by(section))
         try:
             analysis = self._analysis(section)
         except BadQuery as bad:
-            found, moved = bad.finding, self._text(section)
-            start, end = moved.written(found.start), moved.written(found.end)
-            self._refuse(section, replace(found, start=start, end=end))
+            self._refuse_moved(section, bad.finding)
             return None
         self._warn_of_full(section, analysis)
         join = _join_plan(section, analysis, self._text(section))
-        return self._native(section, join)
+        return self._native(section, self._over_windows(section, join))
+
+    def _over_windows(self, section: Section, join: JoinPlan) -> JoinPlan:
+        """The join with the windows that it reads."""
+        names = (window_of(name) for name in self.read_by(section))
+        return replace(join, windows=tuple(name for name in names if name is not None))
 
     def window(self, section: Section) -> WindowPlan | None:
         """The plan of a window; None when its query cannot be used, with a finding."""
         if section.pointer not in self._read:
             return None
         try:
+            topic = self._topic_of(section)
             columns = output_columns(section.text("query"), self.topics)
             _check_columns(section, columns)
-            return compile_window(section, self._topic_of(section), columns, sinks_of(section))
+            return compile_window(section, topic, columns, sinks_of(section))
         except BadQuery as bad:
             self._refuse(section, bad.finding)
             return None
@@ -149,7 +172,7 @@ class QueryCompiler:
 
     def warn_of_unfed(self, section: Section, fed: Collection[str]) -> None:
         """A warning for every topic that a query reads and no source feeds."""
-        known = {name.lower() for name in fed} | self._windows
+        known = {name.lower() for name in (*fed, *self._windows, *self._relations)}
         known.add(section.text("topic").lower())  # a window's own topic is told where it is named
         for topic in self.read_by(section):
             elsewhere = section.pointer in self._expanded and not _names(section, topic)
@@ -160,17 +183,20 @@ class QueryCompiler:
     def _analysis(self, section: Section) -> JoinAnalysis:
         """The analysis of a join, after the checks that need its output columns only."""
         query = self._text(section).text
-        columns = output_columns(query, self.topics)
+        relations = [*self.topics, *self._relations]
+        columns = output_columns(query, relations)
         key_column = _key_column(section, columns)
         _check_columns(section, columns)
         self._warn_of_twins(section, columns)
         self._warn_of_product(section)
-        return analyze_join(section.text("name"), query, key_column, self.topics, self.registry)
+        return analyze_join(section.text("name"), query, key_column, relations, self.registry)
 
     def _native(self, section: Section, join: JoinPlan) -> JoinPlan:
         """An incremental join, made native where it can be; else with the reason why it is not."""
         if join.strategy != "delta":
             return join
+        if join.windows:
+            return self._delta_over(section, join)
         try:
             query = self._text(section).text
             native = native_plan(join.name, query, join.key_index, self.topics, self.registry)
@@ -181,6 +207,12 @@ class QueryCompiler:
             return replace(join, reasons=(Reason(str(why), place),))
         references = tuple(replace(r, strategy="native") for r in join.references)
         return replace(join, strategy="native", references=references, native=native)
+
+    def _delta_over(self, section: Section, join: JoinPlan) -> JoinPlan:
+        """A join that is not native, for it reads the results of a window."""
+        offset, _ = _name_in(section.text("query"), join.windows[0])
+        place = section.document.place_in(section.at("query"), offset)
+        return replace(join, reasons=(Reason(f"the window {join.windows[0]} is read", place),))
 
     def _warn_of_full(self, section: Section, analysis: JoinAnalysis) -> None:
         name = section.text("name")
@@ -206,6 +238,12 @@ class QueryCompiler:
                 hint = f"give one of them another name: ... AS other_{column}"
                 self._find(section, "LJ219", message, hint, 0, 1)
                 return
+
+    def _refuse_moved(self, section: Section, finding: SqlFinding) -> None:
+        """A finding about the query with what it reads in place, told of the query as written."""
+        moved = self._text(section)
+        start, end = moved.written(finding.start), moved.written(finding.end)
+        self._refuse(section, replace(finding, start=start, end=end))
 
     def _refuse(self, section: Section, finding: SqlFinding) -> None:
         code, key = CODES_OF_KEYS.get(finding.kind, (SQL_CODES.get(finding.kind, ""), "query"))
@@ -287,10 +325,10 @@ def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> Joi
         ),
         references=tuple(
             ReferencePlan(
-                topic=reference.topic,
+                topic=window_of(reference.topic) or reference.topic,
                 alias=reference.alias,
                 strategy=reference.strategy,
-                through=reference.through,
+                through=written(reference.through),
                 index=reference.index,
                 affected_sql=reference.affected_sql,
                 query_plan=reference.query_plan,
@@ -315,31 +353,6 @@ def _named(section: Section, analysis: JoinAnalysis) -> tuple[str, ...]:
     return tuple(columns)
 
 
-def _unanalyzed(section: Section, read: tuple[str, ...]) -> JoinPlan:
-    """A join that this version does not run: what its config says, without an analysis."""
-    key = section.maybe_text("result_key") or section.maybe_text("key_column") or ""
-    return JoinPlan(
-        name=section.text("name"),
-        query=section.text("query"),
-        place=section.place("query"),
-        columns=(key,),
-        key_column=key,
-        key_index=0,
-        sinks=sinks_of(section),
-        emit=section.value["emit"],
-        on_delete=section.value["on_delete"],
-        json_columns=section.texts("json_columns"),
-        strategy="full",
-        reasons=(),
-        references=tuple(
-            ReferencePlan(name, name, "full", "not analysed", None, None, ()) for name in read
-        ),
-        refresh_sql=section.text("query"),
-        refresh_null_sql=None,
-        refresh_plan=(),
-    )
-
-
 def _trimmed(query: str) -> str:
     return query.rstrip().removesuffix(";").rstrip()
 
@@ -348,17 +361,6 @@ def _names(section: Section, name: str) -> bool:
     """True when a query names a topic itself."""
     tokens = tokenize(section.text("query"))
     return any(token.is_identifier and token.text.lower() == name.lower() for token in tokens)
-
-
-def _in_from(query: str, name: str) -> bool:
-    """True when a name seems to stand in the FROM clause of a query."""
-    tokens = tokenize(query)
-    return any(
-        token.is_identifier
-        and token.text.lower() == name
-        and (before.is_word("FROM", "JOIN") or before.is_op(","))
-        for before, token in zip(tokens, tokens[1:], strict=False)
-    )
 
 
 def _word_end(query: str, start: int) -> int:

@@ -34,8 +34,12 @@ TYPES = {"KEY": "TEXT", "PAYLOAD": "TEXT", "TIMESTAMP": "INTEGER", "TIMESTAMP_MS
 """Declared types of a topic's columns: a group that is one of them compares as the column does."""
 
 
-class _NoPanes(Exception):
-    """The query is not of the shape."""
+class NoPanes(Exception):
+    """The query is not of the shape: why, and the offset in it where that shows."""
+
+    def __init__(self, reason: str, offset: int = 0) -> None:
+        super().__init__(reason)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,9 @@ class _Clauses:
     alias: str
 
 
-def compile_panes(query: str, columns: tuple[str, ...]) -> PanePlan | None:
-    """The query in panes; None when it cannot be had from them."""
-    try:
-        return _Splitter(query).plan(columns)
-    except _NoPanes:
-        return None
+def compile_panes(query: str, columns: tuple[str, ...]) -> PanePlan:
+    """The query in panes. Raises NoPanes when it cannot be had from them."""
+    return _Splitter(query).plan(columns)
 
 
 class _Splitter:
@@ -64,12 +65,12 @@ class _Splitter:
     def __init__(self, query: str) -> None:
         self._query = query.rstrip().removesuffix(";")
         self._tokens = tokenize(self._query)
-        if any(token.is_word(*REFUSED_WORDS) for token in self._tokens):
-            raise _NoPanes
-        for token, following in zip(self._tokens, self._tokens[1:], strict=False):
-            if token.is_identifier and following.is_op("("):
+        for token, following in zip(self._tokens, [*self._tokens[1:], None], strict=True):
+            if token.is_word(*REFUSED_WORDS):
+                raise NoPanes(f"{token.text.upper()} needs the messages themselves", token.start)
+            if token.is_identifier and following is not None and following.is_op("("):
                 if token.text.upper() in REFUSED_FUNCTIONS:
-                    raise _NoPanes
+                    raise NoPanes(f"{token.text.lower()}() needs the messages", token.start)
         self._clauses = self._find_clauses()
         self._values: list[str] = []
 
@@ -98,12 +99,13 @@ class _Splitter:
     def _find_clauses(self) -> _Clauses:
         tokens = self._tokens
         if not tokens or not tokens[0].is_word("SELECT"):
-            raise _NoPanes
-        if sum(token.is_word("SELECT") for token in tokens) != 1:
-            raise _NoPanes
+            raise NoPanes("it is not one SELECT")
+        for token in tokens[1:]:
+            if token.is_word("SELECT"):
+                raise NoPanes("a query within the query", token.start)
         start = self._top("FROM", 1)
         if start is None or start + 1 >= len(tokens) or not tokens[start + 1].is_identifier:
-            raise _NoPanes
+            raise NoPanes("it does not read the topic alone")
         at, alias = start + 2, tokens[start + 1].text
         if at < len(tokens) and tokens[at].is_word("AS"):
             at += 1
@@ -122,7 +124,7 @@ class _Splitter:
             end = self._next(at + 2)
             group, at = (at + 2, end), end
         if at < len(tokens) and not tokens[at].is_word("HAVING", "ORDER", "LIMIT"):
-            raise _NoPanes
+            raise NoPanes("it does not read the topic alone", tokens[at].start)
         return _Clauses((1, start), where, group, at, alias)
 
     def _top(self, word: str, start: int) -> int | None:
@@ -149,7 +151,7 @@ class _Splitter:
                 first = i + 1
         parts.append((first, end))
         if any(a >= b for a, b in parts):
-            raise _NoPanes
+            raise NoPanes("an empty list", self._tokens[start - 1].start)
         return parts
 
     def _items(self) -> list[tuple[tuple[int, int], str | None]]:
@@ -175,13 +177,15 @@ class _Splitter:
             if end - start == 1 and token.kind == "number":
                 number = int(token.text) - 1
                 if not 0 <= number < len(items):
-                    raise _NoPanes
+                    raise NoPanes("GROUP BY names no column", token.start)
                 groups.append(self._text(*items[number][0]))
             elif end - start == 1 and token.text.upper() not in TYPES:
                 # A name that is no column is the alias of an item.
                 named = [item for item, alias in items if alias == token.text.upper()]
                 if len(named) != 1:
-                    raise _NoPanes
+                    raise NoPanes(
+                        f"GROUP BY {self._text(start, end)} is not one of the columns", token.start
+                    )
                 groups.append(self._text(*named[0]))
             else:
                 groups.append(self._text(start, end))
@@ -228,7 +232,7 @@ class _Splitter:
                 found.append(aggregate)
             edits.append((token.start, self._tokens[end].end, f"a{found.index(aggregate)}"))
         if not edits:
-            raise _NoPanes
+            raise NoPanes("it has no aggregate")
         return edits
 
     def _closing(self, opening: int) -> int:
@@ -236,16 +240,16 @@ class _Splitter:
         for i in range(opening + 1, len(self._tokens)):
             if self._tokens[i].is_op(")") and self._tokens[i].depth == depth:
                 return i
-        raise _NoPanes
+        raise NoPanes("a bracket is not closed", self._tokens[opening].start)
 
     def _aggregate(self, name: Token, start: int, end: int) -> PaneAggregate:
         inner = self._tokens[start:end]
         if any(t.is_word(*AGGREGATES, "ORDER") for t in inner):
-            raise _NoPanes
+            raise NoPanes("an aggregate of aggregates, or in an order of its own", name.start)
         if name.text == "COUNT" and (not inner or (len(inner) == 1 and inner[0].is_op("*"))):
             return PaneAggregate("COUNT", None)
         if not inner or len(self._split(start, end, inner[0].depth)) != 1:
-            raise _NoPanes  # min(a, b) is no aggregate
+            raise NoPanes(f"{name.text.lower()}() of several values is no aggregate", name.start)
         text = self._text(start, end)
         if text not in self._values:
             self._values.append(text)
@@ -294,9 +298,11 @@ class _Splitter:
             cursor = db.execute(final)
             width = len(cursor.description) if cursor.fetchone() is not None else len(columns)
             if width != len(columns):
-                raise _NoPanes
-        except apsw.Error:
-            raise _NoPanes from None
+                raise NoPanes("its columns are not fixed")
+        except apsw.Error as error:
+            raise NoPanes(
+                f"a column is neither a group nor within an aggregate ({error})"
+            ) from None
         finally:
             db.close()
 

@@ -5,8 +5,8 @@ What SQLite thinks of the query was asked before; here are the rules of windows 
 
 from zoneinfo import ZoneInfo
 
-from litejoin.plan.compile_panes import compile_panes
-from litejoin.plan.nodes import WindowPlan
+from litejoin.plan.compile_panes import NoPanes, compile_panes
+from litejoin.plan.nodes import PanePlan, Reason, WindowPlan
 from litejoin.plan.section import Section
 from litejoin.plan.sql_errors import BadQuery, SqlFinding
 
@@ -22,6 +22,7 @@ def compile_window(
     size, gap = section.maybe_duration_ms("size"), section.maybe_duration_ms("gap")
     lateness = section.duration_ms("allowed_lateness")
     on_late = section.value["on_late"]
+    panes, no_panes = _panes(section, columns)
     held = None if size is None else (size + lateness) * (2 if on_late == "update" else 1)
     return WindowPlan(
         name=section.text("name"),
@@ -36,7 +37,8 @@ def compile_window(
         sinks=sinks,
         allowed_lateness_ms=lateness,
         columns=columns,
-        panes=compile_panes(section.text("query"), columns),
+        panes=panes,
+        no_panes=no_panes,
         key_index=_key_index(section, columns),
         json_columns=section.texts("json_columns"),
         time_path=section.maybe_text("time_path"),
@@ -49,6 +51,20 @@ def compile_window(
         emit=section.value.get("emit", "close"),
         idle_timeout_ms=section.duration_ms("idle_timeout"),
     )
+
+
+def _panes(section: Section, columns: tuple[str, ...]) -> tuple[PanePlan | None, Reason | None]:
+    """The query in panes, or why it cannot be had from them."""
+    kind = section.value["type"]
+    if kind == "session":
+        return None, Reason("the spans of sessions are not known beforehand", None)
+    if section.maybe_text("timezone") is not None:
+        return None, Reason("days of a time zone are not of one length", None)
+    try:
+        return compile_panes(section.text("query"), columns), None
+    except NoPanes as why:
+        place = section.document.place_in(section.at("query"), why.offset)
+        return None, Reason(str(why), place)
 
 
 def _key_index(section: Section, columns: tuple[str, ...]) -> int | None:

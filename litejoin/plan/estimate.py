@@ -136,7 +136,10 @@ def _disk(
         yield _part("disk", f"rows of {kept.source}", kept.count * row_bytes, formula)
     yield from _diff_state(sources, each)
     for join in joins:
-        count = _reading(rows, [reference.topic for reference in join.references])
+        topics = [r.topic for r in join.references if r.topic not in join.windows]
+        if not topics:
+            continue  # as many as the windows that it reads show: few beside their messages
+        count = _reading(rows, topics)
         formula = f"{count:,} rows x {each}"
         yield _part("disk", f"results of {join.name}", count * row_bytes, formula)
     for window in windows:

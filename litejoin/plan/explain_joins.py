@@ -59,14 +59,21 @@ def overlapping(window: WindowPlan) -> int:
     return -(-window.size_ms // window.slide_ms)
 
 
-def window_lines(windows: Sequence[WindowPlan]) -> Iterable[str]:
-    """Two lines for each window: its bounds, and what they cost."""
+def window_lines(windows: Sequence[WindowPlan], file: str) -> Iterable[str]:
+    """A paragraph for each window: its bounds, what they cost, and who reads its results."""
     rows = [(w.name, w.type, w.topic, _bounds(w), f"-> {', '.join(w.sinks)}") for w in windows]
     for window, head in zip(windows, aligned(rows), strict=True):
         yield from head
         yield from wrapped(f"    {_pace(window)}", 6)
         yield from wrapped(f"    {_buffer(window)}", 6)
         yield from wrapped(f"    {_messages(window)}", 6)
+        yield from wrapped(f"    {_rows(window, file)}", 6)
+        if window.read_by:
+            maps = [
+                f"{i.column} key map on {i.path} ({', '.join(i.used_by)})" for i in window.indexes
+            ]
+            read = f"its current results are read by {', '.join(window.read_by)}"
+            yield from wrapped(f"    {'; '.join([read, *maps])}", 6)
 
 
 def _references(join: JoinPlan) -> list[str]:
@@ -154,6 +161,28 @@ def _pace(window: WindowPlan) -> str:
     )
 
 
+def _rows(window: WindowPlan, file: str) -> str:
+    """Whether the window reads its messages again for each result, and why."""
+    if window.uses_panes:
+        return (
+            f"merged from panes of {duration_text(window.pane_ms)}: a message is added up once,"
+            " not read by each window"
+        )
+    if overlapping(window) == 1 and window.emit == "close":
+        return "reads its messages once, when it fires"
+    again = "for each result" if window.emit == "update" else "whenever it fires"
+    if window.no_panes is None:
+        return f"reads its messages {again}"
+    where = f"{_where(file, window.no_panes.place)}: " if window.no_panes.place else ""
+    return f"reads its messages {again}, no panes: {where}{window.no_panes.message}"
+
+
+def _readers(window: WindowPlan) -> str:
+    """The joins that read its results, and the key maps that they need."""
+    maps = [f"{i.column} key map on {i.path} ({', '.join(i.used_by)})" for i in window.indexes]
+    return "; ".join([f"its current results are read by {', '.join(window.read_by)}", *maps])
+
+
 def _buffer(window: WindowPlan) -> str:
     if window.buffer_bound_ms is None:
         return "holds a message while its session lasts: no bound"
@@ -169,4 +198,5 @@ def _messages(window: WindowPlan) -> str:
         "update": "late messages change the result",
         "sink": f"late messages go to {window.late_sink}",
     }[window.on_late]
-    return f"{time}{whose}; {late}"
+    early = "; a result for every change before it closes" if window.emit == "update" else ""
+    return f"{time}{whose}; {late}{early}"

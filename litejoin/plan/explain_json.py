@@ -12,10 +12,12 @@ from litejoin.plan.nodes import (
     ApiSourcePlan,
     DeliveryPlan,
     Estimates,
+    IndexPlan,
     JoinPlan,
     KafkaSourcePlan,
     Place,
     Plan,
+    Reason,
     ReferencePlan,
     SourcePlan,
     StoragePlan,
@@ -135,17 +137,18 @@ def _topic(topic: TopicPlan) -> Tree:
         "name": topic.name,
         "shards": topic.shards,
         "columns": list(TOPIC_COLUMNS),
-        "indexes": [
-            {
-                "path": index.path,
-                "used_by": list(index.used_by),
-                "column": index.column,
-                "expression": index.expression,
-            }
-            for index in topic.indexes
-        ],
+        "indexes": [_index(index) for index in topic.indexes],
         "retention": None if topic.retention_ms is None else duration_text(topic.retention_ms),
         "fed_by": list(topic.fed_by),
+    }
+
+
+def _index(index: IndexPlan) -> Tree:
+    return {
+        "path": index.path,
+        "used_by": list(index.used_by),
+        "column": index.column,
+        "expression": index.expression,
     }
 
 
@@ -155,10 +158,7 @@ def _join(join: JoinPlan) -> Tree:
         "key": join.key_column,
         "columns": list(join.columns),
         "strategy": join.strategy,
-        "reasons": [
-            {"message": r.message, **_place(r.place), "rewrite": r.rewrite or None}
-            for r in join.reasons
-        ],
+        "reasons": [_reason(reason) for reason in join.reasons],
         "references": [_reference(reference) for reference in join.references],
         "sql": join.refresh_sql,
         "sql_of_null_key": join.refresh_null_sql,
@@ -169,6 +169,14 @@ def _join(join: JoinPlan) -> Tree:
         "emit_expired": join.emit_expired,
         "on_change": join.on_change,
         "sinks": list(join.sinks),
+    }
+
+
+def _reason(reason: Reason) -> Tree:
+    return {
+        "message": reason.message,
+        **_place(reason.place),
+        "rewrite": reason.rewrite or None,
     }
 
 
@@ -201,6 +209,10 @@ def _window(window: WindowPlan) -> Tree:
         "emit": window.emit,
         "fires_per_minute": None if rate is None else round(rate, RATE_DIGITS),
         "windows_per_message": overlapping(window),
+        "pane_ms": window.pane_ms if window.uses_panes else None,
+        "no_panes": None if window.no_panes is None else _reason(window.no_panes),
+        "read_by": list(window.read_by),
+        "indexes": [_index(index) for index in window.indexes],
         "sinks": list(window.sinks),
     }
 

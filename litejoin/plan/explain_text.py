@@ -46,7 +46,7 @@ def plan_text(plan: Plan, findings: Sequence[str], *, with_sql: bool = False) ->
             (line for topic in _topic_lines(plan.topics) for line in topic),
         ),
         *section("Joins", join_lines(plan.joins, plan.file, with_sql)),
-        *section("Windows", window_lines(plan.windows)),
+        *section("Windows", window_lines(plan.windows, plan.file)),
         *section("Sinks", table([_sink(sink) for sink in plan.sinks])),
         *section("Not supported yet (run refuses)", _unsupported(plan)),
         *section("Estimate", _estimate(plan.estimates)),

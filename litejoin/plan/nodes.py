@@ -9,6 +9,7 @@ without behaviour, read side by side.
 import json
 from collections.abc import Mapping
 from dataclasses import field
+from math import gcd
 from pathlib import Path
 from typing import Literal
 
@@ -267,6 +268,11 @@ class IndexPlan:
     laterals: str = ""
     """json_each and json_tree beside the row: then one row can have several values."""
 
+    @property
+    def definition(self) -> tuple[str, bool, str]:
+        """What topic tables take."""
+        return self.expression, self.is_text, self.laterals
+
 
 @dataclass(frozen=True, slots=True)
 class TopicPlan:
@@ -400,15 +406,24 @@ class JoinPlan:
     emit_expired: bool = False
     """The query compares with the clock, and its results are to change as time passes."""
     expanded: str = ""
-    """The query with the joins that it reads in place; "" when it reads none."""
+    """The query with the joins and windows that it reads in place; "" when it reads none."""
     on_change: Literal["emit", "silent"] = "emit"
     """What becomes of results that differ when the join itself was added or changed."""
+    windows: tuple[str, ...] = ()
+    """The windows whose results it reads."""
 
     @property
     def definition(self) -> str:
         """The text that stored results depend on: another one makes the join be computed anew."""
         query = self.expanded or self.query
         return json.dumps([query, self.columns, self.key_column, self.json_columns])
+
+
+def relation_of(window: str) -> str:
+    """The name under which the engine keeps the results of a window for joins: a relation like a
+    topic. No topic has a colon in its name.
+    """
+    return f"{window}:results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,8 +482,14 @@ class WindowPlan:
     emit: Literal["close", "update"] = "close"
     panes: PanePlan | None = None
     """How the query is had from partial results; None: it is run over the messages."""
+    no_panes: Reason | None = None
+    """Why it cannot be had from them."""
     idle_timeout_ms: int = 10_000
     """Event time: after so long without a message, the wall clock counts."""
+    read_by: tuple[str, ...] = ()
+    """The joins that read its results."""
+    indexes: tuple[IndexPlan, ...] = ()
+    """The key maps of its results that they need."""
 
     @property
     def definition(self) -> str:
@@ -477,6 +498,19 @@ class WindowPlan:
             [self.type, self.size_ms, self.slide_ms, self.gap_ms, self.offset_ms, self.timezone,
              self.time_path, self.time_format, self.partition_by, self.topic]
         )  # fmt: skip
+
+    @property
+    def uses_panes(self) -> bool:
+        """True when its spans are merged from panes. A message that is in one span, whose result is
+        had once, is read only once anyway.
+        """
+        is_read_often = (self.slide_ms or self.size_ms) != self.size_ms or self.emit == "update"
+        return self.panes is not None and is_read_often
+
+    @property
+    def pane_ms(self) -> int:
+        """The length of a pane: every span is some of them."""
+        return gcd(self.size_ms or 1, self.slide_ms or 0)
 
     @property
     def late_name(self) -> str:

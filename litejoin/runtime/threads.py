@@ -261,6 +261,9 @@ class EvaluateThread(threading.Thread):
         """Let the windows that are due close."""
         try:
             fired = self._engine.fire_windows(self._written_upto_ms())
+        except CorruptionError as error:
+            self._store.quarantine.take(error)  # as in `_idle`
+            return
         except StorageFullError as error:
             log.error("windows: %s; results wait until there is room", error)
             self._pause.wait(FULL_DISK_RETRY_S)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from litejoin.plan.compile_panes import compile_panes
-from litejoin.plan.nodes import Place, WindowPlan
+from litejoin.plan.compile_panes import NoPanes, compile_panes
+from litejoin.plan.nodes import PanePlan, Place, WindowPlan
 from tests.differential.window_pipeline import Sent, WindowPipeline
 from tests.reference.windows import GridOracle, Message, SessionOracle
 
@@ -47,13 +47,20 @@ def window(kind: str, rng: random.Random, query: str, width: int) -> WindowPlan:
         sinks=(),
         allowed_lateness_ms=rng.choice([0, 2_000, 15_000]),
         columns=columns_of(query, width),
-        panes=compile_panes(query, columns_of(query, width)),
+        panes=panes_of(query, columns_of(query, width)),
         emit="close",
         time_path="at",
         partition_by=rng.choice([None, "p"]),
         offset_ms=rng.choice([0, 0, 250]) if kind != "session" else 0,
         idle_timeout_ms=10**9,
     )
+
+
+def panes_of(query: str, columns: tuple[str, ...]) -> PanePlan | None:
+    try:
+        return compile_panes(query, columns)
+    except NoPanes:
+        return None
 
 
 def columns_of(query: str, width: int) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from litejoin.clock import ManualClock
 from litejoin.engine.engine import Engine
-from litejoin.plan.nodes import TopicPlan, WindowPlan
+from litejoin.errors import StorageFullError
+from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.log import ResultLog
 from litejoin.store.writer import ShardStore
@@ -21,8 +22,10 @@ class Sent:
     """One message as a test sends it."""
 
     key: str
-    payload: str
+    payload: str | None
+    """None: a delete."""
     ingested_ms: int
+    topic: str = TOPIC
 
 
 def message(key: str, ingested_ms: int, **payload: Any) -> Sent:
@@ -33,9 +36,17 @@ class WindowPipeline:
     """`crash`, then `open`: nothing is handed from one to the other, as after kill -9."""
 
     def __init__(
-        self, root: Path, plans: Sequence[WindowPlan], *, shards: int = 2, start_ms: int = 0
+        self,
+        root: Path,
+        plans: Sequence[WindowPlan],
+        *,
+        shards: int = 2,
+        start_ms: int = 0,
+        joins: Sequence[JoinPlan] = (),
+        topics: Sequence[TopicPlan] = (TopicPlan(TOPIC, 0, None, (), ()),),
     ) -> None:
         self.root, self.plans, self.shards = root, plans, shards
+        self.joins, self.topics = joins, topics
         self.clock = ManualClock(start_ms)
         self.failures: list[str] = []
         self.open()
@@ -44,11 +55,11 @@ class WindowPipeline:
         self.store = ShardStore.open(
             self.root, pipeline="test", shard_count=self.shards, synchronous="normal"
         )
-        number = self.store.create_topic(TOPIC)
+        self.numbers = {topic.name: self.store.create_topic(topic.name) for topic in self.topics}
         self.engine = Engine(
-            [TopicPlan(TOPIC, self.shards, None, (), ())],
-            [],
-            {TOPIC: number},
+            self.topics,
+            self.joins,
+            self.numbers,
             self.store.open_readers(),
             self.store.layout.state,
             "normal",
@@ -58,12 +69,18 @@ class WindowPipeline:
         )
         self.engine.start(self.store)
         self.store.skip_to(self.engine.state.applied)
-        self.store.keep_messages([number])
+        self.store.keep_messages({self.numbers[plan.topic] for plan in self.plans})
 
     def write(self, sent: Sequence[Sent]) -> tuple[list[bytes], tuple[bytes, ...], int]:
         """Store messages as one flush that is not evaluated yet."""
         rows = [
-            Row(1, RowKind.UPSERT, each.ingested_ms, each.key.encode(), each.payload.encode())
+            Row(
+                self.numbers[each.topic],
+                RowKind.DELETE if each.payload is None else RowKind.UPSERT,
+                each.ingested_ms,
+                each.key.encode(),
+                (each.payload or "").encode(),
+            )
             for each in sent
         ]
         flush = self.store.flush([pack_rows(rows)])
@@ -71,8 +88,29 @@ class WindowPipeline:
 
     def send(self, *sent: Sent) -> None:
         """Store and apply messages as one flush, then let windows fire."""
+        if not sent:
+            return
         changes, messages, seq = self.write(sent)
         self.engine.apply(changes, seq, messages)
+        self.fire()
+
+    def send_on_full_disk(self, *sent: Sent) -> None:
+        """The same, but that state.db cannot grow until something has failed for it."""
+        state = self.engine.state.connection
+        grown = state.execute("PRAGMA page_count").get + 100_000
+        changes, messages, seq = self.write(sent) if sent else ([], (), 0)
+        state.execute("PRAGMA max_page_count = 1")  # SQLite takes the present size instead
+        try:
+            if sent:
+                self.engine.apply(changes, seq, messages)
+                sent = ()
+            self.fire()
+        except StorageFullError:
+            pass
+        finally:
+            state.execute(f"PRAGMA max_page_count = {grown}")
+        if sent:
+            self.engine.apply(changes, seq, messages)
         self.fire()
 
     def fire(self, written_upto_ms: int | None = None) -> None:
@@ -102,6 +140,11 @@ class WindowPipeline:
         results, _ = log.snapshot()
         log.close()
         return [json.loads(result.body()) for result in results]
+
+    def settle(self) -> None:
+        """Let postponed full re-evaluations run."""
+        self.clock.advance(60_000)
+        self.engine.idle()
 
     def close(self) -> None:
         self.engine.close()

@@ -10,6 +10,7 @@ from tests.harness.configs import CONFORMANCE, Listener, substitute
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.sse import Subscriber, snapshot
+from tests.harness.waiting import eventually
 
 START_S = 1_760_000_000
 
@@ -99,6 +100,49 @@ def test_kill_9_while_windows_are_open_loses_and_doubles_nothing(launch: Launche
         (_start_s(r), r["key"]): [r["rows"][0]["n"], r["rows"][0]["total"]] for r in fired
     } == expected
     assert [r["seq"] for r in fired] == sorted({r["seq"] for r in fired})
+
+
+def test_a_join_over_a_window_goes_on_after_kill_9(launch: Launcher) -> None:
+    push, sse = Listener(), Listener()
+    config = {
+        "storage": {"shard_count": 2, "data_dir": "data"},
+        "sources": [
+            {"type": "http", "name": "in", "topics": ["orders", "users"],
+             "config": {"addr": f"127.0.0.1:{push.port}"}},
+        ],
+        "windows": [
+            {"name": "w", "type": "tumbling", "size": "10s", "topic": "orders", "time_path": "at",
+             "idle_timeout": "1h", "sink": "out", "key_column": "user",
+             "query": "SELECT payload ->> '$.u' AS user, count(*) AS n FROM orders GROUP BY 1"},
+        ],
+        "joins": [
+            {"name": "named", "sink": "out",
+             "query": "SELECT u.key, u.payload ->> '$.name' AS name, w.n FROM users u"
+             " LEFT JOIN w ON w.user = u.key"},
+        ],
+        "sinks": [{"type": "sse", "name": "out", "config": {"addr": f"127.0.0.1:{sse.port}"}}],
+    }  # fmt: skip
+    pipeline = launch(json.dumps(config), sse.health)
+    client = IngestClient(push.url)
+    client.send([message("users", "a", {"name": "Ann"}), message("users", "b", {"name": "Bob"})])
+    client.send([message("orders", f"o{n}", {"at": START_S + n % 2, "u": "a"}) for n in range(5)])
+    client.send([message("orders", "next", {"at": START_S + 11, "u": "b"})])
+    until_shown(sse.url, {"a": ("Ann", 5), "b": ("Bob", None)})
+    pipeline.kill()
+    pipeline.start()
+    client = IngestClient(push.url)
+    client.send([message("orders", "end", {"at": START_S + 25, "u": "c"})])
+    client.send([message("users", "b", {"name": "Bea"})])
+    until_shown(sse.url, {"a": ("Ann", None), "b": ("Bea", 1)})
+
+
+def until_shown(url: str, wanted: dict[str, Any]) -> None:
+    def check() -> bool:
+        rows = [each["rows"][0] for each in snapshot(url, "named").results]
+        assert {row["key"]: (row["name"], row["n"]) for row in rows} == wanted
+        return True
+
+    eventually(check, timeout_s=30)
 
 
 def _start_s(result: dict[str, Any]) -> int:

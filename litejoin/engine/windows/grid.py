@@ -1,7 +1,5 @@
 """Tumbling and sliding windows: spans on a grid, fired in order of their ends."""
 
-from math import gcd
-
 from litejoin.engine.windows.query import Value
 from litejoin.engine.windows.source import RowSource
 from litejoin.engine.windows.spans import DAY_MS, DayGrid, EvenGrid, Grid, Span
@@ -38,9 +36,7 @@ class GridWindow:
         self._progress = Progress(context.db, context.join_id)
         self._keep_ms = update_keep_ms(plan)
         self._column = column_of(plan)
-        self._bucket_ms = (
-            DAY_BUCKET_MS if plan.timezone else gcd(plan.size_ms or 1, plan.slide_ms or 0)
-        )
+        self._bucket_ms = DAY_BUCKET_MS if plan.timezone else plan.pane_ms
         self._source = RowSource(plan, context, self._bucket_ms, self.needs_from())
 
     # -- messages

@@ -28,6 +28,22 @@ class ResultWriter:
         self.head = 0
         """The last position given out."""
         self.emit_at_ms = 0
+        self._touched: dict[int, set[str]] = {}
+        """Keys of watched windows whose current result may have changed."""
+
+    def watch(self, join_id: int, keys: set[str]) -> None:
+        """Note from now on which keys of a window are touched, and take these for touched."""
+        self._touched[join_id] = keys
+
+    def take_touched(self) -> dict[int, set[str]]:
+        """The keys touched since the last call, by window."""
+        found = {join_id: keys for join_id, keys in self._touched.items() if keys}
+        self._touched.update({join_id: set() for join_id in found})
+        return found
+
+    def _touch(self, join_id: int, *keys: str) -> None:
+        if join_id in self._touched:
+            self._touched[join_id].update(keys)
 
     def begin(self, head: int, emit_at_ms: int) -> None:
         """Positions follow `head` from now on."""
@@ -50,6 +66,7 @@ class ResultWriter:
         if only_changed and span and self._is_current(join_id, span, key, body):
             return
         pos = self._append(join_id, span, ResultOp.UPSERT, key, body)
+        self._touch(join_id, key)
         self._db.execute(
             "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4)"
             " ON CONFLICT(join_id, key) DO UPDATE SET hash = excluded.hash, pos = excluded.pos"
@@ -70,6 +87,7 @@ class ResultWriter:
         of them.
         """
         pos = self._append(join_id, span, ResultOp.DELETE, key, "[]")
+        self._touch(join_id, key)
         self._db.execute(
             "DELETE FROM state WHERE join_id = ?1 AND key = ?2 AND EXISTS"
             " (SELECT 1 FROM log WHERE log.pos = state.pos AND log.start_ms = ?3 AND ?4 > 0)",
@@ -88,19 +106,21 @@ class ResultWriter:
 
     def forget_before(self, join_id: int, span: Span) -> None:
         """Leave only the results of this span and later ones current."""
-        self._db.execute(
+        gone = self._db.execute(
             "DELETE FROM state WHERE join_id = ?1 AND (SELECT start_ms FROM log"
-            " WHERE log.pos = state.pos) < ?2",
+            " WHERE log.pos = state.pos) < ?2 RETURNING key",
             (join_id, span.start_ms),
-        )
+        ).fetchall()
+        self._touch(join_id, *(str(key) for (key,) in gone))
 
     def forget_oldest(self, join_id: int) -> None:
         """Keep the newest MAX_CURRENT current results of a window."""
-        self._db.execute(
+        gone = self._db.execute(
             "DELETE FROM state WHERE join_id = ?1 AND pos <= (SELECT pos FROM state"
-            " WHERE join_id = ?1 ORDER BY pos DESC LIMIT 1 OFFSET ?2)",
+            " WHERE join_id = ?1 ORDER BY pos DESC LIMIT 1 OFFSET ?2) RETURNING key",
             (join_id, MAX_CURRENT),
-        )
+        ).fetchall()
+        self._touch(join_id, *(str(key) for (key,) in gone))
 
 
 class RowText:

@@ -23,10 +23,11 @@ class RowSource:
         self.read_again = 0
         """Spans that were worked out from their messages although the window has panes."""
         self._panes: Panes | None = None
-        is_read_often = (plan.slide_ms or plan.size_ms) != plan.size_ms or plan.emit == "update"
-        if plan.panes is None or plan.timezone is not None or not is_read_often:
+        if plan.panes is None or not plan.uses_panes:
             return
-        self._definition = blake2b(repr(plan).encode(), digest_size=16).hexdigest()
+        self._definition = blake2b(
+            repr((plan.definition, plan.panes)).encode(), digest_size=16
+        ).hexdigest()
         self._panes = Panes(
             context.db, context.join_id, plan.panes, width_ms, plan.size_ms or 1, plan.offset_ms,
             column_of(plan),

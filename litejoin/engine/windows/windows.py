@@ -7,19 +7,20 @@ which see the buffer of the transactions before.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import apsw
 
 from litejoin.clock import Clock, SteadyClock
-from litejoin.engine.state import StateDatabase
+from litejoin.engine.state import Owed, StateDatabase
 from litejoin.engine.windows import buffer as buffers
 from litejoin.engine.windows import sessions, window
 from litejoin.engine.windows.buffer import MessageBuffer
 from litejoin.engine.windows.grid import GridWindow
 from litejoin.engine.windows.query import SpanQuery
+from litejoin.engine.windows.relations import Relations
 from litejoin.engine.windows.results import ResultWriter
 from litejoin.engine.windows.sessions import SessionWindow
 from litejoin.engine.windows.stream import Stream
@@ -29,6 +30,10 @@ from litejoin.errors import StorageFullError, StorageIOError
 from litejoin.plan.nodes import WindowPlan
 
 TRIM_EVERY_MS = 1_000
+
+Follow = Callable[[int, list[str]], tuple[int, Owed]]
+"""Evaluates the joins that read windows, in the transaction that fires these: (head of the results
+log, failures, to which it adds) -> (new head, what is owed)."""
 
 log = logging.getLogger("litejoin.windows")
 
@@ -64,7 +69,7 @@ class Windows:
         self._clock, self._steady = clock, SteadyClock(clock)
         self._writer = ResultWriter(state.connection)
         self._streams: list[Stream] = []
-        self._contexts: list[Context] = []
+        self._contexts: list[tuple[WindowPlan, Context]] = []
         self._told: dict[str, int] = {}
         self._trim_at_ms = 0
         self._more = False
@@ -86,6 +91,8 @@ class Windows:
             ids |= self._add_stream(plans)
         buffers.forget_others(db, {stream.buffer_id for stream in self._streams})
         self._forget_others(ids)
+        read = {context.join_id: plan.name for plan, context in self._contexts if plan.read_by}
+        self.relations = Relations(db, self._writer, read)
         return ids
 
     def _forget_others(self, ids: set[int]) -> None:
@@ -116,7 +123,7 @@ class Windows:
         ids: set[int] = set()
         for plan in plans:
             context = self._context(plan, buffer)
-            self._contexts.append(context)
+            self._contexts.append((plan, context))
             ids |= {context.join_id} if context.late_id is None else {
                 context.join_id, context.late_id
             }  # fmt: skip
@@ -168,15 +175,19 @@ class Windows:
                         )
         return self._writer.head
 
-    def rolled_back(self) -> None:
-        """The transaction of `take` or `fire` is undone: what memory knows of it is, too."""
+    def rolled_back(self) -> list[bytes]:
+        """The transaction of `take` or `fire` is undone: what memory knows of it is, too. Returns
+        change rows that undo those that `relations` gave.
+        """
         for stream in self._streams:
             stream.rolled_back()
+        return self.relations.rolled_back()
 
     # -- results
 
-    def fire(self, written_upto_ms: int | None) -> tuple[int, tuple[str, ...]]:
+    def fire(self, written_upto_ms: int | None, follow: Follow) -> tuple[int, tuple[str, ...]]:
         """Evaluate what is due, in a transaction; returns the number of results and the failures.
+        When it raises, the transaction is undone and `rolled_back` is to be called.
 
         `written_upto_ms`: the wall time before which every message that was received is taken in;
         None when that is not known.
@@ -186,14 +197,15 @@ class Windows:
         monotonic_ms = self._clock.monotonic_ms()
         for stream in self._streams:
             stream.tick(written_upto_ms, monotonic_ms)
-        results = self._fire_all(monotonic_ms)
+        failures: list[str] = []
+        results = self._fire_all(monotonic_ms, follow, failures)
         self._tell()
-        failures = tuple(text for context in self._contexts for text in context.failures)
-        for context in self._contexts:
+        for _, context in self._contexts:
+            failures += context.failures
             context.failures.clear()
-        return results, failures
+        return results, tuple(failures)
 
-    def _fire_all(self, monotonic_ms: int) -> int:
+    def _fire_all(self, monotonic_ms: int, follow: Follow, failures: list[str]) -> int:
         state = self._state
         with _state_errors():
             state.begin()
@@ -201,21 +213,22 @@ class Windows:
                 self._writer.begin(state.head, self._clock.now_ms())
                 self._more = any([stream.fire() for stream in self._streams])
                 self._trim(monotonic_ms)
-                results = self._writer.head - state.head
-                state.commit(self._writer.head, state.applied, state.owed)
+                head, owed = follow(self._writer.head, failures)
+                results = head - state.head
+                state.commit(head, state.applied, *owed)
             except BaseException:
                 state.rollback()
-                self.rolled_back()
                 raise
+        self.relations.committed()
         return results
 
-    def catch_up(self) -> tuple[str, ...]:
+    def catch_up(self, follow: Follow) -> tuple[str, ...]:
         """Fire what was due when the process ended, before any other message is taken in: a
         message that was late then is late now. Returns the failures.
         """
         failures: list[str] = []
         while True:
-            failures += self.fire(None)[1]
+            failures += self.fire(None, follow)[1]
             if not self._more:
                 return tuple(failures)
 

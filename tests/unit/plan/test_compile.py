@@ -431,22 +431,6 @@ def test_a_topic_read_like_a_function_is_not_incremental() -> None:
     assert join_of("SELECT key FROM orders(1)").strategy == "full"
 
 
-def test_a_join_over_a_window_is_explained_but_not_run() -> None:
-    plan = plan_of(
-        SOURCES
-        + """
-windows:
-  - {name: per_minute, type: tumbling, size: 1m, topic: orders, sink: out,
-     query: SELECT count(*) AS n FROM orders}
-joins:
-  - {name: j, query: SELECT n FROM per_minute, sink: out}
-"""
-    )
-    assert [item.feature for item in plan.unsupported] == ["joins over windows"]
-    assert [reference.topic for reference in plan.joins[0].references] == ["per_minute"]
-    assert [topic.name for topic in plan.topics] == ["orders", "users"]
-
-
 def test_an_sql_error_does_not_quote_a_secret() -> None:
     text = SOURCES + "joins: [{name: j, query: 'SELECT ${COLUMN} FROM orders', sink: out}]\n"
     (finding,) = findings_of(text, COLUMN="hidden_column")

@@ -61,6 +61,7 @@ Windows
     fires every 1m (1 a minute); a message is in 60 windows at once
     holds a message for 1h at most (size + lateness)
     time of ingestion; late messages are dropped
+    reads its messages whenever it fires
 
 Sinks
   hook      http       at_least_once, 8 in flight   POST http://localhost:9000/hook
@@ -212,6 +213,10 @@ def test_the_json_form_has_the_documented_names() -> None:
         "emit": "close",
         "fires_per_minute": 1.0,
         "windows_per_message": 60,
+        "pane_ms": None,
+        "no_panes": None,
+        "read_by": [],
+        "indexes": [],
         "sinks": ["live"],
     }
     assert tree["sinks"][0] == {

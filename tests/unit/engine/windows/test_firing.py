@@ -208,6 +208,37 @@ def test_results_as_they_change_and_no_repetition_at_the_end(tmp_path: Path) -> 
     pipe.close()
 
 
+def test_a_sliding_window_sends_every_change_of_every_span(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="sliding", size="10s", slide="5s", **EVENT, emit="update")
+    pipe.send(at(6, v=1))
+    pipe.send(at(11, v=2))
+    pipe.send(at(40, v=0))
+    early, late = {"n": 1, "total": 1}, {"n": 2, "total": 3}
+    bodies = pipe.bodies()
+    assert spans(bodies)[:4] == [
+        ("00:00:00", "00:00:10", early),
+        ("00:00:05", "00:00:15", early),
+        ("00:00:05", "00:00:15", late),
+        ("00:00:10", "00:00:20", {"n": 1, "total": 2}),
+    ]
+    assert {s[0] for s in spans(bodies)[4:]} == {"00:00:35", "00:00:40"}
+    assert [b["seq"] for b in bodies] == sorted({b["seq"] for b in bodies})
+    pipe.close()
+
+
+def test_a_session_sends_every_change_while_it_lasts(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="session", gap="10s", **EVENT, emit="update")
+    pipe.send(at(1, v=1))
+    pipe.send(at(8, v=2))
+    pipe.send(at(40, v=0))
+    assert spans(pipe.bodies()) == [
+        ("00:00:01", "00:00:11", {"n": 1, "total": 1}),
+        ("00:00:01", "00:00:18", {"n": 2, "total": 3}),
+        ("00:00:40", "00:00:50", {"n": 1, "total": 0}),
+    ]
+    pipe.close()
+
+
 def test_the_snapshot_shows_the_newest_window_only(tmp_path: Path) -> None:
     query = "SELECT payload ->> '$.user' AS user, count(*) AS n FROM orders GROUP BY 1"
     pipe = pipeline(tmp_path, **TUMBLING, **EVENT, query=query, key_column="user")

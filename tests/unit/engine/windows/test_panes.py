@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from typing import Any
 
 import apsw
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from litejoin.engine.windows.exact import fits_sql, limbs_sql, real_sum
 from litejoin.engine.windows.panes import Panes
 from litejoin.engine.windows.spans import Span
-from litejoin.plan.compile_panes import compile_panes
+from litejoin.plan.compile_panes import NoPanes, compile_panes
 from litejoin.store.sqlite import open_memory
 
 QUERY = (
@@ -31,7 +32,6 @@ def pane_rows(
     messages: Stored, batches: int, query: str, names: tuple[str, ...], span: Span
 ) -> Any:
     plan = compile_panes(query, names)
-    assert plan is not None
     db = open_memory()
     db.execute("CREATE TABLE b(time_ms, n, key, payload)")
     panes = Panes(db, 1, plan, 10, 5_000, 3, None)
@@ -111,21 +111,26 @@ def test_a_sum_of_reals_is_sqlites_or_none(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "reason"),
     [
-        "SELECT key, payload FROM orders",
-        "SELECT key, max(payload), timestamp FROM orders GROUP BY key",
-        "SELECT count(DISTINCT key), 1, 2 FROM orders",
-        "SELECT max(1, 2), count(*), 3 FROM orders",
-        "SELECT count(*) OVER (), 1, 2 FROM orders",
-        "SELECT count(*), random(), 1 FROM orders",
-        "SELECT sum(a.payload), 1, 2 FROM orders a, orders b",
-        "SELECT count(*), group_concat(key), 1 FROM orders",
-        "SELECT count(*), (SELECT 1), 2 FROM orders",
+        ("SELECT key, payload FROM orders", "no aggregate"),
+        ("SELECT key, max(payload), timestamp FROM orders GROUP BY key", "neither a group"),
+        ("SELECT count(>DISTINCT key), 1, 2 FROM orders", "DISTINCT"),
+        ("SELECT >max(1, 2), count(*), 3 FROM orders", "several values"),
+        ("SELECT count(*) >OVER (), 1, 2 FROM orders", "OVER"),
+        ("SELECT count(*), >random(), 1 FROM orders", "random()"),
+        ("SELECT sum(a.payload), 1, 2 FROM orders a>, orders b", "the topic alone"),
+        ("SELECT count(*), >group_concat(key), 1 FROM orders", "group_concat()"),
+        ("SELECT count(*), (>SELECT 1), 2 FROM orders", "a query within"),
+        ("SELECT count(*), 1, 2 FROM orders GROUP BY >7", "GROUP BY names no column"),
+        ("SELECT count(*), 1, 2 FROM orders GROUP BY >nothing", "GROUP BY nothing"),
     ],
 )
-def test_other_queries_are_run_over_their_messages(query: str) -> None:
-    assert compile_panes(query, ("a", "b", "c")) is None
+def test_other_queries_are_run_over_their_messages(query: str, reason: str) -> None:
+    """`>` marks the place that is shown."""
+    with pytest.raises(NoPanes, match=re.escape(reason)) as found:
+        compile_panes(query.replace(">", ""), ("a", "b", "c"))
+    assert found.value.offset == max(query.find(">"), 0)
 
 
 @pytest.mark.parametrize(
