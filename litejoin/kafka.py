@@ -5,7 +5,6 @@ Shared by the kafka source and the kafka sink; makes no connection.
 
 import logging
 from types import ModuleType
-from typing import Any
 
 from litejoin.clock import Clock, SystemClock
 from litejoin.errors import ConfigError
@@ -26,13 +25,15 @@ class BrokerErrors:
         self._who = who
         self._clock = clock or SystemClock()
         self._said_ms: dict[str, int] = {}
+        self.heard = 0
 
-    def hear(self, error: Any) -> str:
+    def hear(self, name: str, reason: str) -> str:
         """The error as one line, logged when it is news. Called on any thread of the client."""
-        text = f"{error.name()}: {error.str()}"
-        now_ms, said_ms = self._clock.monotonic_ms(), self._said_ms.get(error.name())
+        text = f"{name}: {reason}"
+        now_ms, said_ms = self._clock.monotonic_ms(), self._said_ms.get(name)
+        self.heard += 1
         if said_ms is None or now_ms - said_ms >= SAID_AGAIN_MS:
-            self._said_ms[error.name()] = now_ms
+            self._said_ms[name] = now_ms
             client_log.warning("%s: %s", self._who, text)
         return text
 
@@ -47,6 +48,14 @@ def load_client() -> ModuleType:
             hint="pip install 'litejoin[kafka]'",
         ) from None
     return confluent_kafka
+
+
+def library_file() -> str:
+    """A loaded file that is linked with librdkafka, for the native modules. Raises ConfigError."""
+    load_client()
+    from confluent_kafka import cimpl
+
+    return str(cimpl.__file__)
 
 
 def connection_options(brokers: str, security: KafkaSecurity | None) -> dict[str, object]:

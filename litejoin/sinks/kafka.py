@@ -8,20 +8,22 @@ An idempotent producer keeps the order of a partition over its own retries; a de
 every in-sync replica has it. A batch is sent and awaited on one thread of the sink's own.
 """
 
-import json
+import logging
 from collections.abc import Sequence
-from typing import Any
 
+from litejoin._ext.producer import Producer
 from litejoin.errors import SinkError
-from litejoin.kafka import BrokerErrors, client_log, connection_options, load_client
+from litejoin.kafka import BrokerErrors, connection_options, library_file
 from litejoin.plan.nodes import KafkaSinkPlan
-from litejoin.records import Result, ResultOp
+from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
 from litejoin.sinks.workers import Workers
 
-MAX_BATCH = 2_000
-GRACE_S = 5.0
+MAX_BATCH = 4_000
+GRACE_MS = 5_000
 """How much longer than a message may take the whole batch is waited for."""
+
+log = logging.getLogger("litejoin.sink")
 
 
 class KafkaSink:
@@ -33,27 +35,39 @@ class KafkaSink:
     def __init__(self, plan: KafkaSinkPlan) -> None:
         self.name = plan.name
         self._plan = plan
-        self._kafka = load_client()
+        self._library = library_file()
         self._errors = BrokerErrors(f"kafka-sink {plan.name}")
-        self._workers: Workers[Any, Sequence[Result], list[Outcome]] | None = None
+        self._producer: Producer | None = None
+        self._workers: Workers[None, Sequence[Result] | None, list[Outcome]] | None = None
 
     async def open(self) -> None:
         """Make the producer. Raises SinkError for settings that it does not take."""
+        self._producer = self._made()
+        self._workers = Workers(f"kafka-{self.name}", 1, lambda: None, self._send)
+
+    def _made(self) -> Producer:
+        plan = self._plan
         try:
-            producer = self._kafka.Producer(self._options(), logger=client_log)
-        except (self._kafka.KafkaException, TypeError, ValueError) as error:
+            return Producer(
+                self._library,
+                self._options(),
+                plan.topic,
+                rows_only=plan.value == "rows",
+                in_order=plan.guarantee == "at_least_once",
+                on_error=self._errors.hear,
+            )
+        except (ImportError, ValueError) as error:
             raise SinkError(f"sink {self.name}: kafka: {error}") from error
-        self._workers = Workers(f"kafka-{self.name}", 1, lambda: producer, self._send)
 
     def _options(self) -> dict[str, object]:
         return {
             **connection_options(self._plan.brokers, self._plan.security),
             "enable.idempotence": True,
             "compression.type": self._plan.compression,
-            "linger.ms": 1,
+            # Waiting for a batch to end sends at once; this is for what comes meanwhile.
+            "linger.ms": 5,
             "message.timeout.ms": self._plan.timeout_ms,
             "queue.buffering.max.kbytes": 16_384,
-            "error_cb": self._errors.hear,
             **self._plan.options,
         }
 
@@ -73,56 +87,35 @@ class KafkaSink:
     async def close(self) -> None:
         """Let the producer go. What was not acknowledged is delivery's to remember."""
         if self._workers is not None:
+            self._workers.submit(None)  # on its thread: a batch may still be on its way
             self._workers.stop()
 
     # -- on the sink's thread
 
-    def _send(self, producer: Any, results: Sequence[Result]) -> list[Outcome]:
-        outcomes: list[Outcome | None] = [None] * len(results)
-        for at, result in enumerate(results):
+    def _send(self, _: None, results: Sequence[Result] | None) -> list[Outcome]:
+        if results is None:
+            self._let_go()
+            return []
+        if self._producer is None:
+            self._producer = self._made()
+        failed = self._producer.send(results, self._plan.timeout_ms + GRACE_MS)
+        outcomes = [DELIVERED] * len(results)
+        for at, is_final, text in failed:
+            outcomes[at] = Outcome("reject" if is_final else "retry", text)
+        if not all(is_final for _, is_final, _ in failed):
+            self._renew()
+        return outcomes
 
-            def report(error: Any, _message: Any, at: int = at) -> None:
-                outcomes[at] = DELIVERED if error is None else self._outcome(error)
+    def _renew(self) -> None:
+        """A producer that has failed may never send again: brokers that came back without what they
+        knew of it make it end, or wait for ever. What it had in hand has its outcome already.
+        """
+        reason = self._producer.fatal() if self._producer is not None else None
+        if reason is not None:
+            log.warning("kafka-sink %s: starts anew after: %s", self.name, reason)
+        self._let_go()
 
-            try:
-                self._produce(producer, result, report)
-            except self._kafka.KafkaException as error:
-                outcomes[at] = self._outcome(error.args[0])
-        producer.flush(self._plan.timeout_ms / 1000 + GRACE_S)
-        silent = Outcome("retry", "the broker did not answer in time")
-        return [outcome or silent for outcome in outcomes]
-
-    def _produce(self, producer: Any, result: Result, report: Any) -> None:
-        headers = [
-            ("litejoin-id", result.id.encode()),
-            ("litejoin-seq", b"%d" % result.pos),
-            ("litejoin-query", result.query.encode()),
-        ]
-        message = {
-            "key": key_of(result), "value": self._value_of(result), "headers": headers,
-            "on_delivery": report,
-        }  # fmt: skip
-        while True:
-            try:
-                producer.produce(self._plan.topic, **message)
-                return
-            except BufferError:
-                producer.poll(0.1)  # the producer's own queue is full: let it send
-
-    def _value_of(self, result: Result) -> bytes | None:
-        if result.op is ResultOp.DELETE:
-            return None
-        return result.rows.encode() if self._plan.value == "rows" else result.body()
-
-    def _outcome(self, error: Any) -> Outcome:
-        """What a broker's answer means: only what the message itself is at fault for is final."""
-        codes = self._kafka.KafkaError
-        final = (codes.MSG_SIZE_TOO_LARGE, codes.INVALID_MSG, codes.INVALID_RECORD)
-        text = f"{error.name()}: {error.str()}"
-        return Outcome("reject" if error.code() in final else "retry", text)
-
-
-def key_of(result: Result) -> bytes:
-    """The message key of a result; all results of a key go to one partition."""
-    key = json.loads(result.key)
-    return key.encode() if isinstance(key, str) else result.key.encode()
+    def _let_go(self) -> None:
+        if self._producer is not None:
+            self._producer.close()
+            self._producer = None

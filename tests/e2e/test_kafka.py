@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from litejoin._ext.producer import Producer
+from litejoin.kafka import library_file
+from litejoin.records import Result, ResultOp
 from tests.harness.broker import Broker
 from tests.harness.configs import CONFORMANCE, Listener, push_config, substitute
 from tests.harness.fixtures import Launcher
@@ -152,3 +155,54 @@ def test_a_bad_message_can_stop_its_partition(broker: Broker, launch: Launcher) 
     soon(lambda: "halting[0] stopped: bad message at 1" in pipeline.log())
     broker.produce("halting", [("d", b"4")], partition=1)
     soon(lambda: rows(at) == {"a": 1, "c": 3, "d": 4})
+
+
+def results(count: int) -> list[Result]:
+    """Results with keys, spans and texts of all kinds."""
+    return [
+        Result(
+            pos=n * 1_000_003,
+            query="rows" if n % 2 else "a.much-longer_name" * 6,
+            key=json.dumps(["text", n])
+            if n % 3
+            else json.dumps(f'k{n} "\u00e9\\\n', ensure_ascii=False),
+            rows=json.dumps([{"n": "x" * n, "u": "\u20ac"}], ensure_ascii=False),
+            op=ResultOp.UPSERT if n % 4 else ResultOp.DELETE,
+            emit_at_ms=1_700_000_000_000 + n,
+            pipeline="shop/0123abcd",
+            start_ms=1_000 * n if n % 5 == 0 else None,
+            end_ms=2_000 * n if n % 5 == 0 else None,
+        )
+        for n in range(1, count + 1)
+    ]
+
+
+@pytest.mark.parametrize("rows_only", [False, True])
+def test_messages_are_the_results_to_the_byte(broker: Broker, rows_only: bool) -> None:
+    topic = f"bytes-{rows_only}"
+    broker.create(topic)
+    producer = Producer(
+        library_file(), {"bootstrap.servers": broker.brokers, "enable.idempotence": "true"},
+        topic, rows_only=rows_only, in_order=True, on_error=lambda *_: None,
+    )  # fmt: skip
+    sent = results(300)
+    assert producer.send(sent, 30_000) == []
+    producer.close()
+    by_id = {dict(m.headers())["litejoin-id"].decode(): m for m in broker.read(topic, len(sent))}
+    assert len(by_id) == len(sent)
+    for result in sent:
+        message = by_id[result.id]
+        assert dict(message.headers())["litejoin-seq"] == b"%d" % result.pos
+        assert dict(message.headers())["litejoin-query"].decode() == result.query
+        key = json.loads(result.key)
+        assert message.key().decode() == (key if isinstance(key, str) else result.key)
+        value = result.rows.encode() if rows_only else result.body()
+        assert message.value() == (None if result.op is ResultOp.DELETE else value)
+
+
+def test_settings_that_librdkafka_does_not_take_are_named(broker: Broker) -> None:
+    with pytest.raises(ValueError, match="no.such.setting"):
+        Producer(
+            library_file(), {"no.such.setting": "1"}, "t",
+            rows_only=False, in_order=True, on_error=lambda *_: None,
+        )  # fmt: skip

@@ -164,12 +164,15 @@ def outputs(broker: Broker, count: int) -> dict[str, Any]:
 def test_results_wait_for_brokers_that_are_down(broker: Broker, launch: Launcher) -> None:
     broker.create("out")
     at = Listener()
-    launch(sink_config(broker, at), at.health)
+    pipeline = launch(sink_config(broker, at), at.health)
+    with IngestClient(at.url) as client:
+        client.send([message("t", "before", 1)])
+    soon(lambda: outputs(broker, 1) == {"before": "1"})
     broker.stop()
     with IngestClient(at.url) as client:
         client.send([message("t", f"k{n}", n) for n in range(30)])
-    threading.Event().wait(3)
-    broker.start()
+    soon(lambda: "FAILED sink send" in pipeline.log())
+    broker.start()  # it has forgotten everything, what it knew of our producer too
     broker.create("out")
     soon(lambda: outputs(broker, 30) == {f"k{n}": str(n) for n in range(30)})
 

@@ -353,6 +353,6 @@ class ConsumerThread(threading.Thread):
 
     def _heard_error(self, error: Any) -> None:
         """What librdkafka says of the connection; it goes on trying by itself."""
-        self.broker_error = self._errors.hear(error)
+        self.broker_error = self._errors.hear(error.name(), error.str())
         if error.fatal():
             raise self._kafka.KafkaException(error)
