@@ -48,6 +48,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
             Command("record", "-c FILE SOURCE DIR", "keep an API's answers, to poll them offline"),
             Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
             Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
+            Command("query", "SQL -c FILE", "ask all rows, archived ones too; changes nothing"),
             Command("explain", "CODE", "what a finding of validate means and how to fix it"),
             Command("schema", "", "print the JSON Schema of the config, for editors"),
             Command("version", "", "versions of litejoin, SQLite and Python"),
