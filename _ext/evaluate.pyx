@@ -18,7 +18,7 @@ from libc.string cimport memcmp, memset
 
 from csqlite3 cimport *
 from buffer cimport lj_buffer_free
-from native_sink cimport LJ_NATIVE_UNSURE, LjNativeJoin, LjSink
+from native_sink cimport LJ_NATIVE_STATE, LJ_NATIVE_UNSURE, LjNativeJoin, LjSink
 from json_out cimport (lj_is_json, lj_out, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
 lj_put_text)
 from whole cimport lj_is_whole
@@ -551,6 +551,8 @@ cdef class Evaluator:
             failed = 0 if unsure else self._write(join, &pos, passed, at_ms, &rc)
         if unsure == LJ_NATIVE_UNSURE:
             return None
+        if unsure == LJ_NATIVE_STATE:
+            self._state_failed(sqlite3_extended_errcode(self.state_db))
         if unsure or failed == FAILED_MEMORY:
             raise MemoryError
         if failed:

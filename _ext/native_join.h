@@ -356,7 +356,7 @@ static inline int lj_native_read(LjNativeJoin *base, const LjSink *sink) {
     return failed;
 }
 
-static inline void lj_native_free(LjJoin *join) {
+static inline void lj_native_clear(LjJoin *join) {
     for (int i = 0; join->refs && i < join->n_refs; i++) {
         LjRef *ref = &join->refs[i];
         sqlite3_finalize(ref->program);
@@ -373,6 +373,10 @@ static inline void lj_native_free(LjJoin *join) {
     free(join->wants);
     free(join->outputs);
     free(join->refs);
+}
+
+static inline void lj_native_free(LjJoin *join) {
+    lj_native_clear(join);
     free(join);
 }
 #endif

@@ -18,12 +18,15 @@ cdef extern from "native_join.h" nogil:
         LJ_FAST_PATH
     ctypedef struct LjCache:
         size_t bytes
+    ctypedef struct LjNet:
+        pass
     ctypedef struct LjRows:
         Host *host
         LjCache cache
         int n_topics
         uint8_t *cached
         sqlite3_stmt **reads
+        LjNet *nets
     ctypedef struct LjPlace:
         int ref
         int value
@@ -76,6 +79,7 @@ cdef extern from "native_join.h" nogil:
         int key_value
         int n_outputs
         LjOutput *outputs
+        const LjSink *sink
     int lj_native_read(LjNativeJoin *base, const LjSink *sink) noexcept
     void lj_native_free(LjJoin *join)
     void lj_rows_begin(LjRows *rows, int fresh)

@@ -113,10 +113,26 @@ static inline int lj_program_keep(LjRef *ref, int i) {
     return 0;
 }
 
+/* Step the bound program and keep its values; `there` is 0 when it has no row. */
+static inline int lj_program_step(LjRef *ref, int *there) {
+    sqlite3_stmt *stmt = ref->program;
+    int failed = LJ_NATIVE_OK, rc = sqlite3_step(stmt);
+    ref->memory.len = 0;
+    *there = rc == SQLITE_ROW;
+    if (rc != SQLITE_ROW && rc != SQLITE_DONE) failed = rc == SQLITE_NOMEM ? LJ_NATIVE_MEMORY : LJ_NATIVE_UNSURE;
+    for (int i = 0; *there && !failed && i < ref->n_values; i++)
+        if (lj_program_keep(ref, i)) failed = LJ_NATIVE_MEMORY;
+    for (int i = 0; *there && !failed && i < ref->n_values; i++)
+        if (ref->values[i].kind == SQLITE_TEXT || ref->values[i].kind == SQLITE_BLOB || ref->values[i].as_text)
+            ref->values[i].text = (const char *)ref->memory.data + (uintptr_t)ref->values[i].text;
+    sqlite3_reset(stmt);
+    return failed;
+}
+
 /* Compute the values of one row; `row` NULL: the row of NULLs that an outer join adds. */
 static inline int lj_program_run(LjRef *ref, const LjVersion *row, int stable) {
     sqlite3_stmt *stmt = ref->program;
-    int rc, failed = LJ_NATIVE_OK;
+    int rc, failed;
     if (row) {
         rc = lj_program_fast(ref, row, stable);
         if (rc) return rc < 0 ? LJ_NATIVE_MEMORY : LJ_NATIVE_OK;
@@ -130,15 +146,7 @@ static inline int lj_program_run(LjRef *ref, const LjVersion *row, int stable) {
     } else {
         for (int i = 1; i <= 6; i++) sqlite3_bind_null(stmt, i);
     }
-    ref->memory.len = 0;
-    rc = sqlite3_step(stmt);
-    if (rc != SQLITE_ROW) failed = rc == SQLITE_NOMEM ? LJ_NATIVE_MEMORY : LJ_NATIVE_UNSURE;
-    for (int i = 0; !failed && i < ref->n_values; i++)
-        if (lj_program_keep(ref, i)) failed = LJ_NATIVE_MEMORY;
-    for (int i = 0; !failed && i < ref->n_values; i++)
-        if (ref->values[i].kind == SQLITE_TEXT || ref->values[i].kind == SQLITE_BLOB || ref->values[i].as_text)
-            ref->values[i].text = (const char *)ref->memory.data + (uintptr_t)ref->values[i].text;
-    sqlite3_reset(stmt);
-    return failed;
+    failed = lj_program_step(ref, &rc);
+    return failed || rc ? failed : LJ_NATIVE_UNSURE;
 }
 #endif

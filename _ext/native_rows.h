@@ -5,6 +5,7 @@
 #define LJ_NATIVE_ROWS_H
 #include "fnv.h"
 #include "native_cache.h"
+#include "native_net.h"
 #include "native_sink.h"
 #include "rowsum.h"
 
@@ -15,6 +16,7 @@ typedef struct {
     int n_topics;
     uint8_t *cached;      /* topic slot -> its rows are kept in the cache */
     sqlite3_stmt **reads; /* (slot * shards + shard) * 2: by key, by id; prepared when first used */
+    LjNet *nets;          /* topic slot -> the changes of the flush by key */
 } LjRows;
 
 static inline int lj_rows_statement(LjRows *rows, int slot, int shard, int by_id, sqlite3_stmt **out) {
@@ -29,6 +31,16 @@ static inline int lj_rows_statement(LjRows *rows, int slot, int shard, int by_id
     }
     *out = *place;
     return LJ_NATIVE_OK;
+}
+
+/* A statement over all rows of a topic in one shard; the caller finalizes it. */
+static inline int lj_rows_scan(LjRows *rows, int slot, int shard, sqlite3_stmt **out) {
+    char *sql = sqlite3_mprintf("SELECT key, payload, timestamp_ms, op, changes, checksum FROM t%d",
+                                (int)rows->host->topics[slot]->number);
+    if (!sql) return LJ_NATIVE_MEMORY;
+    int rc = sqlite3_prepare_v2(rows->host->readers[shard], sql, -1, out, NULL);
+    sqlite3_free(sql);
+    return rc == SQLITE_OK ? LJ_NATIVE_OK : LJ_NATIVE_UNSURE;
 }
 
 /* Step a bound statement and show its row, valid until it is reset; `there` is 0 when there is none. */
@@ -84,6 +96,7 @@ static inline int lj_rows_by_ref(LjRows *rows, int slot, uint64_t ref, LjVersion
 /* Take the changes of the flush into the cache. */
 static inline void lj_rows_begin(LjRows *rows, int fresh) {
     rows->fresh = fresh;
+    for (int slot = 0; slot < rows->n_topics; slot++) lj_net_clear(&rows->nets[slot]);
     for (int slot = 0; slot < rows->n_topics; slot++) {
         const LjTopic *topic = rows->host->topics[slot];
         for (uint32_t i = 0; rows->cached[slot] && i < topic->n_changes; i++) {
@@ -98,7 +111,10 @@ static inline void lj_rows_begin(LjRows *rows, int fresh) {
 
 static inline void lj_rows_free(LjRows *rows) {
     for (int i = 0; rows->reads && i < rows->n_topics * rows->host->shards * 2; i++) sqlite3_finalize(rows->reads[i]);
+    for (int slot = 0; rows->nets && slot < rows->n_topics; slot++) lj_net_free(&rows->nets[slot]);
     lj_cache_free(&rows->cache);
+    free(rows->nets);
+    rows->nets = NULL;
     free(rows->reads);
     free(rows->cached);
     rows->reads = NULL;

@@ -17,7 +17,8 @@ typedef struct {
 enum {
     LJ_NATIVE_OK = 0,
     LJ_NATIVE_UNSURE = 1, /* a row that cannot be read or computed: the delta level will say why */
-    LJ_NATIVE_MEMORY = 2
+    LJ_NATIVE_MEMORY = 2,
+    LJ_NATIVE_STATE = 3   /* a statement on state.db has failed */
 };
 
 /* One compiled join. `read` recomputes every key that the applied changes touch. */

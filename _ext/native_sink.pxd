@@ -3,7 +3,9 @@ from libc.stdint cimport uint64_t
 
 cdef extern from "native_sink.h" nogil:
     enum:
+        LJ_NATIVE_OK
         LJ_NATIVE_UNSURE
+        LJ_NATIVE_STATE
     ctypedef struct LjSink:
         void *context
         int (*want)(void *context, const void *key, size_t key_size) noexcept nogil

@@ -1,8 +1,9 @@
 """The native level of the join engine: joins of equalities, evaluated without their SQL.
 
-`NativeJoins` compiles descriptions (litejoin/plan/native.py) into the structs of native_join.h, where the
-work is done. The evaluator (evaluate.pyx) calls a compiled join by its address and gets the recomputed
-keys and rows back; this module never writes. One thread at a time.
+`NativeJoins` compiles descriptions (litejoin/plan/native.py and native_groups.py) into the structs of native_join.h
+and native_grouped.h, where the work is done. The evaluator (evaluate.pyx) calls a compiled join by its address and gets the recomputed
+keys and rows back. Of state.db only the groups of grouped joins are written here, in the caller's
+transaction. One thread at a time.
 """
 
 from libc.stdint cimport uint8_t
@@ -11,20 +12,34 @@ from libc.string cimport memset
 
 from csqlite3 cimport *
 from json_out cimport lj_put, lj_put_text
+from native_grouped cimport *
 from native_join cimport *
+from native_sink cimport LJ_NATIVE_OK, LJ_NATIVE_STATE, LJ_NATIVE_UNSURE
 from topic_host cimport Host, LJ_PATH_STEPS
 
 from litejoin._ext import bridge
-from litejoin.errors import QueryError
+from litejoin.errors import QueryError, StorageError, StorageFullError, StorageIOError
 
 cdef dict FAST = {"sql": LJ_FAST_NONE, "key": LJ_FAST_KEY, "payload": LJ_FAST_PAYLOAD, "timestamp": LJ_FAST_TIMESTAMP,
              "timestamp_ms": LJ_FAST_TIMESTAMP_MS, "path": LJ_FAST_PATH}
+
+cdef dict AGGREGATES = {"COUNT": LJ_COUNT, "SUM": LJ_SUM, "AVG": LJ_AVG, "TOTAL": LJ_TOTAL, "MIN": LJ_MIN,
+                        "MAX": LJ_MAX}
+
+cdef tuple GROUP_SQL = (
+    "SELECT body FROM groups WHERE join_id = ?1 AND key = ?2 AND terms = ?3",
+    "INSERT INTO groups(join_id, key, terms, body) VALUES(?1, ?2, ?3, ?4)"
+    " ON CONFLICT DO UPDATE SET body = excluded.body",
+    "DELETE FROM groups WHERE join_id = ?1 AND key = ?2 AND terms = ?3",
+    "SELECT terms, body FROM groups WHERE join_id = ?1 AND key = ?2",
+)
 
 
 cdef class NativeJoins:
     """The native joins over one `TopicTables`, which is kept alive. `define` all topics before.
 
-    `cache_bytes`: the ring of newest rows of topics that are looked up by key.
+    `state` is the apsw connection of state.db, open until `close`. `cache_bytes`: the ring of newest rows
+    of topics that are looked up by key.
     """
 
     cdef object tables
@@ -33,10 +48,16 @@ cdef class NativeJoins:
     cdef LjRows rows
     cdef LjJoin **joins
     cdef int n_joins
+    cdef LjGrouped **grouped
+    cdef int n_grouped
+    cdef object state
+    cdef sqlite3 *state_db
 
-    def __cinit__(self, tables, size_t cache_bytes):
+    def __cinit__(self, tables, state, size_t cache_bytes):
         lj_set_api(<size_t>bridge.api_pointer())
         self.tables = tables
+        self.state = state
+        self.state_db = <sqlite3 *><size_t>state.sqlite3_pointer()
         self.texts = []
         self.host = <Host *><size_t>tables.pointer()
         memset(&self.rows, 0, sizeof(LjRows))
@@ -46,7 +67,8 @@ cdef class NativeJoins:
         self.rows.cached = <uint8_t *>calloc(self.host.n_topics + 1, 1)
         self.rows.reads = <sqlite3_stmt **>calloc(
             (<size_t>self.host.n_topics * self.host.shards + 1) * 2, sizeof(sqlite3_stmt *))
-        if self.rows.cached == NULL or self.rows.reads == NULL:
+        self.rows.nets = <LjNet *>calloc(self.host.n_topics + 1, sizeof(LjNet))
+        if self.rows.cached == NULL or self.rows.reads == NULL or self.rows.nets == NULL:
             raise MemoryError
 
     def __dealloc__(self):
@@ -59,6 +81,11 @@ cdef class NativeJoins:
         free(self.joins)
         self.joins = NULL
         self.n_joins = 0
+        for i in range(self.n_grouped):
+            lj_grouped_free(self.grouped[i])
+        free(self.grouped)
+        self.grouped = NULL
+        self.n_grouped = 0
         lj_rows_free(&self.rows)
 
     def begin(self, fresh: bool) -> None:
@@ -93,7 +120,12 @@ cdef class NativeJoins:
             self._reference(&join.refs[i], reference, numbers[reference.topic])
         join.by = self._finder(plan.by)
         join.key_value = plan.key_value
-        for i, place in enumerate(plan.outputs):
+        self._outputs(join, plan.outputs, columns, json_columns)
+        return <size_t>&join.base
+
+    cdef _outputs(self, LjJoin *join, places, columns, json_columns):
+        cdef int i
+        for i, place in enumerate(places):
             join.n_outputs = i + 1
             join.outputs[i].place = self._place(place)
             join.outputs[i].is_json = columns[i] in json_columns
@@ -101,7 +133,141 @@ cdef class NativeJoins:
             lj_put(&join.outputs[i].name, <const char *>b"," if i else <const char *>b"{", 1)
             lj_put_text(&join.outputs[i].name, name, len(name))
             lj_put(&join.outputs[i].name, <const char *>b":", 1)
-        return <size_t>&join.base
+
+    # -- grouped joins
+
+    def add_grouped(self, plan, numbers, join_id: int, key_index: int, columns, json_columns=()) -> int:
+        """The same for a nodes.GroupedPlan, whose groups are kept in state.db under `join_id`. Raises QueryError
+        when SQLite refuses a program or the result row."""
+        cdef LjGrouped *made = <LjGrouped *>calloc(1, sizeof(LjGrouped))
+        cdef LjGrouped **more = <LjGrouped **>realloc(self.grouped, (self.n_grouped + 1) * sizeof(LjGrouped *))
+        cdef int i
+        if made == NULL or more == NULL:
+            free(made)
+            raise MemoryError
+        self.grouped = more
+        self.grouped[self.n_grouped] = made
+        self.n_grouped += 1
+        made.base.read = &lj_grouped_read
+        made.rows = &self.rows
+        made.roots = <LjRoot *>calloc(len(plan.roots), sizeof(LjRoot))
+        if made.roots == NULL:
+            raise MemoryError
+        if not 0 < plan.terms <= LJ_TERMS or len(plan.aggregates) > LJ_ARGUMENTS:
+            raise ValueError("too many terms or aggregates")
+        for i, root in enumerate(plan.roots):
+            made.n_refs = i + 1
+            self._root(&made.roots[i], root, numbers, plan.terms)
+        made.key_ref = plan.key_reference
+        made.reads_rows = plan.reads_rows
+        made.by = self._finder(plan.by)
+        self._groups(&made.groups, plan, join_id)
+        self._shown(made, plan, key_index, columns, json_columns)
+        made.affect = self._statement(self.host.db, 'INSERT OR IGNORE INTO "lj:affected"(v) VALUES(?1)')
+        return <size_t>&made.base
+
+    cdef _root(self, LjRoot *root, plan, numbers, int terms):
+        cdef int i
+        cdef LjJoin *walk = &root.walk
+        walk.refs = <LjRef *>calloc(len(plan.references), sizeof(LjRef))
+        if walk.refs == NULL:
+            raise MemoryError
+        for i, reference in enumerate(plan.references):
+            walk.n_refs = i + 1
+            root.number[i] = plan.numbers[i]
+            self._reference(&walk.refs[i], reference, numbers[reference.topic])
+        first = plan.references[0]
+        self._reference(&root.now, first, numbers[first.topic])
+        self._reference(&root.other, first, numbers[first.topic])
+        self._reference(&root.none, first, numbers[first.topic])
+        for i, place in enumerate(plan.values):
+            if i < terms:
+                root.terms[i] = self._place(place)
+            elif i - terms < LJ_ARGUMENTS:
+                root.arguments[i - terms] = self._place(place)
+            else:
+                raise ValueError("too many aggregates")
+        root.core = plan.core
+        root.on = self._checks(plan.on)
+        root.n_on = len(plan.on)
+        root.last = self._checks(plan.last)
+        root.n_last = len(plan.last)
+        if plan.probe is not None:
+            root.probe = self._finder(plan.probe)
+            root.source = self._place(plan.source)
+
+    cdef _groups(self, LjGroups *groups, plan, join_id):
+        cdef int i
+        cdef sqlite3_stmt **statements[4]
+        groups.n_terms = plan.terms
+        groups.key_term = plan.key_term
+        groups.n_arguments = len(plan.roots[0].values) - plan.terms
+        groups.join_id = join_id
+        for i, aggregate in enumerate(plan.aggregates):
+            groups.n_aggregates = i + 1
+            groups.aggregates[i].name = AGGREGATES[aggregate.name]
+            groups.aggregates[i].argument = -1 if aggregate.value is None else aggregate.value
+            if aggregate.value is None:
+                continue
+            if aggregate.name in ("SUM", "AVG", "TOTAL"):
+                groups.arguments[aggregate.value].sums = 1
+            elif aggregate.name == "MIN":
+                groups.arguments[aggregate.value].least = 1
+            elif aggregate.name == "MAX":
+                groups.arguments[aggregate.value].greatest = 1
+        statements[0] = &groups.select
+        statements[1] = &groups.put
+        statements[2] = &groups.remove
+        statements[3] = &groups.of_key
+        for i, sql in enumerate(GROUP_SQL):
+            statements[i][0] = self._statement(self.state_db, sql)
+        groups.number = self._statement(self.host.db, "SELECT sum(?1)")
+
+    cdef _shown(self, LjGrouped *made, plan, int key_index, columns, json_columns):
+        """The result row is read as the one reference of a join that has nothing to look for."""
+        cdef LjJoin *shown = &made.shown
+        shown.refs = <LjRef *>calloc(1, sizeof(LjRef))
+        shown.outputs = <LjOutput *>calloc(len(columns) + 1, sizeof(LjOutput))
+        if shown.refs == NULL or shown.outputs == NULL:
+            raise MemoryError
+        shown.n_refs = 1
+        shown.refs[0].program = self._statement(self.host.db, plan.final_sql)
+        shown.refs[0].n_values = sqlite3_column_count(shown.refs[0].program)
+        if shown.refs[0].n_values != len(columns) or len(columns) > LJ_NATIVE_VALUES:
+            raise QueryError("the result row of a group has other columns than the query")
+        shown.key_value = key_index
+        self._outputs(shown, [(0, i) for i in range(len(columns))], columns, json_columns)
+        made.sink.context = made
+        made.sink.want = lj_collect_want
+        made.sink.row = lj_collect_row
+        shown.sink = &made.sink
+
+    cdef sqlite3_stmt *_statement(self, sqlite3 *db, str sql) except NULL:
+        cdef sqlite3_stmt *stmt = NULL
+        cdef bytes text = sql.encode()
+        cdef int rc = sqlite3_prepare_v3(db, text, <int>len(text), SQLITE_PREPARE_PERSISTENT, &stmt, NULL)
+        if rc != SQLITE_OK or stmt == NULL:
+            raise QueryError(f"{sql}: {sqlite3_errmsg(db).decode()}")
+        return stmt
+
+    def rebuild(self, address: int) -> bool:
+        """Make the groups of a grouped join anew from the topics; state.db holds none of them. False when a row
+        cannot be computed: what was written is of no use. Raises StorageError and MemoryError."""
+        cdef LjGrouped *grouped = <LjGrouped *><size_t>address
+        cdef int failed
+        with nogil:
+            failed = lj_grouped_rebuild(grouped)
+        if failed == LJ_NATIVE_STATE:
+            rc = sqlite3_extended_errcode(self.state_db)
+            kind = {SQLITE_FULL: StorageFullError, SQLITE_IOERR: StorageIOError}.get(rc & 0xFF, StorageError)
+            raise kind(f"state.db: {sqlite3_errmsg(self.state_db).decode('utf-8', 'replace')}", extended=rc)
+        if failed not in (LJ_NATIVE_OK, LJ_NATIVE_UNSURE):
+            raise MemoryError
+        return failed == LJ_NATIVE_OK
+
+    def left(self, address: int) -> int:
+        """How many keys the last read of a grouped join has left to the delta level, in "lj:affected"."""
+        return (<LjGrouped *><size_t>address).n_unsure
 
     cdef _reference(self, LjRef *ref, reference, int number):
         cdef int i, rc

@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "litejoin"
 
 VALUES = {
-    "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "version", "schemas",
+    "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "plan.nodes_native",
+    "version", "schemas",
 }  # fmt: skip
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
@@ -34,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "clock": {"errors"},
     "plan.nodes_api": {"frozen"},
-    "plan.nodes": {"errors", "frozen", "records", "plan.nodes_api"},
+    "plan.nodes_native": {"frozen"},
+    "plan.nodes": {"errors", "frozen", "records", "plan.nodes_api", "plan.nodes_native"},
     "_ext": VALUES,
     "store.sqlite": NATIVE,
     "store": SQLITE,

@@ -1,10 +1,14 @@
 from collections.abc import Collection, Mapping, Sequence
 
+import apsw
+
 from litejoin._ext.topic import TopicTables
-from litejoin.plan.nodes import NativePlan
+from litejoin.plan.nodes import GroupedPlan, NativePlan
 
 class NativeJoins:
-    def __new__(cls, tables: TopicTables, cache_bytes: int) -> NativeJoins: ...
+    def __new__(
+        cls, tables: TopicTables, state: apsw.Connection, cache_bytes: int
+    ) -> NativeJoins: ...
     def begin(self, fresh: bool) -> None: ...
     def add(
         self,
@@ -13,4 +17,15 @@ class NativeJoins:
         columns: Sequence[str],
         json_columns: Collection[str] = (),
     ) -> int: ...
+    def add_grouped(
+        self,
+        plan: GroupedPlan,
+        numbers: Mapping[str, int],
+        join_id: int,
+        key_index: int,
+        columns: Sequence[str],
+        json_columns: Collection[str] = (),
+    ) -> int: ...
+    def rebuild(self, address: int) -> bool: ...
+    def left(self, address: int) -> int: ...
     def close(self) -> None: ...

@@ -56,6 +56,8 @@ class Applied:
     failures: tuple[str, ...]
     wake_in_ms: int | None
     """When a postponed full re-evaluation is due; None when nothing waits."""
+    is_early: bool = False
+    """Nothing was done: the shards show a flush already whose changes are to be given, too."""
 
 
 class Engine:
@@ -84,7 +86,7 @@ class Engine:
                 topic.name, numbers[topic.name], [i.definition for i in topic.indexes]
             )
         self._evaluator = Evaluator(self._host, self.state.connection)
-        self._native = NativeLevel(self._tables, self._evaluator, numbers)
+        self._native = NativeLevel(self._tables, self._evaluator, numbers, self.state, clock)
         self._deadline_ms: int | None = None
         self._delta_deadline_ms = DELTA_DEADLINE_MS
         self._in_full = self._stopping = False
@@ -122,7 +124,8 @@ class Engine:
         # With a shard out of service it cannot be computed; it stays owed.
         join.due = (join.rebuild or join_id in self.state.owed) and not self.left_out
         if plan.strategy != "full":
-            self._native.add(join.handle, plan)
+            is_owed = join.rebuild or join_id in self.state.owed
+            self._native.add(join.handle, plan, join_id, is_owed=is_owed)
         join.references = [(self._numbers[r.topic], i) for i, r in enumerate(plan.references)]
         return join
 
@@ -142,6 +145,7 @@ class Engine:
         window_failures = self._windows.catch_up(self._follow_windows) if self._windows else ()
         unapplied = unapplied_changes(records, self._readers, self.state.applied)
         self._take_changes(unapplied.changes, maps_current=True)
+        self._native.begin(fresh=True)
         self._messages = unapplied.messages
         self.state.begin()
         try:
@@ -194,12 +198,15 @@ class Engine:
 
     def apply(self, changes: Sequence[bytes], seq: int, messages: Sequence[bytes] = ()) -> Applied:
         """Take in the change rows of all flushes up to `seq` and bring every join up to date;
-        `messages`, their message rows, go to the windows.
+        `messages`, their message rows, go to the windows. When the answer `is_early`, call again
+        with those of the flushes that have followed as well.
 
         Raises StorageFullError or StorageIOError when the results could not be committed; after
         the former the same call can be repeated.
         """
         newest = self.move_snapshot()
+        if newest > seq and self._native.reads_rows and not self._retry:
+            return Applied(self.state.head, 0, (), self._wake_in_ms(), is_early=True)
         self._take_changes(changes, maps_current=self._retry)
         self._native.begin(fresh=newest <= seq)
         self._retry = True
@@ -219,7 +226,8 @@ class Engine:
         if wait_ms is None or wait_ms > 0:
             self.release_snapshot()
             return Applied(self.state.head, 0, (), wait_ms)
-        self.move_snapshot()
+        newest = self.move_snapshot()
+        self._native.begin(fresh=newest <= self.state.applied)
         return self._transaction(self.state.applied)
 
     def _transaction(self, seq: int) -> Applied:
@@ -240,6 +248,7 @@ class Engine:
         try:
             yield
         except BaseException:
+            self._native.rolled_back()
             for join, (was_due, rebuild) in zip(self._joins, owed, strict=True):
                 join.due, join.rebuild = was_due or join.due, rebuild
             if self._windows:
@@ -292,6 +301,8 @@ class Engine:
         failures: list[str] = []
         before = self.state.head
         head = self._evaluate_joins(before, failures, wait=wait)
+        if not self.left_out:
+            self._native.rebuild()
         owed = self._owed()
         if self._windows and self._messages:
             head = self._windows.take(self._messages, head)
@@ -329,6 +340,8 @@ class Engine:
                 join.due = True
             if join.plan.emit_expired and now >= join.expire_at_ms:
                 join.due = True
+            if join.due and touched:
+                self._native.lose(join.handle)
             if join.due and wait and now < join.not_before_ms:
                 return head
             if not join.due and not touched:
@@ -347,10 +360,14 @@ class Engine:
             self._deadline_ms = None
 
     def _refresh_delta(self, join: Join, touched: list[int], head: int, failures: list[str]) -> int:
-        if not self.left_out:
+        if self.left_out:
+            self._native.lose(join.handle)
+        else:
             now_ms = self._clock.now_ms()
             native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
             if native is not None:
+                if self._native.left(join.handle):
+                    return self._refresh_affected(join, native, failures)
                 return native
         # A result that is overlooked for lack of a row would wait for that row anyway.
         self._tables.tolerate(bool(self.left_out))
@@ -364,6 +381,9 @@ class Engine:
             return self._refresh_full(join, head, failures)
         finally:
             self._tables.tolerate(False)
+        return self._refresh_affected(join, head, failures)
+
+    def _refresh_affected(self, join: Join, head: int, failures: list[str]) -> int:
         try:
             return self._refresh(join.handle, head)
         except QueryError:

@@ -7,6 +7,8 @@ Layout:
     log     pos, join_id, op, emit_at_ms, key, rows
                                        results in order; pos never repeats, and is `seq`
     state   join_id, key, hash, pos    the current result of each key; pos = its entry in log
+    groups  join_id, key, terms, body  the accumulators of a group (_ext/native_group.h)
+    grouped join_id, layout            joins whose groups are as of 'applied', and what they hold
     meta    'head'                     last position given out
             'tail'                     every entry after it is still in log, older ones stay only
                                        while they are the current result of their key
@@ -34,6 +36,10 @@ CREATE TABLE IF NOT EXISTS log(
 CREATE TABLE IF NOT EXISTS state(
   join_id INTEGER NOT NULL, key TEXT NOT NULL, hash INTEGER NOT NULL, pos INTEGER NOT NULL,
   PRIMARY KEY(join_id, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS groups(
+  join_id INTEGER NOT NULL, key TEXT NOT NULL, terms BLOB NOT NULL, body BLOB NOT NULL,
+  PRIMARY KEY(join_id, key, terms)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS grouped(join_id INTEGER PRIMARY KEY, layout TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0), ('owed', '[]'),
   ('rebuilding', '[]');
@@ -148,6 +154,23 @@ class StateDatabase:
             if join_id not in kept:
                 self.connection.execute("DELETE FROM state WHERE join_id = ?", (join_id,))
                 self.connection.execute("UPDATE joins SET definition = '' WHERE id = ?", (join_id,))
+                self.connection.execute("DELETE FROM grouped WHERE join_id = ?", (join_id,))
+                self.connection.execute("DELETE FROM groups WHERE join_id = ?", (join_id,))
+
+    def has_groups(self, join_id: int, layout: str) -> bool:
+        """True when the groups of a join are kept, and hold what this layout says."""
+        sql = "SELECT 1 FROM grouped WHERE join_id = ? AND layout = ?"
+        return self.connection.execute(sql, (join_id, layout)).get is not None
+
+    def keep_groups(self, join_id: int, layout: str) -> None:
+        """The groups of a join are all there, as of what this transaction applies."""
+        sql = "INSERT OR REPLACE INTO grouped VALUES(?, ?)"
+        self.connection.execute(sql, (join_id, layout))
+
+    def lose_groups(self, join_id: int) -> None:
+        """Drop the groups of a join: they are not as of what is applied any more."""
+        self.connection.execute("DELETE FROM grouped WHERE join_id = ?", (join_id,))
+        self.connection.execute("DELETE FROM groups WHERE join_id = ?", (join_id,))
 
     def trim(self, low: int) -> bool:
         """Remove log entries that every cursor (`low`) has passed and that are not current; True

@@ -14,6 +14,7 @@ from litejoin.config.semantic import unfed
 from litejoin.plan.compile_windows import compile_window
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
+from litejoin.plan.native_groups import grouped_plan, is_grouped
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, WindowPlan, relation_of
 from litejoin.plan.over_joins import Expanded, JoinTexts
 from litejoin.plan.over_windows import relation_columns, relation_query, window_of, written
@@ -197,16 +198,19 @@ class QueryCompiler:
             return join
         if join.windows:
             return self._delta_over(section, join)
+        query = self._text(section).text
+        given = (join.name, query, join.key_index, self.topics, self.registry)
+        references = tuple(replace(r, strategy="native") for r in join.references)
+        made = replace(join, strategy="native", references=references)
         try:
-            query = self._text(section).text
-            native = native_plan(join.name, query, join.key_index, self.topics, self.registry)
+            if is_grouped(query):
+                return replace(made, grouped=grouped_plan(*given))
+            return replace(made, native=native_plan(*given))
         except NotPlain as why:
             place = section.document.place_in(
                 section.at("query"), self._text(section).written(why.offset)
             )
             return replace(join, reasons=(Reason(str(why), place),))
-        references = tuple(replace(r, strategy="native") for r in join.references)
-        return replace(join, strategy="native", references=references, native=native)
 
     def _delta_over(self, section: Section, join: JoinPlan) -> JoinPlan:
         """A join that is not native, for it reads the results of a window."""

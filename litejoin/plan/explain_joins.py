@@ -28,6 +28,7 @@ def join_lines(joins: Sequence[JoinPlan], file: str, with_sql: bool) -> Iterable
         yield from head
         yield from _references(join)
         yield from _refresh(join)
+        yield from _groups(join)
         if join.emit_expired:
             yield from wrapped("    follows the clock: run in full about once a second", 6)
         if join.on_change == "silent":
@@ -44,6 +45,13 @@ def scans_of(join: JoinPlan) -> list[str]:
         return []
     plans = [join.refresh_plan, *(reference.query_plan for reference in join.references)]
     return sorted({alias for plan in plans for alias in scanned_topics(plan)})
+
+
+def accumulators(join: JoinPlan) -> list[str]:
+    """The aggregates that are kept for each group, as the query has them; [] for other joins."""
+    if join.grouped is None:
+        return []
+    return ["its number of rows", *(a.text for a in join.grouped.aggregates)]
 
 
 def fires_per_minute(window: WindowPlan) -> float | None:
@@ -98,6 +106,12 @@ def _refresh(join: JoinPlan) -> Iterable[str]:
     scans = scans_of(join)
     judged = f"scans {', '.join(scans)}" if scans else "no topic is scanned"
     yield from wrapped(f"    results of those keys from {steps}; {judged}", 6)
+
+
+def _groups(join: JoinPlan) -> Iterable[str]:
+    if kept := accumulators(join):
+        text = f"    kept for each group: {', '.join(kept)}; no group is read again for a change"
+        yield from wrapped(text, 6)
 
 
 def _reasons(join: JoinPlan, file: str) -> Iterable[str]:

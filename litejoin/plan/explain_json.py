@@ -6,7 +6,7 @@ Called by `explain`. Takes a plan whose secrets are masked already; decides noth
 
 from collections.abc import Mapping, Sequence
 
-from litejoin.plan.explain_joins import fires_per_minute, overlapping, scans_of
+from litejoin.plan.explain_joins import accumulators, fires_per_minute, overlapping, scans_of
 from litejoin.plan.explain_text import TOPIC_COLUMNS, destination
 from litejoin.plan.nodes import (
     ApiSourcePlan,
@@ -168,6 +168,7 @@ def _join(join: JoinPlan) -> Tree:
         "on_delete": join.on_delete,
         "emit_expired": join.emit_expired,
         "on_change": join.on_change,
+        "accumulators": accumulators(join),
         "sinks": list(join.sinks),
     }
 

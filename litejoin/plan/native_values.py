@@ -6,7 +6,7 @@ column, or a plain member path into the payload, is one that native code can rea
 
 import re
 
-from litejoin.plan.nodes import NativeCheck, NativeValue
+from litejoin.plan.nodes_native import NativeCheck, NativeValue
 from litejoin.plan.shape import TOPIC_COLUMNS, Shape, Span
 from litejoin.plan.tokens import Token, quoted
 
@@ -43,6 +43,14 @@ class RowValues:
         """The number of an expression's value."""
         node = self._node(span)
         return self._add(span.of(self._shape.text), span, node, as_text)
+
+    def add_filtered(self, span: Span | None, condition: Span) -> int:
+        """The number of an aggregate's argument under FILTER: NULL, which it leaves out, where the
+        condition does not hold; 1 for COUNT(*).
+        """
+        value = f"({span.of(self._shape.text)})" if span else "1"
+        sql = f"CASE WHEN ({condition.of(self._shape.text)}) THEN {value} END"
+        return self._add(sql, None, NativeValue("sql"), False)
 
     def add_column(self, column: str) -> int:
         """The number of a column's value."""

@@ -26,6 +26,8 @@ from litejoin.plan.nodes_api import (
     WatermarkPlan,
 )
 from litejoin.plan.nodes_api import Secret as Secret
+from litejoin.plan.nodes_native import GroupedPlan as GroupedPlan
+from litejoin.plan.nodes_native import NativePlan as NativePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,70 +313,6 @@ class ReferencePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class NativeValue:
-    """A value that a native join needs of one row of a topic.
-
-    `kind` says how native code computes it ("sql": SQLite does); `path` are the member names of a
-    "path" into the payload. `as_text`: it is compared as TEXT somewhere.
-    """
-
-    kind: Literal["sql", "key", "payload", "timestamp", "timestamp_ms", "path"]
-    path: tuple[str, ...] = ()
-    as_text: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NativeFinder:
-    """How rows are found by a value: `index` is the number of a topic's key map; None: by key."""
-
-    index: int | None
-    is_text: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NativeCheck:
-    """`left = right`, or `left = literal`, or `left` is true. Sides: (reference, value)."""
-
-    left: tuple[int, int]
-    right: tuple[int, int] | None
-    is_text: bool
-    literal: str | int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NativeReference:
-    """One reference of a native join. `program` computes its values over one row in SQL.
-
-    `source` is the value of an earlier reference that `probe` finds its rows with; `step` finds
-    rows of that earlier reference by the value `near` of this one. The first has none of these.
-    """
-
-    topic: str
-    alias: str
-    outer: bool
-    values: tuple[NativeValue, ...]
-    program: str
-    source: tuple[int, int] | None
-    probe: NativeFinder
-    near: int
-    step: NativeFinder
-    on: tuple[NativeCheck, ...]
-    where: tuple[NativeCheck, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NativePlan:
-    """A join that native code evaluates: references in the order of evaluation, the first holds the
-    result key (value `key_value`, whose rows `by` finds); outputs as (reference, value).
-    """
-
-    references: tuple[NativeReference, ...]
-    key_value: int
-    by: NativeFinder
-    outputs: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class JoinPlan:
     """One join: its query, its key, and how it is kept up to date."""
 
@@ -401,6 +339,8 @@ class JoinPlan:
     """The query has its own ORDER BY, so the order of a key's rows is part of its result."""
     native: NativePlan | None = None
     """Native only; the delta statements stand by for rows that native code is not sure of."""
+    grouped: GroupedPlan | None = None
+    """The same of a query with GROUP BY: its groups are kept as accumulators."""
     full_sql: str = ""
     """The query as it is run from scratch; "": as written."""
     emit_expired: bool = False

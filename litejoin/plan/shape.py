@@ -125,18 +125,19 @@ class Shape:
     group_by: tuple[Span, ...]
     has_order: bool
     equalities: tuple[Equality, ...] = field(default=())
+    having: Span | None = None
 
     def columns_in(self, span: Span) -> list[tuple[str | None, str]] | None:
         """(qualifier, column) pairs of an expression; None when it holds something not
         understood.
         """
-        return _columns(self._within(span))
+        return _columns(self.within(span))
 
     def depends_on_now(self, span: Span) -> bool:
         """True when the value can change although the row does not: such a value cannot be
         indexed.
         """
-        inside = self._within(span)
+        inside = self.within(span)
         for i, token in enumerate(inside):
             if token.kind == "string" and token.text[1:-1].strip().lower() in (
                 "now",
@@ -150,9 +151,10 @@ class Shape:
 
     def normal(self, span: Span) -> tuple[str, ...]:
         """The expression's tokens, for comparing two expressions."""
-        return tuple(t.text.lower() if t.is_identifier else t.text for t in self._within(span))
+        return tuple(t.text.lower() if t.is_identifier else t.text for t in self.within(span))
 
-    def _within(self, span: Span) -> list[Token]:
+    def within(self, span: Span) -> list[Token]:
+        """The tokens of a span."""
         return [t for t in self.tokens if t.start >= span.start and t.end <= span.end]
 
 
@@ -174,9 +176,10 @@ def parse_shape(query: str) -> Shape:
         where=where,
         group_by=tuple(Span(i[0].start, i[-1].end) for i in split(clauses["GROUP"], ",")),
         has_order=bool(clauses["ORDER"]),
+        having=_span(clauses["HAVING"]),
     )
     equalities = [
-        e for i, s in enumerate(sources) if s.on for e in _equalities(shape._within(s.on), i)
+        e for i, s in enumerate(sources) if s.on for e in _equalities(shape.within(s.on), i)
     ]
     equalities += _equalities(clauses["WHERE"], None)
     return Shape(

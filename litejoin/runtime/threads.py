@@ -234,9 +234,10 @@ class EvaluateThread(threading.Thread):
     def _work(self, flushes: list[Flush]) -> None:
         self._engine.leave_out(self._store.quarantine.shards)
         if flushes:
-            changes = [chunk for flush in flushes for chunk in flush.changes]
-            messages = [chunk for flush in flushes for chunk in flush.messages]
-            self._done(self._apply(changes, flushes[-1].seq, messages))
+            applied = self._apply_all(flushes)
+            if applied is None:
+                return
+            self._done(applied)
             for _ in flushes:
                 self._put_at_ms.popleft()
         elif self._wake_in_ms is not None:
@@ -246,6 +247,21 @@ class EvaluateThread(threading.Thread):
         self._applied_batches = self._taken_batches
         self._fire()
         self._trim()
+
+    def _apply_all(self, flushes: list[Flush]) -> Applied | None:
+        """Apply these flushes, and those that were committed meanwhile where the engine asks for
+        them; None when one of them was never handed over: the process is ending.
+        """
+        while True:
+            changes = [chunk for flush in flushes for chunk in flush.changes]
+            messages = [chunk for flush in flushes for chunk in flush.messages]
+            applied = self._apply(changes, flushes[-1].seq, messages)
+            if not applied.is_early:
+                return applied
+            more = self._take()
+            if more is None:
+                return None
+            flushes += more
 
     def _idle(self) -> None:
         """Do what was put off; on a full disk it stays put off."""
@@ -290,6 +306,8 @@ class EvaluateThread(threading.Thread):
                 log.error("joiner: %s; results wait until there is room", error)
                 self._pause.wait(FULL_DISK_RETRY_S)
                 continue
+            if applied.is_early:
+                return applied
             shards = range(self._store.shard_count)
             self._store.trim_batches(dict.fromkeys(shards, seq))
             return applied

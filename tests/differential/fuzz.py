@@ -11,13 +11,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.differential.machine import Difference, Tally, run_round
+from tests.differential.grammar import QueryMaker
+from tests.differential.grouped_grammar import GroupedQueries, GroupedRound
+from tests.differential.machine import Difference, Round, Tally, run_round
+
+GRAMMARS: dict[str, tuple[type[Round], type[QueryMaker]]] = {
+    "wide": (Round, QueryMaker),
+    "grouped": (GroupedRound, GroupedQueries),
+}
 
 
 def main() -> int:
     """Exit 1 when there was a difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20_000)
+    parser.add_argument("--grammar", choices=sorted(GRAMMARS), default="wide")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=0)
@@ -33,7 +41,7 @@ def main() -> int:
                 break
             root = place / str(seed)
             try:
-                run_round(seed, root, tally)
+                run_round(seed, root, tally, *GRAMMARS[wanted.grammar])
             except Difference as difference:
                 differences += 1
                 print(difference, flush=True)

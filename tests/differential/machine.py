@@ -73,13 +73,16 @@ class Difference(AssertionError):
 class Round:
     """One pipeline with its queries and its history, all of it made from one seed."""
 
-    def __init__(self, seed: int, tally: Tally) -> None:
+    numbers: tuple[object, ...] = NUMBERS
+    levels: tuple[str, ...] = ("native", "delta")
+
+    def __init__(self, seed: int, tally: Tally, queries: type[QueryMaker] = QueryMaker) -> None:
         self.seed, self.tally = seed, tally
         self.rng = random.Random(seed)
         self.twins = self.rng.random() < 0.5
-        self.level = self.rng.choice(["native", "delta"])
+        self.level = self.rng.choice(self.levels)
         self.queries: dict[str, Generated] = {}
-        maker = QueryMaker(self.rng, twins=self.twins)
+        maker = queries(self.rng, twins=self.twins)
         while len(self.queries) < QUERIES_PER_ROUND:
             generated = maker.query()
             try:
@@ -145,7 +148,7 @@ class Round:
     def _payload(self) -> str:
         rng, pool = self.rng, TWINS if self.twins else SCALARS
         value = {name: rng.choice(pool) for name in ("a", "b", "c") if rng.random() < 0.85}
-        value |= {"n": rng.choice(NUMBERS)} if rng.random() < 0.9 else {}
+        value |= {"n": rng.choice(self.numbers)} if rng.random() < 0.9 else {}
         value |= {"tags": rng.choice(TAGS)} if rng.random() < 0.8 else {}
         value |= {"o": {"x": rng.choice(pool)}} if rng.random() < 0.5 else {}
         return json.dumps(value, ensure_ascii=rng.random() < 0.5)
@@ -180,9 +183,15 @@ class Round:
         return "\n".join(lines)
 
 
-def run_round(seed: int, root: Path, tally: Tally) -> None:
+def run_round(
+    seed: int,
+    root: Path,
+    tally: Tally,
+    made: type[Round] = Round,
+    queries: type[QueryMaker] = QueryMaker,
+) -> None:
     """One round in a directory of its own. Raises Difference."""
     try:
-        Round(seed, tally).run(root)
+        made(seed, tally, queries).run(root)
     except apsw.Error as error:
         raise Difference(f"seed {seed}: {error}") from error

@@ -1,18 +1,20 @@
 """Store and engine on one directory, without the runtime around them."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import ManualClock
 from litejoin.engine.engine import Engine
 from litejoin.plan.delta import IndexRegistry, JoinAnalysis, analyze_join
 from litejoin.plan.native import native_plan
+from litejoin.plan.native_groups import grouped_plan, is_grouped
 from litejoin.plan.nodes import (
+    GroupedPlan,
     IndexPlan,
     JoinPlan,
     NativePlan,
@@ -29,6 +31,8 @@ from tests.harness.results import canonical
 
 TOPICS = ("orders", "users", "products")
 
+Plan = TypeVar("Plan")
+
 Rows = dict[str, dict[str, list[str]]]
 """join -> canonical key -> canonical rows."""
 
@@ -41,10 +45,13 @@ def make_plans(
     joins = []
     for name, query in queries.items():
         analysis = analyze_join(name, query, None, TOPICS, registry)
-        native = None
+        native = grouped = None
         if level == "native" and analysis.strategy == "delta":
-            native = _native(name, query, analysis.key_index, registry)
-        joins.append(_join_plan(name, query, analysis, native))
+            if is_grouped(query):
+                grouped = _tried(grouped_plan, name, query, analysis.key_index, registry)
+            else:
+                native = _tried(native_plan, name, query, analysis.key_index, registry)
+        joins.append(_join_plan(name, query, analysis, native, grouped))
     topics = []
     for name in TOPICS:
         requests = enumerate(registry.by_topic.get(name, ()), 1)
@@ -56,15 +63,21 @@ def make_plans(
     return topics, joins
 
 
-def _native(name: str, query: str, key_index: int, registry: IndexRegistry) -> NativePlan | None:
+def _tried(
+    made: Callable[..., Plan], name: str, query: str, key_index: int, registry: IndexRegistry
+) -> Plan | None:
     try:
-        return native_plan(name, query, key_index, TOPICS, registry)
+        return made(name, query, key_index, TOPICS, registry)
     except NotPlain:
         return None
 
 
 def _join_plan(
-    name: str, query: str, analysis: JoinAnalysis, native: NativePlan | None
+    name: str,
+    query: str,
+    analysis: JoinAnalysis,
+    native: NativePlan | None,
+    grouped: GroupedPlan | None,
 ) -> JoinPlan:
     references = [
         ReferencePlan(
@@ -83,7 +96,7 @@ def _join_plan(
         emit="changes",
         on_delete="emit",
         json_columns=(),
-        strategy="native" if native else _any(analysis.strategy),
+        strategy="native" if native or grouped else _any(analysis.strategy),
         reasons=tuple(Reason(message, None) for message, _ in analysis.reasons),
         references=tuple(references),
         refresh_sql=analysis.refresh_sql,
@@ -92,6 +105,7 @@ def _join_plan(
         ordered=analysis.ordered,
         full_sql=analysis.full_sql,
         native=native,
+        grouped=grouped,
     )
 
 

@@ -19,10 +19,6 @@ from tests.differential.pipeline import TOPICS, EnginePipeline, engine_pipeline,
 from tests.differential.queries import QUERIES
 
 DELTA_ONLY = {
-    "group": "GROUP BY",
-    "group-left": "GROUP BY",
-    "group-one": "GROUP BY",
-    "group-two": "GROUP BY",
     "self": "a condition over several references is no equality",
     "tags": "the table-valued function json_each",
     "ordered": "ORDER BY",
