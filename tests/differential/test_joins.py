@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from litejoin.errors import CorruptionError
 from litejoin.records import Row, RowKind
 from tests.differential.pipeline import TOPICS, EnginePipeline, engine_pipeline, make_plans
 from tests.differential.queries import FULL, QUERIES
@@ -157,6 +158,6 @@ def test_a_damaged_row_is_never_evaluated(tmp_path: Path) -> None:
         damage = apsw.Connection(str(tmp_path / "d" / "shard-0000.db"))
         damage.execute("UPDATE t1 SET payload = '{\"amount\": 2}'")
         damage.close()
-        applied = p.engine.apply(changes, seq)
-        assert "checksum" in applied.failures[0]
+        with pytest.raises(CorruptionError, match="shard 0"):
+            p.engine.apply(changes, seq)
         assert p.state() == {}
