@@ -137,7 +137,7 @@ def test_a_cache_that_is_too_small_loses_time_only(
 
 def test_a_damaged_partner_is_never_joined(tmp_path: Path) -> None:
     with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["inner"]}) as p:
-        p.write([row(p, "users", "u1", '{"name": "Ann"}')])
+        p.engine.apply(*p.write([row(p, "users", "u1", '{"name": "Ann"}')]))
     with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["inner"]}) as p:
         damage = apsw.Connection(str(tmp_path / "d" / "shard-0000.db"))
         damage.execute('UPDATE t2 SET payload = \'{"name": "Eve"}\'')
