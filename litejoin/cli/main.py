@@ -47,6 +47,8 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
             ),
             Command("record", "-c FILE SOURCE DIR", "keep an API's answers, to poll them offline"),
             Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
+            Command("check", "-c FILE", "is all stored data sound? --deep reads every row"),
+            Command("reshard", "-c FILE --shards N", "spread stored keys over N files, offline"),
             Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
             Command("query", "SQL -c FILE", "ask all rows, archived ones too; changes nothing"),
             Command("explain", "CODE", "what a finding of validate means and how to fix it"),
@@ -77,8 +79,7 @@ def help_text() -> str:
         lines += [f"  {f'{c.name} {c.arguments}':<27}{c.summary}" for c in commands]
     lines += [
         "",
-        "example:",
-        "  litejoin init > shop.yaml && litejoin plan -c shop.yaml && litejoin run -c shop.yaml",
+        "example: litejoin init > shop.yaml && litejoin run -c shop.yaml",
         "",
         "litejoin COMMAND --help shows its options; --debug adds stack traces to errors.",
     ]

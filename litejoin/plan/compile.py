@@ -172,6 +172,10 @@ def _storage(storage: Section) -> StoragePlan:
         flush_interval_ms=storage.duration_ms("flush_interval"),
         synchronous=storage.value["synchronous"],
         archive=_archive(storage.section("archive")),
+        scrub_interval_ms=storage.duration_ms("scrub_interval"),
+        scrub_bytes_per_s=storage.size_bytes("scrub_rate"),
+        warn_free_bytes=storage.size_bytes("warn_free_space"),
+        min_free_bytes=storage.size_bytes("min_free_space"),
     )
 
 

@@ -89,6 +89,11 @@ class StoragePlan:
     synchronous: Literal["full", "normal"]
     archive: ArchivePlan | None = None
     """None: rows that are too old are deleted."""
+    scrub_interval_ms: int = 0
+    """0: rows and pages are not checked in the background."""
+    scrub_bytes_per_s: int = 8_000_000
+    warn_free_bytes: int = 0
+    min_free_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.plan_view import PlanApp
 from litejoin.runtime.server import Listeners
+from litejoin.runtime.storage_care import StorageCare
 from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api.transport import Transport
 from litejoin.store.log import ResultLog
@@ -165,6 +166,10 @@ class App:
         self._start_sources()
         self._start_expiry(closing)
         closing.push_async_callback(self._cancel_tasks)
+        self._care = StorageCare(plan.storage, store, self._channel, self._clock)
+        self._care.start()
+        closing.push_async_callback(self._care.close)
+        self._run(self._care.watch())
         self._describe_health(engine)
         self._show_figures(engine)
         self._channel.open()
@@ -252,7 +257,7 @@ class App:
         health.config_hash = self._plan.config_hash
         health.sources = self._inputs.sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
-        health.shards = self._store.stats
+        health.shards = self._care.health
         health.joins = lambda: {
             **self._join_health.health(self._evaluator.behind, engine.join_figures()),
             **engine.windows_health(),
@@ -268,6 +273,7 @@ class App:
         show("evaluator", lambda: {"changes": engine.changes, **self._evaluator.figures()})
         show("listeners", self._listeners.figures)
         show("files", lambda: file_figures([*shards, layout.state, dlq]))
+        show("storage", self._care.figures)
         show("process", ProcessFigures())
         show("build", build_figures)
 

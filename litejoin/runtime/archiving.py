@@ -101,8 +101,8 @@ class Archiving:
             if not header["rows"]:
                 break
             fresh = False
-            await self._channel.room()
-            await self._channel.submit(batch, header["rows"])
+            await self._channel.room(frees=True)
+            await self._channel.submit(batch, header["rows"], frees=True)
         await self._worker.ask("settle", file=file)
 
     def _report(self, what: str, text: str) -> None:

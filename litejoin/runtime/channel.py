@@ -45,6 +45,8 @@ class Channel:
         self._changed = threading.Condition()
         self._room = asyncio.Event()
         self._refusal: str | None = "starting"
+        self.held: str | None = None
+        """Why nothing but deletions is taken in at the moment."""
         self._stopped = False
         self._refused = 0
         self.submitted = 0
@@ -56,10 +58,15 @@ class Channel:
         """See `Intake`."""
         return self._topic_number(name)
 
-    def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> Awaitable[None]:
-        """See `Intake`. Raises OverloadedError while starting, draining or full."""
-        if self._refusal:
-            raise OverloadedError(f"the pipeline is {self._refusal}", retry_after_s=1)
+    def submit(
+        self, batch: bytes, rows: int, *, piecewise: bool = False, frees: bool = False
+    ) -> Awaitable[None]:
+        """See `Intake`. Raises OverloadedError while starting, draining, held or full. `frees`: the
+        rows are deletions of retention, which are taken while it is held.
+        """
+        refusal = self._refusal or (None if frees else self.held)
+        if refusal:
+            raise OverloadedError(f"the pipeline is {refusal}", retry_after_s=1)
         if self._is_full(len(batch)):
             self._refused += 1
             raise OverloadedError(
@@ -73,11 +80,20 @@ class Channel:
             self._changed.notify()
         return ack
 
-    async def room(self) -> None:
-        """See `Intake`."""
-        while self._refusal or self._is_full(0):
+    async def room(self, *, frees: bool = False) -> None:
+        """See `Intake`; `frees` as for `submit`."""
+        while self._refusal or (self.held and not frees) or self._is_full(0):
             self._room.clear()
             await self._room.wait()
+
+    def hold(self, why: str) -> None:
+        """Take in nothing but deletions until `release`."""
+        self.held = why
+
+    def release(self) -> None:
+        """Let in again what `held` kept out."""
+        self.held = None
+        self._room.set()
 
     def _is_full(self, more: int) -> bool:
         # A batch that is larger than the bound by itself is taken when nothing else waits.

@@ -39,7 +39,7 @@ async def _expire_once(retention: Retention, kept: dict[int, int], channel: Chan
     removed = 0
     while (batch := await asyncio.to_thread(next, found, None)) is not None:
         rows = sum(1 for _ in unpack_rows(batch))
-        await channel.room()
-        await channel.submit(batch, rows)
+        await channel.room(frees=True)
+        await channel.submit(batch, rows, frees=True)
         removed += rows
     return removed

@@ -62,7 +62,8 @@ class Health:
         self.sources: Sequence[Source] = ()
         self.sinks: Callable[[], Mapping[str, Mapping[str, object]]] = dict
         self.shards: Callable[[], Mapping[str, Any]] = dict
-        """What the store says of itself; `quarantined` is by shard, with the reason."""
+        """What the store says of itself: `quarantined` by shard with the reason, `reasons` of the
+        directory as a whole."""
         self.joins: Callable[[], Mapping[str, Mapping[str, object]]] = dict
         self.archive: Callable[[], Mapping[str, Any]] | None = None
         """None: the pipeline has none."""
@@ -73,6 +74,7 @@ class Health:
         sinks, joins, shards = self.sinks(), self.joins(), self.shards()
         reasons = [
             *(f"shard {n}: {why}" for n, why in shards.get("quarantined", {}).items()),
+            *shards.get("reasons", ()),
             *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks),
         ]  # fmt: skip
         archive = {"archive": self.archive()} if self.archive else {}

@@ -6,6 +6,7 @@ manifest.json   format version, shard count, epoch, topics, sources
 marks           commit high-water mark of each shard
 quarantine.json shards that are out of service, and why; only while there are any
 shard-0000.db   topics and diff state, one file a shard
+reshard/        new shard files while their number is changed (store.reshard)
 state.db        the engine's results log and state
 dlq.db          delivery's cursors and dead letters (its path can be configured)
 archive/        Parquet files of rows that are no longer kept here (litejoin.archive)
@@ -36,6 +37,10 @@ class Layout:
     @property
     def quarantine(self) -> Path:
         return self.root / "quarantine.json"
+
+    @property
+    def reshard(self) -> Path:
+        return self.root / "reshard"
 
     @property
     def state(self) -> Path:

@@ -86,8 +86,14 @@ class Manifest:
         replace_file(path, json.dumps(body, indent=1).encode() + b"\n")
 
 
-def load_manifest(layout: Layout, shard_count: int) -> Manifest:
-    """The directory's manifest, or a new one (not saved yet) when the directory is empty.
+def stored_shard_count(layout: Layout) -> int:
+    """The number of shards that the directory was made with. Raises StartRefusedError."""
+    return _parse(layout, _read(layout)).shard_count
+
+
+def load_manifest(layout: Layout, shard_count: int, *, files: bool = True) -> Manifest:
+    """The directory's manifest, or a new one (not saved yet) when the directory is empty. Without
+    `files` it is not compared with the shard files.
 
     Raises StartRefusedError, having created nothing, when the directory is not one this version and
     configuration can use.
@@ -104,8 +110,11 @@ def load_manifest(layout: Layout, shard_count: int) -> Manifest:
     if manifest.shard_count != shard_count:
         raise _refusal(
             layout, f"was made with shard_count {manifest.shard_count}, not {shard_count}",
-            f"set storage.shard_count: {manifest.shard_count}, or use a new data_dir",
+            f"set storage.shard_count: {manifest.shard_count}, or change the directory: litejoin"
+            f" reshard --shards {shard_count}",
         )  # fmt: skip
+    if not files:
+        return manifest
     missing = sorted(set(range(shard_count)) - set(present))
     if manifest.created and missing:
         raise _refusal(

@@ -73,7 +73,7 @@ def open_writer(
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA journal_mode = WAL")
                 initialize(connection, identity)
-            _check_identity(connection, path, identity)
+            check_identity(connection, path, identity)
             _tune_writer(connection, synchronous)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             undo.pop_all()
@@ -117,7 +117,8 @@ def initialize(connection: apsw.Connection, identity: Identity) -> None:
         connection.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", rows)
 
 
-def _check_identity(connection: apsw.Connection, path: Path, identity: Identity) -> None:
+def check_identity(connection: apsw.Connection, path: Path, identity: Identity) -> None:
+    """Raises StartRefusedError for another shard's file, CorruptionError for an empty one."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'meta'").get:
         raise CorruptionError(
             f"shard {identity.number}: {path.name} is empty or not a shard's file"

@@ -106,6 +106,17 @@ def _names(shard: int) -> Iterator[None]:
 
 
 @contextmanager
+def opening(open_it: Callable[[], apsw.Connection], shard: int) -> Iterator[apsw.Connection]:
+    """A connection for a check of this shard; a file that cannot be opened is damaged."""
+    with as_damage(shard):
+        connection = open_it()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
 def as_damage(shard: int) -> Iterator[None]:
     """What SQLite, or a value of another type than was written, says of a damaged file."""
     try:

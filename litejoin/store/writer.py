@@ -25,6 +25,7 @@ from litejoin.store.lock import DirectoryLock
 from litejoin.store.manifest import Manifest, SourceEntry, load_manifest
 from litejoin.store.marks import Marks, read_marks
 from litejoin.store.quarantine import Quarantine
+from litejoin.store.reshard import refuse_unfinished
 from litejoin.store.source_state import ShardSourceState, StateReaders
 from litejoin.store.startup import judge_marks, look_at, open_shards, refuse_if_all, stand_in
 from litejoin.store.tables import TableMaker
@@ -110,6 +111,7 @@ class ShardStore:
             ) from error
         lock = DirectoryLock.acquire(layout.lock, pipeline)
         try:
+            refuse_unfinished(layout)
             store = cls(layout, lock, load_manifest(layout, shard_count), synchronous)
         except BaseException:
             lock.release()

@@ -2,6 +2,7 @@
 (semantics 12, 13).
 """
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from litejoin.store.sqlite import open_database
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
-from tests.harness.process import Pipeline
+from tests.harness.process import Pipeline, run_command
 from tests.harness.sse import snapshot
 from tests.harness.waiting import eventually
 
@@ -25,8 +26,8 @@ KEYS = {shard: [f"k{n}" for n in range(200) if shard_of(b"k%d" % n, SHARDS) == s
 SICK, SOUND = 2, 1
 
 
-def config(at: Listener) -> dict[str, Any]:
-    return push_config(at, JOINS, storage={"shard_count": SHARDS})
+def config(at: Listener, **storage: Any) -> dict[str, Any]:
+    return push_config(at, JOINS, storage={"shard_count": SHARDS, **storage})
 
 
 def health(at: Listener) -> dict[str, Any]:
@@ -65,6 +66,16 @@ def fed(launch: Launcher) -> tuple[Pipeline, Listener, IngestClient]:
         assert put(client, shard, 7).status == 200
     eventually(lambda: len(shown(at)) == SHARDS * 9, 30)
     return pipeline, at, client
+
+
+def check(pipeline: Pipeline, *options: str) -> tuple[int, dict[str, Any]]:
+    """`litejoin check` in the pipeline's directory: exit code and what it found by file."""
+    done = run_command(
+        "check", "-c", "pipeline.yaml", "--format", "json", *options, work_dir=pipeline.work_dir
+    )
+    answer = json.loads(done.stdout) if done.stdout else {"files": []}
+    found = answer.get("files", [answer])
+    return done.returncode, {entry["file"]: entry for entry in found}
 
 
 def assert_refused(answer: Any) -> None:
@@ -126,3 +137,70 @@ def test_missing_and_swapped_files_refuse_the_start(
     sick.with_suffix(".away").rename(sound)
     assert pipeline.run_to_exit() == 4
     assert "is another shard's file" in pipeline.errors()
+
+
+def test_the_scrub_finds_what_nobody_reads(launch: Launcher) -> None:
+    at = Listener()
+    pipeline = launch(config(at, scrub_interval="200ms"), at.health)
+    with IngestClient(at.url) as client:
+        for shard in range(SHARDS):
+            assert put(client, shard, 7).status == 200
+        eventually(lambda: health(at)["shards"]["scrub"]["rounds"] > 0, 30)
+        assert health(at)["status"] == "ok"
+        damage(pipeline, SICK)
+        eventually(lambda: health(at)["status"] == "degraded", 30)
+        assert_refused(put(client, SICK, 1))
+        assert put(client, SOUND, 1).status == 200
+    reason = health(at)["shards"]["quarantined"][str(SICK)]
+    assert reason.endswith("fails its checksum")
+    metrics = urllib3.request("GET", f"{at.url}/metrics").data.decode()
+    assert "litejoin_storage_quarantined_shards 1.0" in metrics
+    assert pipeline.stop() == 0
+
+
+def test_check_beside_a_running_pipeline_and_release_after_the_repair(
+    fed: tuple[Pipeline, Listener, IngestClient],
+) -> None:
+    pipeline, at, client = fed
+    before = pipeline.files("data")
+    code, found = check(pipeline, "--deep")
+    assert code == 0
+    assert {entry["status"] for entry in found.values()} == {"ok"}
+    assert sum(entry["rows"] or 0 for entry in found.values()) >= SHARDS * 9
+    assert pipeline.files("data") == before, "it makes nothing"
+    damage(pipeline, SICK)
+    code, found = check(pipeline)
+    assert (code, found["shard-0002.db"]["status"]) == (1, "damaged")
+    assert "fails its checksum" in found["shard-0002.db"]["reason"]
+    assert_refused(put(client, SICK, 1))
+    assert check(pipeline)[1]["shard-0002.db"]["status"] == "quarantined"
+    assert check(pipeline, "--release", str(SICK))[0] == 3, "in use"
+
+    assert pipeline.stop() == 0
+    assert check(pipeline, "--release", str(SICK))[0] == 1, "still damaged"
+    assert check(pipeline, "--release", str(SOUND))[0] == 4, "not quarantined"
+    with open_database(shard_file(pipeline, SICK)) as connection:
+        connection.execute("UPDATE t1 SET payload = replace(payload, '8', '7')")
+    code, found = check(pipeline, "--release", str(SICK))
+    assert (code, found["shard-0002.db"]["status"]) == (0, "ok")
+    assert check(pipeline, "--deep")[0] == 0
+    pipeline.start()
+    assert put(client, SICK, 3).status == 200
+    eventually(partial(is_shown, at, KEYS[SICK][0], 3), 30)
+    assert health(at)["reasons"] == []
+
+
+def test_check_of_a_directory_that_is_not_there(launch: Launcher) -> None:
+    pipeline = launch.prepare(config(Listener()))
+    assert check(pipeline)[0] == 4
+    assert pipeline.files() == []
+
+
+def test_pushes_wait_for_free_space(launch: Launcher) -> None:
+    at = Listener()
+    pipeline = launch(config(at, min_free_space="1000000GB"), at.health)
+    eventually(lambda: "min_free_space" in str(health(at)["reasons"]), 30)
+    with IngestClient(at.url) as client:
+        answer = put(client, SOUND, 1)
+    assert (answer.status, "short of disk space" in answer.body["error"]) == (503, True)
+    assert pipeline.stop() == 0

@@ -129,6 +129,12 @@ STORAGE = (
           "files.*.bytes", "file"),
     gauge("litejoin_storage_wal_bytes", "Size of the write-ahead log beside a database file.",
           "files.*.wal_bytes", "file"),
+    gauge("litejoin_storage_free_bytes", "Free space on the disk of data_dir.",
+          "storage.free_bytes"),
+    gauge("litejoin_storage_quarantined_shards", "Shards that are out of service.",
+          "storage.quarantined"),
+    counter("litejoin_storage_scrub_rounds", "Background checks of all rows and pages.",
+            "storage.scrub_rounds"),
 )  # fmt: skip
 
 JOINS = (

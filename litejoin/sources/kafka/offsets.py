@@ -11,7 +11,7 @@ none is applied twice, not even for a moment.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from litejoin._ext.route import shard_of
@@ -55,6 +55,22 @@ class StoredOffsets:
 
     def _keys(self, topic: str, partition: int) -> tuple[bytes, ...]:
         return _keys_by_shard(self._group, topic, partition, self._shards)
+
+
+def spread_offsets(
+    rows: Iterable[tuple[str, bytes]], old: int, new: int
+) -> Iterator[tuple[str, bytes]]:
+    """The state rows (key, hash) of another number of shards: each goes on at the smallest offset
+    of the old ones. For `litejoin reshard`.
+    """
+    found: dict[tuple[str, str, int], list[int]] = {}
+    for key, value in rows:
+        group, topic, partition, _ = json.loads(key)
+        found.setdefault((group, topic, partition), []).append(int.from_bytes(value, "big"))
+    for (group, topic, partition), offsets in found.items():
+        smallest = min(offsets) if len(offsets) == old else 0
+        for raw in _keys_by_shard(group, topic, partition, new):
+            yield raw.decode(), smallest.to_bytes(HASH_BYTES, "big")
 
 
 @lru_cache(maxsize=10_000)
