@@ -40,17 +40,27 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
         ),
     ),
     (
-        "look up",
+        "look",
         (
+            Command("query", "SQL -c FILE", "ask all rows, archived ones too; changes nothing"),
+            Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
+            Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
             Command(
                 "poll", "-c FILE SOURCE", "poll an API once, store nothing, show what would change"
             ),
             Command("record", "-c FILE SOURCE DIR", "keep an API's answers, to poll them offline"),
-            Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),
+        ),
+    ),
+    (
+        "stored data",
+        (
             Command("check", "-c FILE", "is all stored data sound? --deep reads every row"),
             Command("reshard", "-c FILE --shards N", "spread stored keys over N files, offline"),
-            Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
-            Command("query", "SQL -c FILE", "ask all rows, archived ones too; changes nothing"),
+        ),
+    ),
+    (
+        "words",
+        (
             Command("explain", "CODE", "what a finding of validate means and how to fix it"),
             Command("schema", "", "print the JSON Schema of the config, for editors"),
             Command("version", "", "versions of litejoin, SQLite and Python"),
@@ -69,20 +79,11 @@ EXIT_INTERRUPTED = 130
 
 def help_text() -> str:
     """The text of `litejoin --help`; fits a screen of 24 lines."""
-    lines = [
-        "usage: litejoin COMMAND [OPTIONS]",
-        "",
-        "Turns REST APIs, HTTP pushes and Kafka topics into live SQL joins, kept in SQLite.",
-    ]
+    lines = ["usage: litejoin COMMAND [OPTIONS]      COMMAND --help shows its options", ""]
     for title, commands in GROUPS:
-        lines += ["", f"{title}:"]
+        lines.append(f"{title}:")
         lines += [f"  {f'{c.name} {c.arguments}':<27}{c.summary}" for c in commands]
-    lines += [
-        "",
-        "example: litejoin init > shop.yaml && litejoin run -c shop.yaml",
-        "",
-        "litejoin COMMAND --help shows its options; --debug adds stack traces to errors.",
-    ]
+    lines += ["", "example: litejoin init > shop.yaml && litejoin run -c shop.yaml"]
     return "\n".join(lines) + "\n"
 
 
