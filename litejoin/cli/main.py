@@ -42,6 +42,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
     (
         "look",
         (
+            Command("tap", "-c FILE [NAME...]", "watch topics and results of a running pipeline"),
             Command("query", "SQL -c FILE", "ask all rows, archived ones too; changes nothing"),
             Command("why", "SINK KEY -c FILE", "which inputs made the last result of a key"),
             Command("dlq", "ACTION -c FILE", "list, show, retry or purge undelivered results"),

@@ -36,6 +36,7 @@ from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.plan_view import PlanApp
 from litejoin.runtime.server import Listeners
 from litejoin.runtime.storage_care import StorageCare
+from litejoin.runtime.tap import Tap
 from litejoin.runtime.threads import EvaluateThread, FlushThread
 from litejoin.sources.api.transport import Transport
 from litejoin.store.log import ResultLog
@@ -147,6 +148,8 @@ class App:
         self._listeners.add_everywhere("GET", "/metrics", MetricsApp(self._figures), "admin")
         shown = PlanApp(self._plan_json)
         self._listeners.add(plan.server.addr, "GET", "/plan", shown, "admin")
+        self._tap = Tap(plan, store.topics)
+        self._listeners.add(plan.server.addr, "GET", "/tap", self._tap, "admin")
         await self._listeners.start()
         closing.push_async_callback(self._close_listeners)
         closing.push_async_callback(self._cancel_tasks)
@@ -161,6 +164,7 @@ class App:
         )
         await self._delivery.start()
         self._outputs.open(reader, self._signal)
+        self._tap.open(reader.clone(), self._signal)
         self._start_threads(engine)
         closing.push_async_callback(self._drain, engine)
         self._start_sources()
@@ -227,7 +231,12 @@ class App:
             has_windows=bool(self._plan.windows),
         )
         self._flusher = FlushThread(
-            self._channel, self._store, self._evaluator, self._fatal_from_thread, self._clock
+            self._channel,
+            self._store,
+            self._evaluator,
+            self._fatal_from_thread,
+            self._clock,
+            self._tap.offer,
         )
         self._evaluator.start()
         self._flusher.start()
@@ -350,6 +359,7 @@ class App:
             log.warning("litejoin: %d results for sink %s are left for the next start", count, sink)
         await self._delivery.close()
         await self._outputs.close()
+        self._tap.close()
         self._inputs.close()
 
     async def _close_listeners(self) -> None:

@@ -66,9 +66,12 @@ class FlushThread(threading.Thread):
         evaluator: "EvaluateThread",
         on_fatal: OnFatal,
         clock: Clock,
+        show: Callable[[Sequence[bytes]], None] = lambda _: None,
     ) -> None:
+        """`show` gets the change rows of each flush, and must not block."""
         super().__init__(name="litejoin-flush", daemon=True)
         self._channel, self._store = channel, store
+        self._show = show
         self._evaluator, self._on_fatal = evaluator, on_fatal
         self._clock = clock
         self._pause = threading.Event()
@@ -112,6 +115,7 @@ class FlushThread(threading.Thread):
             if flush.refused:
                 failed |= dict.fromkeys(flush.refused, self._store.quarantine.refusal())
             self._channel.acknowledge(items, failed)
+        self._show(flush.changes)
         self._evaluator.put(flush, len(items))
 
     def _unstored(self, items: list[Pending], shards: Sequence[int]) -> dict[int, LiteJoinError]:

@@ -95,6 +95,15 @@ def unpack_changes(data: bytes) -> Iterator[Change]:
         at += head[0]
 
 
+def count_changes(data: bytes) -> int:
+    """How many change rows there are, without unpacking them."""
+    count = at = 0
+    while at < len(data):
+        at += CHANGE_HEAD.unpack_from(data, at)[0]
+        count += 1
+    return count
+
+
 def _pack(change: Change) -> bytes:
     flags = ChangeFlag.ELIDED if change.elided and change.new else ChangeFlag(0)
     flags |= ChangeFlag.MESSAGE if change.message else ChangeFlag(0)
