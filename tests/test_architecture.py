@@ -23,7 +23,7 @@ PACKAGE = ROOT / "litejoin"
 
 VALUES = {
     "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "plan.nodes_native",
-    "version", "schemas",
+    "signatures", "version", "schemas",
 }  # fmt: skip
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
@@ -33,6 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "frozen": set(),
     "records": {"errors"},
+    "signatures": set(),
     "clock": {"errors"},
     "plan.nodes_api": {"frozen"},
     "plan.nodes_native": {"frozen"},

@@ -340,6 +340,15 @@ _warning(
     "Raise the interval, or the limit if the API allows more.",
 )
 _error(
+    "LJ222",
+    "webhook topic taken twice",
+    "Two sources in webhook mode take one topic at one address; a request could have two keys.",
+    "sources:\n"
+    "  - {name: a, type: http, topics: [t], config: {addr: :8080, webhook: {key_path: id}}}\n"
+    "  - {name: b, type: http, topics: [t], config: {addr: :8080, webhook: {key_path: no}}}",
+    "List each topic at one of them, or give one of them an address of its own.",
+)
+_error(
     "LJ210",
     "SQL error",
     "SQLite cannot compile the query.",

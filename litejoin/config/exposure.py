@@ -1,4 +1,5 @@
-"""Checks of what a config exposes: addresses that clash or are public, secrets written in clear.
+"""Checks of what a config exposes: addresses and paths that clash, public addresses, secrets in
+clear.
 
 Called by `check` with the repaired document. Conservative about secrets: only fields that hold
 secrets by their meaning, and values that no variable filled.
@@ -20,6 +21,7 @@ def check_exposure(document: Document, shape: Shape, found: Diagnostics) -> None
     """Add findings about addresses and secrets."""
     addresses = list(_addresses(document))
     _check_clashes(document, addresses, found)
+    _check_webhooks(document, found)
     if not document.get("/server/auth/tokens"):
         _check_public(document, addresses, found)
     _check_secrets(shape, found)
@@ -59,6 +61,27 @@ def _overlap(one: Address, other: Address) -> bool:
 def _host(address: Address) -> str:
     """`localhost` is 127.0.0.1: two spellings of one listener."""
     return "127.0.0.1" if address.host == "localhost" else address.host.lower()
+
+
+def _check_webhooks(document: Document, found: Diagnostics) -> None:
+    """`/ingest/{topic}` of one address has one source, which knows its key and its secret."""
+    taken: dict[tuple[Address, str], str] = {}
+    for at in range(len(document.value["sources"])):
+        pointer = f"/sources/{at}"
+        if not document.has(f"{pointer}/config/webhook"):
+            continue
+        if document.is_unknown(f"{pointer}/config/addr"):
+            continue
+        address = document.get(f"{pointer}/config/addr")
+        topics = document.get(f"{pointer}/topics", [])
+        places = {f"{pointer}/topics/{n}": topic for n, topic in enumerate(topics)}
+        for place, topic in (places or {pointer: "{topic}"}).items():
+            known = taken.setdefault((parse_address(address), topic), place)
+            if known != place:
+                line = document.place(known).line
+                message = f"/ingest/{topic} at {address} is taken by the source on line {line}"
+                hint = "list other topics here, or listen on another address"
+                found.add(document.finding("LJ222", place, message, hint=hint))
 
 
 def _check_public(

@@ -12,6 +12,7 @@ from litejoin.plan.nodes import (
     KafkaSourcePlan,
     Secret,
     SourcePlan,
+    WebhookPlan,
 )
 from litejoin.plan.redact import shown_url
 from litejoin.plan.section import Section
@@ -33,11 +34,18 @@ def headers_of(section: Section) -> dict[str, Secret]:
 
 
 def _http(source: Section) -> HttpSourcePlan:
+    config = source.section("config")
     return HttpSourcePlan(
         name=source.text("name"),
         topics=source.texts("topics"),
-        addr=source.section("config").address("addr"),
+        addr=config.address("addr"),
+        webhook=_webhook(config.section("webhook")) if config.has("webhook") else None,
     )
+
+
+def _webhook(webhook: Section) -> WebhookPlan:
+    secrets = tuple(Secret(secret) for secret in webhook.texts("secret"))
+    return WebhookPlan(webhook.texts("key_path"), secrets)
 
 
 def _kafka(source: Section) -> KafkaSourcePlan:

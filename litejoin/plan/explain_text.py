@@ -89,8 +89,17 @@ def _source(source: SourcePlan) -> str:
             f"every {duration_text(source.interval_ms)}, {_pages(source)}  ->  {_requests(asked)}"
         )
     if isinstance(source, HttpSourcePlan):
-        return f"POST {_http(source.addr, '/ingest')}"
+        return f"POST {_http(source.addr, '/ingest')}{_webhook(source)}"
     return f"{source.brokers}, group {source.group_id}"
+
+
+def _webhook(source: HttpSourcePlan) -> str:
+    """What is posted where, when it is not rows at /ingest."""
+    if source.webhook is None:
+        return ""
+    topic = source.topics[0] if len(source.topics) == 1 else "{topic}"
+    signed = ", signed" if source.webhook.secrets else ""
+    return f"/{topic}, any JSON, key {' + '.join(source.webhook.key_path)}{signed}"
 
 
 def _pages(source: ApiSourcePlan) -> str:

@@ -209,6 +209,15 @@ class ApiSourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookPlan:
+    """Any JSON at `/ingest/{topic}` instead of rows at `/ingest`."""
+
+    key_path: tuple[str, ...]
+    secrets: tuple[Secret, ...] = ()
+    """Secrets that sign requests; none: requests are not signed."""
+
+
+@dataclass(frozen=True, slots=True)
 class HttpSourcePlan:
     """Rows pushed to `POST /ingest`."""
 
@@ -216,6 +225,7 @@ class HttpSourcePlan:
     topics: tuple[str, ...]
     """Empty: any topic, created when first seen."""
     addr: Address
+    webhook: WebhookPlan | None = None
     type: Literal["http"] = "http"
 
 

@@ -33,6 +33,9 @@ Health = Callable[[], Mapping[str, object]]
 NOT_SERVING = frozenset({"starting", "draining"})
 """States in which /health says 503, so that a load balancer sends nobody here."""
 
+ANY_TOPIC = "{topic}"
+"""The last part of a path whose handler takes any; a path of its own comes first."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 PREFLIGHT: Headers = (
@@ -105,9 +108,14 @@ class Router:
         except LiteJoinError as error:
             await self._answer_error(scope, send, error)
 
+    def _methods(self, path: str) -> Mapping[str, Route]:
+        """The routes of a path: its own, or those that take any last part of it."""
+        own = self._routes.get(path)
+        return own or self._routes.get(path[: path.rfind("/") + 1] + ANY_TOPIC, {})
+
     def _find(self, scope: Scope) -> Route:
-        methods = self._routes.get(scope["path"])
-        if methods is None:
+        methods = self._methods(scope["path"])
+        if not methods:
             known = " ".join(self.paths())
             raise RequestError(
                 f"no such path: {printable(scope['path'])}", status=404, hint=f"paths here: {known}"
@@ -139,7 +147,7 @@ class Router:
         return send
 
     async def _answer_preflight(self, scope: Scope, send: Send) -> None:
-        methods = ", ".join(sorted(self._routes.get(scope["path"], ()))).encode()
+        methods = ", ".join(sorted(self._methods(scope["path"]))).encode()
         headers = [(b"access-control-allow-methods", methods), *PREFLIGHT]
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body"})

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from litejoin.clock import Clock
 from litejoin.plan.nodes import ApiSourcePlan, HttpSourcePlan, KafkaSourcePlan, Plan
+from litejoin.runtime.asgi import AccessScope
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.server import Listeners
 from litejoin.sources.api import ApiSource
@@ -16,6 +17,7 @@ from litejoin.sources.api.transport import Transport
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
 from litejoin.sources.http_keys import StoredAnswers
+from litejoin.sources.http_webhook import WebhookSource
 from litejoin.sources.kafka.source import KafkaSource
 from litejoin.store.writer import ShardStore
 
@@ -24,7 +26,8 @@ MAX_POLL_THREADS = 16
 
 
 class Inputs:
-    """Adds /ingest to the listeners when made; makes the other sources in `open`. Event loop only.
+    """Adds the paths of http sources to the listeners when made; makes the other sources in `open`.
+    Event loop only.
 
     `transports` replaces the network for api sources, by name.
     """
@@ -42,11 +45,13 @@ class Inputs:
         self._transports = transports
         self._polls: ThreadPoolExecutor | None = None
         self.sources: list[Source] = []
-        for here in by_address([s for s in plan.sources if isinstance(s, HttpSourcePlan)]):
+        pushes = [s for s in plan.sources if isinstance(s, HttpSourcePlan)]
+        for here in by_address([s for s in pushes if s.webhook is None]):
             answers = self._answers(here)
             source = HttpSource(here, channel, plan.server.limits, clock, answers)
             listeners.add(here[0].addr, "POST", "/ingest", source.ingest, "ingest")
             self.sources.append(source)
+        self.sources += [self._webhook(s, listeners) for s in pushes if s.webhook is not None]
 
     def open(self) -> None:
         """Make the sources that fetch: the storage is ready. Raises ConfigError, StorageError."""
@@ -63,6 +68,14 @@ class Inputs:
         """Start no more polls; one that hangs in the network is not waited for."""
         if self._polls is not None:
             self._polls.shutdown(wait=False, cancel_futures=True)
+
+    def _webhook(self, plan: HttpSourcePlan, listeners: Listeners) -> WebhookSource:
+        limits = self._plan.server.limits
+        source = WebhookSource(plan, self._channel, limits, self._clock, self._answers([plan]))
+        scope: AccessScope | None = None if source.signed else "ingest"
+        for path in source.paths:
+            listeners.add(plan.addr, "POST", path, source.ingest, scope)
+        return source
 
     def _answers(self, plans: Sequence[HttpSourcePlan]) -> StoredAnswers:
         name = min(plan.name for plan in plans)  # whatever their order in the config

@@ -1,13 +1,9 @@
 """What a webhook request carries besides its body: target, headers, signature.
 
-Signatures follow Standard Webhooks: `webhook-id`, `webhook-timestamp` (Unix seconds of this
-attempt) and `webhook-signature`, one `v1,<base64 HMAC-SHA256 of id.timestamp.body>` for each
-secret, so that a receiver accepts either while one is being replaced. Pure but for the clock.
+Signatures follow Standard Webhooks (`litejoin.signatures`): `webhook-id`, `webhook-timestamp`
+(Unix seconds of this attempt) and `webhook-signature`. Pure but for the clock.
 """
 
-import base64
-import binascii
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -19,9 +15,7 @@ from litejoin import __version__
 from litejoin.clock import Clock
 from litejoin.errors import SinkError
 from litejoin.plan.nodes import HttpSinkPlan
-
-SECRET_PREFIX = "whsec_"
-"""What follows it is base64; a secret without it is taken as it is written."""
+from litejoin.signatures import signature, signing_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +32,11 @@ class Target:
         """All headers of one attempt."""
         headers = {**self.headers, "webhook-id": delivery_id, "Idempotency-Key": delivery_id}
         if self.keys:
-            sent_s = clock.now_ms() // 1000
-            headers["webhook-timestamp"] = str(sent_s)
-            headers["webhook-signature"] = signature(self.keys, delivery_id, sent_s, body)
+            sent_s = str(clock.now_ms() // 1000)
+            signed = signature(self.keys, delivery_id.encode(), sent_s.encode(), body)
+            headers["webhook-timestamp"] = sent_s
+            headers["webhook-signature"] = signed.decode()
         return headers
-
-
-def signature(keys: tuple[bytes, ...], delivery_id: str, sent_s: int, body: bytes) -> str:
-    """The value of `webhook-signature`."""
-    signed = b"%b.%d.%b" % (delivery_id.encode(), sent_s, body)
-    digests = (hmac.digest(key, signed, "sha256") for key in keys)
-    return " ".join("v1," + base64.b64encode(digest).decode() for digest in digests)
 
 
 def target_of(plan: HttpSinkPlan) -> Target:
@@ -74,14 +62,11 @@ def _path(url: Url, plan: HttpSinkPlan) -> str:
 
 
 def _key(sink: str, secret: str) -> bytes:
-    if not secret.startswith(SECRET_PREFIX):
-        return secret.encode()
     try:
-        return base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
-    except (binascii.Error, ValueError):
+        return signing_key(secret)
+    except ValueError as error:
         raise SinkError(
-            f"sink {sink}: what follows {SECRET_PREFIX} in a secret is not base64",
-            hint="copy the secret anew, or write it without the prefix",
+            f"sink {sink}: {error}", hint="copy the secret anew, or write it without the prefix"
         ) from None
 
 
