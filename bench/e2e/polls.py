@@ -28,6 +28,8 @@ from bench.e2e.feed import Feed, feed
 RECORDS = 100_000
 CHANGED = RECORDS // 100
 SOURCES = 200
+LATENCY_S = 0.3
+"""Of an API far away: what sources may not wait for one after the other."""
 WINDOW_S = 20.0
 INTERVAL_S = 2.0
 NO_JOINS = "  []\n"
@@ -165,12 +167,20 @@ def idle_cpu_s(running: Daemon) -> float:
     return (threads_cpu_s(running) - before) * 8
 
 
-def many_sources() -> dict[str, object]:
-    """200 sources at 1 s on one core: who missed an interval, and what it cost."""
+def many_sources(latency_s: float = 0.0) -> dict[str, object]:
+    """200 sources at 1 s on one core: who missed an interval, and what it cost.
+
+    `latency_s`: what the API takes to answer.
+    """
     small = b"[" + b",".join(record(n, 0) for n in range(20)) + b"]"
+
+    def answer(_path: str, _number: int) -> bytes:
+        time.sleep(latency_s)
+        return small
+
     folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
     try:
-        with feed(lambda _path, number: small) as upstream:
+        with feed(answer) as upstream:
             sources = "".join(
                 f"  - {{type: api, name: s{n}, topic: t{n}, api: {{key_path: id,"
                 f" url: 'http://127.0.0.1:{upstream.port}/s{n}', interval: 1s}}}}\n"
@@ -188,6 +198,7 @@ def many_sources() -> dict[str, object]:
         shutil.rmtree(folder)
     return {
         "sources": SOURCES,
+        "latency_ms": round(latency_s * 1e3),
         "window_s": round(took, 1),
         "polls": len(arrivals),
         **missed(arrivals, took),
@@ -215,6 +226,7 @@ def main() -> None:
     figures: dict[str, object] = {"one_big_source": one_big_source(polls)}
     print(json.dumps(figures), file=sys.stderr)
     figures["many_sources"] = many_sources()
+    figures["many_slow_sources"] = many_sources(LATENCY_S)
     report.write("polls", figures)
 
 

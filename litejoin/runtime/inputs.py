@@ -21,8 +21,10 @@ from litejoin.sources.http_webhook import WebhookSource
 from litejoin.sources.kafka.source import KafkaSource
 from litejoin.store.writer import ShardStore
 
-MAX_POLL_THREADS = 16
-"""Polls that can wait for the network at once; a source never has more than one."""
+MAX_POLL_THREADS = 256
+"""Polls that can wait for the network at once; a source never has more than one. A thread is made
+when no other is free, so that quick APIs share a few and one that hangs holds up only itself.
+"""
 
 
 class Inputs:

@@ -156,3 +156,23 @@ def test_servers_that_never_finish_are_given_up(launch: Launcher) -> None:
         finally:
             for server in servers:
                 server.__exit__()
+
+
+def test_many_sources_that_hang_leave_the_others_in_time(launch: Launcher) -> None:
+    """Thirty APIs that take a request and say nothing; the one beside them is polled as ever."""
+    at = Listener()
+    with Upstream() as silent, Upstream(ITEMS) as upstream:
+        silent.always(Reply(hang=True))
+        api = {"interval": "200ms", "key_path": "id", "timeout": "60s"}
+        config = poll_config(at, {**api, "url": upstream.url}, JOIN)
+        config["sources"][:0] = [
+            {"name": f"hung{n}", "type": "api", "topic": f"hung{n}",
+             "api": {**api, "url": f"{silent.url}/{n}"}}
+            for n in range(30)
+        ]  # fmt: skip
+        pipeline = launch(config, at.health)
+        silent.wait_requests(30)
+        eventually(lambda: len(snapshot(at.url, "rows").results) == len(ITEMS))
+        upstream.wait_polls(5)
+        assert len(silent.seen()) == 30
+        pipeline.assert_running()
