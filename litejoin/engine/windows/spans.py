@@ -84,6 +84,8 @@ class DayGrid:
         return _midnight(self.zone, number * self.days, self.offset_ms)
 
     def _number(self, time_ms: int) -> int:
+        # No message is older than 1970; a watermark that has not moved yet is, beyond any calendar.
+        time_ms = max(time_ms, 0)
         local = datetime.fromtimestamp(time_ms / 1000, UTC).astimezone(ZoneInfo(self.zone))
         number = (local.toordinal() - EPOCH_DAY) // self.days
         # A start moved by the offset, or a midnight that clocks skip, can lie on either side.

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litejoin.engine.windows.spans import DayGrid, EvenGrid, Span
+from litejoin.engine.windows.watermark import NEVER_MS
 
 HOUR_MS = 3_600_000
 
@@ -69,3 +70,11 @@ def test_days_follow_each_other_without_gap_over_years_and_zones() -> None:
                                              ms("2020-01-01T00:00:00")))  # fmt: skip
         assert len(spans) > 1000
         assert all(a.end_ms == b.start_ms for a, b in zip(spans, spans[1:], strict=False))
+
+
+def test_before_the_first_message_every_day_is_open() -> None:
+    for zone in ("Europe/Berlin", "America/New_York", "Pacific/Auckland"):
+        for days in (1, 7):
+            grid = DayGrid(days, zone, 5 * HOUR_MS)
+            assert grid.open_from(NEVER_MS) <= 0
+            assert next(grid.ending(NEVER_MS, 40 * 24 * HOUR_MS, 0)) in set(grid.holding(0))
