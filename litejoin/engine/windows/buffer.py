@@ -118,7 +118,7 @@ class MessageBuffer:
             )
         extra = "".join(f", {column}" for column in self.partition_columns())
         self._db.execute(
-            f"CREATE TEMP TABLE fresh_{self.id}(time_ms INTEGER, n INTEGER, key TEXT,"
+            f"CREATE TEMP TABLE fresh_{self.id}(time_ms INTEGER, n INTEGER PRIMARY KEY, key TEXT,"
             f" payload TEXT{extra})"
         )
 
@@ -154,6 +154,19 @@ class MessageBuffer:
             "UPDATE window_streams SET newest_ms = ?, next_n = ? WHERE id = ?",
             (self.newest_ms, self._next_n, self.id),
         )
+
+    def fresh_numbers(self, from_ms: int) -> list[int]:
+        """The numbers of the fresh messages from a time on, rising."""
+        sql = f"SELECT n FROM {self.fresh} WHERE time_ms >= ? ORDER BY n"
+        return [int(str(number)) for (number,) in self._db.execute(sql, (from_ms,))]
+
+    def message(self, table: str, number: int) -> tuple[str, str, int]:
+        """Key, payload and time of a message of the buffer or of the fresh ones."""
+        row = self._db.execute(
+            f"SELECT key, payload, time_ms FROM {table} WHERE n = ?", (number,)
+        ).fetchone()
+        assert row is not None
+        return str(row[0]), str(row[1]), int(str(row[2]))
 
     def forget_fresh(self) -> None:
         """After a rollback: the numbers and times are again those that are stored."""

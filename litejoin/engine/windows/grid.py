@@ -1,5 +1,8 @@
 """Tumbling and sliding windows: spans on a grid, fired in order of their ends."""
 
+from functools import partial
+
+from litejoin.engine.windows.panes import Rows
 from litejoin.engine.windows.query import Value
 from litejoin.engine.windows.source import RowSource
 from litejoin.engine.windows.spans import DAY_MS, DayGrid, EvenGrid, Grid, Span
@@ -11,6 +14,7 @@ from litejoin.engine.windows.window import (
     column_of,
     update_keep_ms,
 )
+from litejoin.errors import QueryError
 from litejoin.plan.nodes import WindowPlan
 
 DAY_BUCKET_MS = 1_000
@@ -46,6 +50,7 @@ class GridWindow:
         closed_ms = self._progress.closed_ms
         open_ms = self._grid.open_from(closed_ms)
         self._source.add(self.needs_from())
+        self.results.tell_left_out()
         if oldest_ms < open_ms:
             self._take_late(open_ms)
         updates_open = self.plan.emit == "update"
@@ -122,21 +127,31 @@ class GridWindow:
     def _fire_span(self, span: Span) -> int:
         if self.plan.emit == "update":
             return 1  # every change of the span has been sent already, as a dirty one
-        partitions = self._source.partitions(span)
-        for partition in partitions:
-            self._emit(span, partition, only_changed=False)
-        return len(partitions) + 1
+        try:
+            found = self._source.by_partition(span)
+        except QueryError as error:
+            self.results.report(span, error)
+            return 1
+        for partition, rows in found.items():
+            self.results.emit(
+                span, partial(self._rows, span, partition, rows), partition, only_changed=False
+            )
+        return len(found) + 1
 
-    def _emit(self, span: Span, partition: Value, *, only_changed: bool) -> None:
-        self.results.emit(
-            span, lambda: self._source.rows(span, partition), partition, only_changed=only_changed
-        )
+    def _rows(self, span: Span, partition: Value, rows: Rows) -> list[tuple[Value, ...]]:
+        return self._source.read(span, partition) if rows is None else rows
+
+    def _emit_changed(self, span: Span, partition: Value) -> None:
+        rows = partial(self._source.rows, span, partition)
+        self.results.emit(span, rows, partition, only_changed=True)
 
     def rolled_back(self) -> None:
         self._progress.load()
+        self._context.query.rolled_back()
 
     def trim(self) -> None:
         self._source.trim(self.needs_from())
+        self._context.query.forget(self.needs_from())
 
     def health(self) -> dict[str, object]:
         return {"read_again": self._source.read_again}
@@ -154,6 +169,6 @@ class GridWindow:
         for number, start_ms, end_ms, partition in rows:
             span = Span(int(str(start_ms)), int(str(end_ms)))
             value: Value = partition
-            self._emit(span, value, only_changed=True)
+            self._emit_changed(span, value)
             db.execute("DELETE FROM window_dirty WHERE rowid = ?", (number,))
         return len(rows)

@@ -11,7 +11,8 @@ level. Merging gives what the query would give over the messages, or nothing whe
 certain (see `exact`): then the query runs.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import apsw
@@ -29,6 +30,10 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS window_pane_state(
   join_id INTEGER PRIMARY KEY, definition TEXT NOT NULL);
 """
+
+
+Rows = list[tuple[Value, ...]] | None
+"""What the query gives; None where only the messages can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +116,8 @@ class Panes:
         marks = ", ".join("?" * len(fields))
         self._fill = f"INSERT INTO merged VALUES({marks})"
 
-    def prepare(self, definition: str, buffer: str, from_ms: int) -> None:
-        """Make the table; fill it from the buffer if it holds something else or nothing.
-
-        Raises apsw.SQLError when a value cannot be worked out for one of the messages.
-        """
+    def prepare(self, definition: str, fill: Callable[[], None]) -> None:
+        """Make the table; if it holds something else or nothing, `fill` adds what there is."""
         self._db.execute(SCHEMA)
         stored = self._db.execute(
             "SELECT definition FROM window_pane_state WHERE join_id = ?", (self._join_id,)
@@ -130,41 +132,59 @@ class Panes:
                 f"CREATE TABLE {self._table}(level INTEGER, pane INTEGER, {names},"
                 f" PRIMARY KEY({keys})) WITHOUT ROWID"
             )
-            self.add(buffer, from_ms)
+            fill()
             self._db.execute(
                 "INSERT OR REPLACE INTO window_pane_state VALUES(?, ?)",
                 (self._join_id, definition),
             )
 
-    def rebuild(self, definition: str, buffer: str, from_ms: int) -> None:
-        """Make the panes anew from the buffer. Raises as `prepare` does."""
+    def rebuild(self, definition: str, fill: Callable[[], None]) -> None:
+        """Make the panes anew."""
         self.forget()
-        self.prepare(definition, buffer, from_ms)
+        self.prepare(definition, fill)
 
     def forget(self) -> None:
         """Let the next start make the panes anew."""
         self._db.execute("DELETE FROM window_pane_state WHERE join_id = ?", (self._join_id,))
 
-    def partitions(self, span: Span) -> list[Value]:
-        """The partitions that have messages in a span."""
-        found: dict[Value, None] = {}
-        for level, first, last in self._cover(span):
-            rows = self._db.execute(
-                f"SELECT DISTINCT part_null, part FROM {self._table}"
-                " WHERE level = ? AND pane >= ? AND pane < ?",
-                (level, first, last),
-            )
-            found.update((None if is_null else part, None) for is_null, part in rows)
-        return list(found)
-
     # -- messages
 
-    def add(self, table: str, from_ms: int) -> None:
-        """Aggregate the messages of a table from a time on into their panes.
+    def add(self, table: str, from_ms: int, left_out: Sequence[int] = ()) -> None:
+        """Aggregate the messages of a table from a time on into their panes, but not those of some
+        numbers.
 
         Raises apsw.SQLError when a value cannot be worked out for one of them: the panes are then
         of no use until `rebuild`.
         """
+        base = self._base(table, "time_ms >= ?1", left_out)
+        self._db.execute("DROP TABLE IF EXISTS temp.pane_base")
+        self._db.execute(f"CREATE TEMP TABLE pane_base AS {base}", (from_ms,))
+        keys = ", ".join(self._keys)
+        merged = ", ".join(
+            f"{column.merge}({column.name}) AS {column.name}" for column in self._columns
+        )
+        width = self._widths[0]
+        for level, level_width in enumerate(self._widths):
+            ratio = level_width // width
+            pane = f"(pane + {ratio}) / {ratio} - 1"
+            self._db.execute(
+                f"INSERT INTO {self._table} SELECT {level}, {pane}, {keys}, {merged}"
+                f" FROM pane_base WHERE 1 GROUP BY {pane}, {keys}"
+                f" ON CONFLICT DO UPDATE SET {self._updates()}"
+            )
+
+    def check(self, table: str, span: Span, numbers: range) -> None:
+        """Work the values out for the messages of a span with these numbers, and no more.
+
+        Raises apsw.SQLError when that cannot be done.
+        """
+        which = "time_ms >= ?1 AND time_ms < ?2 AND n >= ?3 AND n < ?4"
+        bindings = (span.start_ms, span.end_ms, numbers.start, numbers.stop)
+        for _ in self._db.execute(self._base(table, which, ()), bindings):
+            pass
+
+    def _base(self, table: str, which: str, left_out: Sequence[int]) -> str:
+        """SQL: partial results by pane of level 0."""
         plan, width = self._plan, self._widths[0]
         groups = [f"({group}) AS g{number}" for number, group in enumerate(plan.groups)]
         values = [f"({value}) AS v{number}" for number, value in enumerate(plan.values)]
@@ -176,30 +196,25 @@ class Panes:
             key_values += [f"g{number} IS NULL AS n{number}", f"ifnull(g{number}, 0) AS g{number}"]
         partial = ", ".join(f"{column.sql} AS {column.name}" for column in self._columns)
         group_by = ", ".join(str(number) for number in range(1, len(key_values) + 2))
-        merged = ", ".join(
-            f"{column.merge}({column.name}) AS {column.name}" for column in self._columns
-        )
         source = (
             f"SELECT key, payload, time_ms / 1000 AS timestamp, time_ms AS timestamp_ms,"
             f" 'created' AS op, NULL AS changes, time_ms AS lj_time, {self._partition} AS lj_part"
-            f" FROM {table} WHERE time_ms >= ?1"
+            f" FROM {table} WHERE {which}"
         )
+        without = f" AND n NOT IN ({', '.join(map(str, left_out))})" if left_out else ""
         base = (
             f"SELECT pane, {', '.join(key_values)}, {partial} FROM (SELECT {inner}"
-            f" FROM ({source}) AS {quoted(plan.alias)}{where} LIMIT -1 OFFSET 0)"
+            f" FROM ({source}{without}) AS {quoted(plan.alias)}{where} LIMIT -1 OFFSET 0)"
             f" GROUP BY {group_by}"
         )
-        self._db.execute("DROP TABLE IF EXISTS temp.pane_base")
-        self._db.execute(f"CREATE TEMP TABLE pane_base AS {base}", (from_ms,))
-        keys = ", ".join(self._keys)
-        for level, level_width in enumerate(self._widths):
-            ratio = level_width // width
-            pane = f"(pane + {ratio}) / {ratio} - 1"
-            self._db.execute(
-                f"INSERT INTO {self._table} SELECT {level}, {pane}, {keys}, {merged}"
-                f" FROM pane_base WHERE 1 GROUP BY {pane}, {keys}"
-                f" ON CONFLICT DO UPDATE SET {self._updates()}"
+        if (plan.where or left_out) and not plan.groups:
+            # A count of nothing is a result as well: the panes of messages that do not count.
+            nothing = ", ".join("NULL" if c.merge in ("min", "max") else "0" for c in self._columns)
+            base += (
+                f" UNION ALL SELECT DISTINCT {bucket}, lj_part IS NULL, ifnull(lj_part, 0),"
+                f" {nothing} FROM ({source})"
             )
+        return base
 
     def _updates(self) -> str:
         parts = []
@@ -222,33 +237,56 @@ class Panes:
 
     # -- results
 
-    def rows(self, span: Span, partition: Value) -> list[tuple[Value, ...]] | None:
-        """The query's rows over a span; None where only the messages can tell."""
-        keys = ", ".join(self._keys[2:])
-        merged = ", ".join(f"{column.merge}({column.name})" for column in self._columns)
+    def rows(self, span: Span, partition: Value) -> Rows:
+        """The query's rows over the messages of one partition in a span."""
+        is_null = partition is None
         parts, bindings = [], list[Value]()
         for level, first, last in self._cover(span):
+            # A list of panes, not a range: the partition is then looked up in each.
             parts.append(
-                f"SELECT * FROM {self._table} WHERE level = ? AND pane >= ? AND pane < ?"
-                " AND part_null = ? AND part = ?"
+                "level = ? AND pane IN (SELECT value FROM json_each(?)) AND part_null = ?"
+                " AND part = ?"
             )
-            bindings += [level, first, last, int(partition is None),
-                         0 if partition is None else partition]  # fmt: skip
-        sql = f"SELECT {keys + ', ' if keys else ''}{merged} FROM ({' UNION ALL '.join(parts)})"
-        if keys:
-            # The order in which SQLite gives the groups of the query itself.
-            order = [f"n{i} DESC, g{i}" for i in range(len(self._plan.groups))]
-            sql += f" GROUP BY {keys} ORDER BY {', '.join(order)}"
-        finals: list[tuple[Value, ...]] = []
+            panes = json.dumps([*range(first, last)])
+            bindings += [level, panes, int(is_null), 0 if is_null else partition]
         try:
-            for row in self._db.execute(sql, bindings):
-                final = self._final(row)
-                if final is None:
-                    return None
-                finals.append(final)
-            return self._answer(finals)
+            found = self._answers(parts, bindings)
         except apsw.Error:
             return None  # an overflow: the query itself says which
+        return found.get(partition, [] if self._plan.groups else None)
+
+    def by_partition(self, span: Span) -> dict[Value, Rows]:
+        """The same for each partition that has messages in a span, in one pass over its panes."""
+        cover = self._cover(span)
+        parts = ["level = ? AND pane >= ? AND pane < ?"] * len(cover)
+        bindings: list[Value] = [number for part in cover for number in part]
+        try:
+            return self._answers(parts, bindings)
+        except apsw.Error:
+            sql = self._union("part_null, part", parts)
+            rows = self._db.execute(f"SELECT DISTINCT * FROM ({sql})", bindings)
+            return {None if is_null else part: None for is_null, part in rows}
+
+    def _union(self, columns: str, parts: Sequence[str]) -> str:
+        return " UNION ALL ".join(f"SELECT {columns} FROM {self._table} WHERE {p}" for p in parts)
+
+    def _answers(self, parts: Sequence[str], bindings: Sequence[Value]) -> dict[Value, Rows]:
+        merged = ", ".join(f"{column.merge}({column.name})" for column in self._columns)
+        # The order in which SQLite gives the groups of the query itself.
+        order = [f"n{number} DESC, g{number}" for number in range(len(self._plan.groups))]
+        sql = (
+            f"SELECT {', '.join(self._keys)}, {merged} FROM ({self._union('*', parts)})"
+            f" GROUP BY {', '.join(self._keys)} ORDER BY {', '.join([*self._keys[:2], *order])}"
+        )
+        finals: dict[Value, Rows] = {}
+        for is_null, part, *row in self._db.execute(sql, bindings):
+            partition = None if is_null else part
+            final, before = self._final(row), finals.setdefault(partition, [])
+            if final is None or before is None:
+                finals[partition] = None
+            else:
+                before.append(final)
+        return {partition: self._answer(rows) for partition, rows in finals.items()}
 
     def _cover(self, span: Span) -> list[tuple[int, int, int]]:
         """(level, first pane, pane after the last) of the fewest panes that make up a span."""
@@ -284,10 +322,15 @@ class Panes:
             out.append(value)
         return (*groups, *out)
 
-    def _answer(self, finals: list[tuple[Value, ...]]) -> list[tuple[Value, ...]]:
-        self._host.execute("DELETE FROM merged")
-        self._host.executemany(self._fill, finals)
-        return list(self._host.execute(self._plan.final_sql).fetchall())
+    def _answer(self, finals: Rows) -> Rows:
+        if finals is None:
+            return None
+        try:
+            self._host.execute("DELETE FROM merged")
+            self._host.executemany(self._fill, finals)
+            return list(self._host.execute(self._plan.final_sql).fetchall())
+        except apsw.Error:
+            return None  # the query itself says what is wrong
 
     def close(self) -> None:
         """Close the database of the final query."""

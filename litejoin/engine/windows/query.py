@@ -5,7 +5,7 @@ three functions that SQLite calls once a run. The connection sees what is commit
 transaction comes first. A query that runs too long is interrupted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,11 @@ class SpanQuery:
         clock: Clock,
         *,
         without: int | None = None,
+        leaves_out: Callable[[int], bool] | None = None,
     ) -> None:
+        """`without`: not the messages that the window of this number dropped. `leaves_out`: not
+        those for whose number it is true; it is asked for each, so only where some are known.
+        """
         self._clock = clock
         self._span = Span(0, 0)
         self._partition: Value = None
@@ -63,14 +67,15 @@ class SpanQuery:
         self._query = query
         self._table, self._column = table, partition
         self.connection = open_database(path, readonly=True)
-        self._limit()
+        self._limit(leaves_out)
         hidden = [name for name in HIDDEN if name in query.lower()]
         shown = [f"{_EXPRESSIONS.get(name, name)} AS {name}" for name in (*VISIBLE, *hidden)]
         cut = "time_ms >= lj_from() AND time_ms < lj_to()"
         if partition is not None:
             cut += f" AND {partition} IS lj_partition()"
+        if leaves_out is not None:
+            cut += " AND NOT lj_leaves_out(n)"
         if without is not None:
-            # What the window of this number dropped.
             cut += (
                 " AND NOT EXISTS (SELECT 1 FROM window_dropped d"
                 f" WHERE d.join_id = {without} AND d.time_ms = {table}.time_ms"
@@ -91,33 +96,50 @@ class SpanQuery:
         if width != len(columns):
             raise QueryError(f"the query returns {width} columns, {len(columns)} were planned")
 
-    def _limit(self) -> None:
+    def _limit(self, leaves_out: Callable[[int], bool] | None) -> None:
         def function(name: str, call: Any) -> None:
             self.connection.create_scalar_function(name, call, 0, deterministic=True)
 
         function("lj_from", lambda: self._span.start_ms)
         function("lj_to", lambda: self._span.end_ms)
         function("lj_partition", lambda: self._partition)
+        if leaves_out is not None:
+            asked: Any = leaves_out
+            self.connection.create_scalar_function("lj_leaves_out", asked, 1)
         self.connection.set_progress_handler(self._overdue, STEPS_BETWEEN_CHECKS)
 
     def _overdue(self) -> bool:
         return self._clock.monotonic_ms() - self._started_ms > DEADLINE_MS
 
     def partitions(self, span: Span) -> list[Value]:
-        """The values of the partition path among the messages of a span; [None] without one."""
+        """The values of the partition path among the messages of a span; [None] without one.
+
+        Raises QueryError.
+        """
         column = self._column or "NULL"
-        rows = self.connection.execute(
-            f"SELECT DISTINCT {column} FROM {self._table} WHERE time_ms >= ? AND time_ms < ?",
-            (span.start_ms, span.end_ms),
-        )
-        return [row[0] for row in rows]
+        sql = f"SELECT DISTINCT {column} FROM {self._table} WHERE time_ms >= ? AND time_ms < ?"
+        return [row[0] for row in self._run(sql, (span.start_ms, span.end_ms))]
 
     def rows(self, span: Span, partition: Value) -> list[tuple[Value, ...]]:
         """The query's rows over the messages of a span. Raises QueryError."""
         self._span, self._partition = span, partition
+        return self._run(self._query)
+
+    def numbers(self, span: Span) -> list[int]:
+        """The numbers of the messages of a span, whatever their partition. Raises QueryError."""
+        sql = f"SELECT n FROM {self._table} WHERE time_ms >= ? AND time_ms < ? ORDER BY n"
+        return [int(str(number)) for (number,) in self._run(sql, (span.start_ms, span.end_ms))]
+
+    def message(self, time_ms: int, number: int) -> tuple[str, str]:
+        """Key and payload of a message. Raises QueryError."""
+        sql = f"SELECT key, payload FROM {self._table} WHERE time_ms = ? AND n = ?"
+        ((key, payload),) = self._run(sql, (time_ms, number))
+        return str(key), str(payload)
+
+    def _run(self, sql: str, bindings: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
         self._started_ms = self._clock.monotonic_ms()
         try:
-            return list(self.connection.execute(self._query).fetchall())
+            return list(self.connection.execute(sql, bindings).fetchall())
         except apsw.Error as error:
             raise QueryError(str(error)) from error
 

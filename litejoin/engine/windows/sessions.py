@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS window_dropped(
   join_id INTEGER NOT NULL, time_ms INTEGER NOT NULL, n INTEGER NOT NULL,
   PRIMARY KEY(join_id, time_ms, n)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS window_sessions_near ON window_sessions(join_id, partition, last_ms);
+CREATE INDEX IF NOT EXISTS window_sessions_first ON window_sessions(join_id, start_ms);
 CREATE INDEX IF NOT EXISTS window_sessions_due ON window_sessions(join_id, fired, last_ms);
 """
 
@@ -216,9 +217,11 @@ class SessionWindow:
 
     def rolled_back(self) -> None:
         self._progress.load()
+        self._context.query.rolled_back()
 
     def trim(self) -> None:
         self._forget()
+        self._context.query.forget(self.needs_from())
 
     def health(self) -> dict[str, object]:
         return {}

@@ -17,12 +17,14 @@ from typing import Protocol
 import apsw
 
 from litejoin.engine.windows.buffer import MessageBuffer, partition_column
-from litejoin.engine.windows.query import SpanQuery, Value
+from litejoin.engine.windows.faults import CarefulQuery
+from litejoin.engine.windows.query import Value
 from litejoin.engine.windows.results import ResultWriter, RowText, key_text
 from litejoin.engine.windows.spans import Span
 from litejoin.engine.windows.watermark import NEVER_MS
 from litejoin.errors import QueryError
 from litejoin.plan.nodes import WindowPlan
+from litejoin.records import rfc3339
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS window_progress(join_id INTEGER PRIMARY KEY, closed_ms INTEGER NOT NULL);
@@ -34,6 +36,9 @@ CREATE TABLE IF NOT EXISTS window_dirty(
 MAX_FIRINGS = 500
 """Spans and partitions evaluated in one transaction: joins and new messages get their turn."""
 
+SHOWN = 3
+"""Messages that one report names."""
+
 
 @dataclass(slots=True)
 class Context:
@@ -42,7 +47,7 @@ class Context:
     db: apsw.Connection
     writer: ResultWriter
     buffer: MessageBuffer
-    query: SpanQuery
+    query: CarefulQuery
     join_id: int
     late_id: int | None
     """The results log's number of the window's late messages, with `on_late: sink`."""
@@ -92,6 +97,8 @@ class Results:
     def __init__(self, plan: WindowPlan, context: Context) -> None:
         self.plan, self.context = plan, context
         self._text = RowText(plan.columns, plan.key_index, plan.json_columns)
+        self.left_out = 0
+        """Messages that the query could not be run over."""
 
     def emit(
         self,
@@ -109,11 +116,10 @@ class Results:
         try:
             rows = find_rows()
         except QueryError as error:
-            context.failures.append(
-                f"window {self.plan.name}: the span from {span.start_ms} to {span.end_ms}"
-                f" cannot be evaluated: {error}"
-            )
+            self.report(span, error)
             return list(before)
+        finally:
+            self.tell_left_out()
         groups = self._text.grouped(rows, partition)
         for key, texts in groups.items():
             context.writer.put(context.join_id, span, key, texts, only_changed=only_changed)
@@ -121,6 +127,31 @@ class Results:
             if key not in groups:
                 context.writer.delete(context.join_id, span, key)
         return list(groups)
+
+    def report(self, span: Span, error: QueryError) -> None:
+        """The query of a span failed."""
+        when = f"from {rfc3339(span.start_ms)} to {rfc3339(span.end_ms)}"
+        self.context.failures.append(
+            f"window {self.plan.name}: the span {when} cannot be evaluated: {error}"
+        )
+
+    def tell_left_out(self) -> None:
+        """Report the messages that the query could not be run over, and send them to the window's
+        late sink.
+        """
+        told = self.context.query.take_told()
+        if not told:
+            return
+        self.left_out += len(told)
+        shown = "; ".join(
+            f"key {each.key!r} at {rfc3339(each.time_ms)}: {each.reason}" for each in told[:SHOWN]
+        )
+        more = f"; and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
+        self.context.failures.append(
+            f"window {self.plan.name}: left out, as it cannot be evaluated with: {shown}{more}"
+        )
+        for each in told:
+            self.put_refused(each.key, each.payload, each.time_ms, each.reason)
 
     def put_late(self, condition: str, bindings: tuple[Value, ...]) -> None:
         """Send the fresh messages that meet a condition to the window's late sink."""

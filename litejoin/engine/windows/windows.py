@@ -18,6 +18,7 @@ from litejoin.engine.state import Owed, StateDatabase
 from litejoin.engine.windows import buffer as buffers
 from litejoin.engine.windows import sessions, window
 from litejoin.engine.windows.buffer import MessageBuffer
+from litejoin.engine.windows.faults import CarefulQuery
 from litejoin.engine.windows.grid import GridWindow
 from litejoin.engine.windows.query import SpanQuery
 from litejoin.engine.windows.relations import Relations
@@ -140,9 +141,13 @@ class Windows:
         if plan.on_late == "sink":
             late_id, _ = self._state.join_id(plan.late_name, "late")
         # The view of another window's query must not stand in the way: a connection each.
-        query = SpanQuery(
-            self._path, plan.topic, buffer.table, column_of(plan), plan.query, plan.columns,
-            self._clock, without=join_id if plan.type == "session" else None,
+        query = CarefulQuery(
+            lambda leaves_out: SpanQuery(
+                self._path, plan.topic, buffer.table, column_of(plan), plan.query, plan.columns,
+                self._clock, without=join_id if plan.type == "session" else None,
+                leaves_out=leaves_out,
+            ),
+            self._clock,
         )  # fmt: skip
         self._opened.callback(query.close)
         return Context(self._state.connection, self._writer, buffer, query, join_id, late_id)
@@ -256,12 +261,12 @@ class Windows:
         return counts
 
     def health(self) -> dict[str, dict[str, object]]:
-        """By window: type, late and refused messages. Any thread."""
+        """By window: late and refused messages, those left out. Any thread."""
         return {
             found.plan.name: {
-                "type": found.plan.type,
                 "late": found.late,
                 "refused": stream.refused,
+                "left_out": found.results.left_out,
                 **found.health(),
             }
             for stream in self._streams

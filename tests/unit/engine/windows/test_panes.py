@@ -35,7 +35,7 @@ def pane_rows(
     db = open_memory()
     db.execute("CREATE TABLE b(time_ms, n, key, payload)")
     panes = Panes(db, 1, plan, 10, 5_000, 3, None)
-    panes.prepare("d", "b", 0)
+    panes.prepare("d", lambda: panes.add("b", 0))
     for number in range(batches):
         db.execute("DELETE FROM b")
         db.executemany("INSERT INTO b VALUES(?, ?, ?, ?)", messages[number::batches])
