@@ -86,7 +86,7 @@ class App:
         self._graceful_timeout_s = graceful_timeout_s
         self._health = Health(clock)
         self._figures = Figures(self._health)
-        self._join_health = JoinHealth(plan.joins, clock)
+        self._join_health = JoinHealth(plan.joins, clock, plan.windows)
         self._engine: Engine | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -267,10 +267,9 @@ class App:
         health.sources = self._inputs.sources
         health.sinks = lambda: {**self._delivery.health(), **self._outputs.health()}
         health.shards = self._care.health
-        health.joins = lambda: {
-            **self._join_health.health(self._evaluator.behind, engine.join_figures()),
-            **engine.windows_health(),
-        }
+        health.joins = lambda: self._join_health.health(
+            self._evaluator.behind, {**engine.join_figures(), **engine.windows_health()}
+        )
 
     def _show_figures(self, engine: Engine) -> None:
         """What /metrics shows beside what /health says."""

@@ -1,15 +1,16 @@
-"""What /health says of each join: its strategy, what could not be evaluated lately, how far behind.
+"""What /health says of each join and window: what could not be evaluated lately, how far behind.
 
 The evaluator's thread notes what each evaluation did; /health reads it on the event loop.
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from litejoin.clock import Clock
 from litejoin.engine.engine import Applied
-from litejoin.plan.nodes import JoinPlan
+from litejoin.plan.nodes import JoinPlan, WindowPlan
 from litejoin.records import rfc3339
 
 SHOWN_MS = 300_000
@@ -19,6 +20,8 @@ stays what it was."""
 REPEAT_MS = 30_000
 """The same failure of the same join is logged so often: one that waits for a shard comes back with
 every flush."""
+
+_KIND = re.compile("^(join|window) ")
 
 log = logging.getLogger("litejoin.joiner")
 
@@ -34,19 +37,25 @@ class _Failing:
 
 
 class JoinHealth:
-    """The state of all joins. `note` on the evaluator's thread, the rest on the event loop."""
+    """The state of all joins and windows. `note` on the evaluator's thread, the rest on the event
+    loop.
+    """
 
-    def __init__(self, joins: Sequence[JoinPlan], clock: Clock) -> None:
-        self._joins = joins
+    def __init__(
+        self, joins: Sequence[JoinPlan], clock: Clock, windows: Sequence[WindowPlan] = ()
+    ) -> None:
+        self._shown = {join.name: {"strategy": join.strategy} for join in joins} | {
+            window.name: {"type": window.type} for window in windows
+        }
         self._clock = clock
-        self._failing = {join.name: _Failing() for join in joins}
+        self._failing = {name: _Failing() for name in self._shown}
         self._evaluated_ms: int | None = None
 
     def note(self, applied: Applied) -> None:
         """Log the failures of one evaluation and remember them."""
         now_ms = self._clock.now_ms()
         for failure in applied.failures:
-            name, _, what = failure.removeprefix("join ").partition(": ")
+            name, _, what = _KIND.sub("", failure).partition(": ")
             failing = self._failing.get(name)
             if failing is None or not self._is_repeated(failing, what):
                 log.error("joiner: %s", failure)
@@ -66,24 +75,23 @@ class JoinHealth:
         behind: Callable[[], tuple[int, float]],
         figures: Mapping[str, Mapping[str, object]],
     ) -> dict[str, dict[str, object]]:
-        """By join. `behind`: flushes that wait for the evaluator, and the age of the oldest;
-        `figures`: what the engine counts for each join.
+        """By join or window. `behind`: flushes that wait for the evaluator, and the age of the
+        oldest; `figures`: what the engine counts for each.
         """
         flushes, age_s = behind()
         common: dict[str, object] = {"lag_flushes": flushes, "lag_s": round(age_s, 3)}
         if self._evaluated_ms is not None:
             common["last_evaluation"] = rfc3339(self._evaluated_ms)
         return {
-            join.name: {**self._one(join), **common, **figures.get(join.name, {})}
-            for join in self._joins
+            name: {**self._one(name), **common, **figures.get(name, {})} for name in self._shown
         }
 
-    def _one(self, join: JoinPlan) -> dict[str, object]:
-        failing = self._failing[join.name]
+    def _one(self, name: str) -> dict[str, object]:
+        failing = self._failing[name]
         is_recent = failing.count > 0 and self._clock.now_ms() - failing.last_ms < SHOWN_MS
         shown: dict[str, object] = {
             "status": "degraded" if is_recent else "ok",
-            "strategy": join.strategy,
+            **self._shown[name],
             "failures": failing.count,
         }
         if failing.count:

@@ -152,6 +152,8 @@ JOINS = (
             "joins.*.late", "window"),
     counter("litejoin_window_refused_messages", "Messages without a usable time.",
             "joins.*.refused", "window"),
+    counter("litejoin_window_left_out_messages", "Messages that a window's query fails over.",
+            "joins.*.left_out", "window"),
     counter("litejoin_evaluator_changes", "Changed rows that joins were brought up to date with.",
             "evaluator.changes"),
     gauge("litejoin_evaluator_pending_batches", "Flushes whose results are not computed yet.",

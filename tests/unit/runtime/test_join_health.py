@@ -8,6 +8,14 @@ from litejoin.clock import ManualClock
 from litejoin.engine.engine import Applied
 from litejoin.runtime.join_health import SHOWN_MS, JoinHealth
 from tests.unit.delivery.harness import join_plan
+from tests.unit.plan.documents import plan_of
+
+WINDOW = """
+sources: [{name: in, type: http, topics: [orders], config: {addr: "127.0.0.1:8080"}}]
+windows:
+  - {name: w, type: tumbling, size: 1m, topic: orders, query: SELECT key FROM orders, sink: out}
+sinks: [{name: out, type: stdout}]
+"""
 
 FAILURE = "join orders: key 'k1' cannot be evaluated: integer overflow"
 
@@ -31,3 +39,14 @@ def test_a_failure_degrades_its_join_for_a_while(caplog: pytest.LogCaptureFixtur
     later = joins.health(lambda: (0, 0.0), {})["orders"]
     assert (later["status"], later["failures"]) == ("ok", 1)
     assert "integer overflow" in str(later["last_error"])
+
+
+def test_a_failure_degrades_its_window(caplog: pytest.LogCaptureFixture) -> None:
+    (window,) = plan_of(WINDOW).windows
+    health = JoinHealth([join_plan("orders")], ManualClock(), [window])
+    health.note(applied("window w: the span from A to B cannot be evaluated: integer overflow"))
+    assert "joiner: window w: the span from A to B" in caplog.text
+    shown = health.health(lambda: (0, 0.0), {"w": {"late": 3}})
+    assert (shown["w"]["status"], shown["orders"]["status"]) == ("degraded", "ok")
+    assert shown["w"]["reason"] == "the span from A to B cannot be evaluated: integer overflow"
+    assert (shown["w"]["type"], shown["w"]["late"]) == ("tumbling", 3)
