@@ -10,6 +10,7 @@ from typing import Any
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.document import Document
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
+from litejoin.config.placeholders import check_placeholders
 from litejoin.config.shape import is_nothing
 from litejoin.config.text import listed, shown, suggestion
 from litejoin.config.values import parse_duration_ms
@@ -194,12 +195,11 @@ def _check_api(document: Document, pointer: str, api: dict[str, Any], found: Dia
     ):
         if section in api:
             _check_order(document, f"{pointer}/{section}", low, high, found)
-    if strategy == "timestamp":
+    if is_filtered:
         _need_one(document, f"{pointer}/watermark", ("param", "header", "body_path"), found)
-    if strategy == "cursor":
-        _need_one(document, f"{pointer}/watermark", ("param",), found)
     if api["pagination"]["type"] == "cursor":
         _need_one(document, f"{pointer}/pagination", ("param", "body_path"), found)
+    check_placeholders(document, pointer, api, found)
 
 
 def _check_order(document: Document, pointer: str, low: str, high: str, found: Diagnostics) -> None:

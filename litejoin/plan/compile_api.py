@@ -155,8 +155,7 @@ def _auth(auth: Section) -> AuthPlan | None:
     if kind == "session":
         return _session(auth)
     if kind == "jwt":
-        key, algorithm = Secret(auth.text("key")), auth.text("algorithm")
-        return JwtPlan(key, algorithm, auth.value["claims"], auth.value["header"])
+        return _jwt(auth)
     return OAuthPlan(
         token_url=auth.text("token_url"),
         client_id=auth.text("client_id"),
@@ -165,6 +164,17 @@ def _auth(auth: Section) -> AuthPlan | None:
         scopes=auth.texts("scopes"),
         params=_secrets(auth.section("params").value),
         refresh_token=Secret(auth.text("refresh_token")) if "refresh_token" in auth.value else None,
+    )
+
+
+def _jwt(auth: Section) -> JwtPlan:
+    return JwtPlan(
+        key=Secret(auth.text("key")),
+        algorithm=auth.text("algorithm"),
+        claims=auth.value["claims"],
+        header=auth.value["header"],
+        token_url=auth.text("token_url"),
+        params=_secrets(auth.section("params").value),
     )
 
 

@@ -97,12 +97,14 @@ class SessionPlan:
 
 @dataclass(frozen=True, slots=True)
 class JwtPlan:
-    """A JWT that is signed here."""
+    """A JWT that is signed here; sent as it is, or exchanged at `token_url` when there is one."""
 
     key: Secret
     algorithm: str
     claims: Mapping[str, Any]
     header: Mapping[str, Any]
+    token_url: str = ""
+    params: Mapping[str, Secret] = field(default_factory=dict)
     kind: Literal["jwt"] = "jwt"
 
 

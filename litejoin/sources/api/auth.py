@@ -29,6 +29,10 @@ EARLY_MS = 30_000
 DEFAULT_LIFE_MS = 3_600_000
 """Of a token whose answer does not say; a 401 renews it earlier."""
 JWT_LIFE_S = 300
+JWT_GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+"""RFC 7523."""
+FORM_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip",
+                "Content-Type": "application/x-www-form-urlencoded"}  # fmt: skip
 
 
 class Auth(Protocol):
@@ -116,14 +120,13 @@ class OAuth(TokenSource):
     async def _fetch(self) -> tuple[str, int]:
         plan = self._plan
         refresh = await self._refresh_token()
-        form = {str(k): str(v) for k, v in plan.params.items()}
-        form["grant_type"] = "refresh_token" if refresh else "client_credentials"
+        form = {"grant_type": "refresh_token" if refresh else "client_credentials"}
+        form |= {str(k): str(v) for k, v in plan.params.items()}
         if refresh:
             form["refresh_token"] = refresh
         if plan.scopes:
             form["scope"] = " ".join(plan.scopes)
-        headers = {"Accept": "application/json", "Accept-Encoding": "gzip",
-                   "Content-Type": "application/x-www-form-urlencoded"}  # fmt: skip
+        headers = dict(FORM_HEADERS)
         if plan.auth_style == "header" and plan.client_secret:
             headers["Authorization"] = basic(plan.client_id, plan.client_secret)
         else:
@@ -171,17 +174,24 @@ class Session(TokenSource):
 
 
 class Jwt(TokenSource):
-    """A token that is signed here."""
+    """A token that is signed here, or one that such a token is exchanged for."""
 
-    def __init__(self, plan: JwtPlan, clock: Clock) -> None:
+    def __init__(self, plan: JwtPlan, send: Send, clock: Clock) -> None:
         super().__init__(clock)
-        self._plan = plan
+        self._plan, self._send = plan, send
 
     async def _fetch(self) -> tuple[str, int]:
-        now_s = self._clock.now_ms() // 1000
-        claims = {"iat": now_s, "exp": now_s + JWT_LIFE_S, **self._plan.claims}
-        token = sign(self._plan.header, claims, self._plan.key, self._plan.algorithm)
-        return token, JWT_LIFE_S * 1000
+        plan, now_s = self._plan, self._clock.now_ms() // 1000
+        claims = {"iat": now_s, "exp": now_s + JWT_LIFE_S, **plan.claims}
+        token = sign(plan.header, claims, plan.key, plan.algorithm)
+        if not plan.token_url:
+            return token, JWT_LIFE_S * 1000
+        form = {"grant_type": JWT_GRANT, "assertion": token}
+        form |= {str(k): str(v) for k, v in plan.params.items()}
+        body = urlencode(form).encode()
+        answer = await self._send(Request("POST", plan.token_url, FORM_HEADERS, body))
+        document = _token_document(answer, "the token endpoint")
+        return _token_of(document, "access_token"), _life_ms(document, "expires_in")
 
 
 def auth_for(plan: AuthPlan | None, send: Send, notes: Notes, clock: Clock) -> Auth:
@@ -193,7 +203,7 @@ def auth_for(plan: AuthPlan | None, send: Send, notes: Notes, clock: Clock) -> A
     if plan.kind == "session":
         return Session(plan, send, clock)
     if plan.kind == "jwt":
-        return Jwt(plan, clock)
+        return Jwt(plan, send, clock)
     return StaticAuth(plan)
 
 

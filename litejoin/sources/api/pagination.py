@@ -72,6 +72,15 @@ class _Pager:
         plan = self._plan
         return self._draft.with_value(plan.inject, plan.param, token, plan.body_path)
 
+    def _sized(self, draft: Draft) -> Draft:
+        """The draft with the size of a page, where the position goes, too."""
+        plan = self._plan
+        if plan.size is None or not (plan.size_param or plan.size_body_path):
+            return draft
+        in_path = plan.inject == "path" and f"{{{plan.size_param}}}" in draft.url
+        inject = "query" if plan.inject == "path" and not in_path else plan.inject
+        return draft.with_value(inject, plan.size_param, plan.size, plan.size_body_path)
+
 
 class LinkHeader(_Pager):
     """`link_header`: RFC 8288."""
@@ -150,11 +159,7 @@ class Offset(_Pager):
     def first(self, draft: Draft) -> Draft:
         plan = self._plan
         self._at, self._total = plan.start, None
-        self._draft = draft
-        if plan.size is not None:
-            self._draft = draft.with_value(
-                plan.inject, plan.size_param, plan.size, plan.size_body_path
-            )
+        self._draft = self._sized(draft)
         return self._with_token(self._at)
 
     def next(self, answer: Response, records: int) -> Draft | None:
@@ -186,9 +191,7 @@ class PageNumber(_Pager):
     def first(self, draft: Draft) -> Draft:
         plan = self._plan
         self._page, self._total = plan.start, None
-        self._draft = draft
-        if plan.size is not None and plan.size_param:
-            self._draft = draft.with_value(plan.inject, plan.size_param, plan.size)
+        self._draft = self._sized(draft)
         return self._with_token(self._page)
 
     def next(self, answer: Response, records: int) -> Draft | None:

@@ -221,14 +221,43 @@ def decoded(part: str) -> bytes:
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "ES384"])
+def test_a_jwt_is_exchanged_for_a_token_where_the_config_says_so() -> None:
+    def handler(asked: Asked) -> Response:
+        if asked.path == "/token":
+            return page({"access_token": "t1", "expires_in": 100})
+        return page(LIST) if asked.headers.get("authorization") == "Bearer t1" else page({}, 401)
+
+    plan = JwtPlan(Secret("key"), "HS256", {"iss": "me", "scope": "read"}, {},
+                   "https://api.test/token", {"resource": Secret("x")})  # fmt: skip
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        assert api.ok
+        form = api.wire.asked[0].form
+        assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+        assert form["resource"] == "x"
+        assert json.loads(decoded(form["assertion"].split(".")[1]))["scope"] == "read"
+        api.clock.advance(89_000)
+        await api.poll()
+        assert [asked.path for asked in api.wire.asked] == ["/items"]
+        api.clock.advance(2_000)
+        await api.poll()
+        assert [asked.path for asked in api.wire.asked] == ["/token", "/items"]
+
+    run(story, handler, auth=plan)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "PS256", "ES256", "ES384", "ES512", "EdDSA"])
 def test_private_keys_sign(algorithm: str) -> None:
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
+    curves = {"ES256": ec.SECP256R1(), "ES384": ec.SECP384R1(), "ES512": ec.SECP521R1()}
     key: Any = rsa.generate_private_key(65537, 2048)
-    if algorithm.startswith("ES"):
-        key = ec.generate_private_key(ec.SECP384R1() if "384" in algorithm else ec.SECP256R1())
+    if algorithm in curves:
+        key = ec.generate_private_key(curves[algorithm])
+    elif algorithm == "EdDSA":
+        key = ed25519.Ed25519PrivateKey.generate()
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -239,15 +268,23 @@ def test_private_keys_sign(algorithm: str) -> None:
     raw = decoded(signature)
     if algorithm == "RS256":
         key.public_key().verify(raw, text.encode(), padding.PKCS1v15(), hashes.SHA256())
+    elif algorithm == "PS256":
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 32)
+        key.public_key().verify(raw, text.encode(), pss, hashes.SHA256())
+    elif algorithm == "EdDSA":
+        key.public_key().verify(raw, text.encode())
     else:
         half = len(raw) // 2
         pair = utils.encode_dss_signature(
             int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
         )
-        digest = hashes.SHA384() if "384" in algorithm else hashes.SHA256()
+        digests = {"ES256": hashes.SHA256(), "ES384": hashes.SHA384(), "ES512": hashes.SHA512()}
+        digest = digests[algorithm]
         key.public_key().verify(pair, text.encode(), ec.ECDSA(digest))
-    with pytest.raises(PollError, match="another kind"):
-        sign({}, {}, pem, "ES256" if algorithm == "RS256" else "RS256")
+    for other in ("EdDSA", "ES256") if algorithm[1:] == "S256" else ("RS256", "PS256"):
+        if other != algorithm:
+            with pytest.raises(PollError, match="another kind"):
+                sign({}, {}, pem, other)
 
 
 def test_a_key_that_is_none_is_told_without_it() -> None:
