@@ -1,8 +1,8 @@
 """urllib3's connections, watched: another thread can cut the socket of the running request.
 
 Used by `transport` only. A timeout of the socket alone would restart with every byte that trickles
-in. Also notices a host that resolved to a public address before and to loopback now: a rebound name
-must not send credentials to a service of this machine.
+in. Also notices a host that resolved to another machine before and to this one now, or to a
+link-local address, where clouds keep their credentials: a rebound name must not be sent ours.
 """
 
 import ipaddress
@@ -52,10 +52,10 @@ class Watch:
         if sock.family not in (socket.AF_INET, socket.AF_INET6):
             return
         try:
-            loopback = ipaddress.ip_address(sock.getpeername()[0].partition("%")[0]).is_loopback
+            peer = sock.getpeername()[0]
         except OSError:
             return  # gone already: the request will say so
-        if not loopback:
+        if not is_local(peer):
             self._outside.add(host)
         elif host in self._outside:
             sock.close()
@@ -77,6 +77,14 @@ class Watch:
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
         except OSError:
             self._socket = None  # closed already: the reader has its error
+
+
+def is_local(peer: str) -> bool:
+    """Does this address lead to this machine, or to what only its network segment may ask?"""
+    address = ipaddress.ip_address(peer.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_link_local or address.is_unspecified
 
 
 def watched_pools(watch: Watch) -> tuple[type[HTTPConnectionPool], type[HTTPSConnectionPool]]:

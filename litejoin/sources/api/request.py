@@ -16,7 +16,7 @@ from litejoin import __version__
 from litejoin.errors import PollError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.sources.api.document import Number
-from litejoin.sources.api.transport import Request
+from litejoin.sources.api.transport import Request, userinfo
 from litejoin.sources.api.words import printable
 
 PORTS = {"http": 80, "https": 443}
@@ -167,7 +167,7 @@ def _headers(plan: ApiSourcePlan, auth: str | None) -> dict[str, str]:
     if plan.body is not None or plan.paging.inject == "body" or plan.paging.body_path:
         headers["Content-Type"] = "application/json"
     if auth:
-        headers |= {k.title(): v for k, v in urllib3.make_headers(basic_auth=auth).items()}
+        headers["Authorization"] = userinfo(auth)
     given = {name.lower() for name in plan.headers}
     ours = {name: value for name, value in headers.items() if name.lower() not in given}
     return ours | {name: str(value) for name, value in plan.headers.items()}

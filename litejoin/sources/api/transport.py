@@ -6,11 +6,13 @@ total, bytes after decompression) and the words for what went wrong below HTTP. 
 redirect, never retries an answer, never logs; knows nothing of records or credentials.
 """
 
+import base64
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
@@ -95,7 +97,9 @@ class HttpTransport:
         self._watch = Watch()
         options: dict[str, Any] = {"maxsize": 1, **_tls_options(tls)}
         self._manager = (
-            urllib3.ProxyManager(proxy, num_pools=MAX_ORIGINS, **options)
+            urllib3.ProxyManager(
+                proxy, num_pools=MAX_ORIGINS, proxy_headers=_proxy_headers(proxy), **options
+            )
             if proxy
             else urllib3.PoolManager(num_pools=MAX_ORIGINS, **options)
         )
@@ -202,6 +206,16 @@ def _place(url: str) -> str:
     return f"{parts.host}:{parts.port}" if parts.port else str(parts.host)
 
 
+def userinfo(auth: str) -> str:
+    """The value of a basic Authorization header for the `user:password` of a URL."""
+    return "Basic " + base64.b64encode(unquote(auth).encode()).decode()
+
+
+def _proxy_headers(proxy: str) -> dict[str, str]:
+    auth = urllib3.util.parse_url(proxy).auth
+    return {"Proxy-Authorization": userinfo(auth)} if auth else {}
+
+
 def _tls_options(tls: ApiTlsPlan) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if tls.ca_file:
@@ -209,5 +223,7 @@ def _tls_options(tls: ApiTlsPlan) -> dict[str, Any]:
     if tls.cert_file:
         options |= {"cert_file": tls.cert_file, "key_file": tls.key_file}
     if not tls.verify:
+        # It is what the config says; a warning at each request tells nobody more.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         options |= {"cert_reqs": "CERT_NONE", "assert_hostname": False}
     return options

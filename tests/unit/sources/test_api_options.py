@@ -1,6 +1,7 @@
 """Options of a config, as YAML: what they make of the requests, one after the other."""
 
 import json
+from base64 import b64encode
 from dataclasses import fields
 from typing import Any
 from urllib.parse import urlsplit
@@ -223,6 +224,17 @@ def test_a_parameter_of_the_config_replaces_the_one_in_the_url() -> None:
     url = "url: 'https://api.test/items?state=open&sort=id'"
     found, _ = walk(f"{url}, params: {{state: all, q: 'a b'}}", [page({"d": items(0, 1)})])
     assert found == ["/items?sort=id&state=all&q=a b"]
+
+
+def test_the_user_of_the_url_signs_in_and_is_not_in_the_request() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        (asked,) = api.wire.asked
+        assert asked.request.url == "https://api.test/items"
+        assert asked.headers["authorization"] == "Basic " + b64encode("mé:p@ss".encode()).decode()
+
+    config = configured("url: 'https://m%C3%A9:p%40ss@api.test/items'")
+    run(story, lambda _: page({"d": items(0, 1)}), **config)
 
 
 LOGIN = "login: {url: 'https://api.test/login', body: {user: me, pass: x}}"
