@@ -24,6 +24,11 @@ test: $(READY) ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 ru
 quick: $(READY) ## Run the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
 
+.PHONY: soak
+soak: $(READY) ## Run the fault tests for as long as a release needs: 100 kills, 30 stops, an hour
+	LITEJOIN_TEST_KILLS=100 LITEJOIN_TEST_STOPS=30 LITEJOIN_FAULT_ROUNDS=100 \
+		$(BIN)/python -m pytest --timeout 3600 $(or $(TESTS),tests/faults)
+
 .PHONY: lint
 lint: .venv/.packages ## Check style and formatting (ruff)
 	$(BIN)/ruff check .

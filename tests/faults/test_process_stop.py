@@ -80,10 +80,12 @@ def test_the_second_start_after_a_clean_stop_repeats_nothing(launch: Launcher) -
 class Load:
     """Clients that post until the server goes away; `acked` holds the keys whose ack came."""
 
-    def __init__(self, url: str, clients: int = 3) -> None:
+    def __init__(
+        self, url: str, clients: int = 3, *, name: str = "c", rows: int = 20, pause_s: float = 0.0
+    ) -> None:
         self.acked: list[str] = []
         self.statuses: set[int] = set()
-        self._url = url
+        self._url, self._name, self._rows, self._pause_s = url, name, rows, pause_s
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(clients)
@@ -102,9 +104,9 @@ class Load:
     def _run(self, number: int) -> None:
         n = 0
         with IngestClient(self._url, timeout_s=10) as client:
-            while not self._stop.is_set():
+            while not self._stop.wait(self._pause_s):
                 n += 1
-                keys = [f"c{number}-{n}-{i}" for i in range(20)]
+                keys = [f"{self._name}{number}-{n}-{i}" for i in range(self._rows)]
                 try:
                     answer = client.offer([message("t", key, {"n": n}) for key in keys])
                 except urllib3.exceptions.HTTPError:

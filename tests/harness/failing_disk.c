@@ -1,11 +1,18 @@
 /* Preloaded into a pipeline by tests/harness/failing_disk.py: lets writes or syncs of chosen files fail.
  *
- * LJ_FAULT_CONTROL names a file whose first byte says what fails now: 0 nothing, 1 sync with EIO, 2 write
- * with EIO, 3 write with ENOSPC. LJ_FAULT_FILES is a part of the paths that are meant. */
+ * LJ_FAULT_CONTROL names a file of two 32-bit numbers that says what fails now.
+ *
+ *   what   0 nothing, 1 sync with EIO, 2 write with EIO, 3 write with ENOSPC, 4 sync with ENOSPC,
+ *          5 the process is killed before a sync
+ *   left   of 5: syncs still to come, the fatal one included; counted down here
+ *
+ * LJ_FAULT_FILES is a part of the paths that are meant. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +20,22 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-static volatile const unsigned char *control;
+enum { EIO_ON_SYNC = 1, EIO_ON_WRITE, FULL_ON_WRITE, FULL_ON_SYNC, KILL_AT_SYNC };
+
+struct control {
+    atomic_int what;
+    atomic_int left;
+};
+
+static struct control *control;
 static const char *files;
 
 __attribute__((constructor)) static void start(void) {
     const char *path = getenv("LJ_FAULT_CONTROL");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     files = getenv("LJ_FAULT_FILES");
     if (fd < 0 || !files) return;
-    void *page = mmap(NULL, 1, PROT_READ, MAP_SHARED, fd, 0);
+    void *page = mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (page != MAP_FAILED) control = page;
     close(fd);
 }
@@ -36,9 +50,14 @@ static int is_meant(int fd) {
 }
 
 static int fails(int fd, int is_sync) {
-    int kind = control ? *control : 0;
-    if (!kind || (kind == 1) != is_sync || !is_meant(fd)) return 0;
-    errno = kind == 3 ? ENOSPC : EIO;
+    int what = control ? atomic_load(&control->what) : 0;
+    int of_sync = what == EIO_ON_SYNC || what == FULL_ON_SYNC || what == KILL_AT_SYNC;
+    if (!what || of_sync != is_sync || !is_meant(fd)) return 0;
+    if (what == KILL_AT_SYNC) {
+        if (atomic_fetch_sub(&control->left, 1) == 1) kill(getpid(), SIGKILL);
+        return 0;
+    }
+    errno = what == FULL_ON_WRITE || what == FULL_ON_SYNC ? ENOSPC : EIO;
     return 1;
 }
 
