@@ -50,11 +50,16 @@ def _parser() -> CommandParser:
         "litejoin dlq retry -c shop.yaml --sink webhook-out --older-than 1h",
     )
     parser.add_argument("action", choices=tuple(_ACTIONS), help="what to do")
+    parser.add_argument(
+        "ids", nargs="*", default=[], metavar="ID", help="only the results with these ids"
+    )
     add_config_options(parser)
     parser.add_argument("--sink", metavar="NAME", help="only results for this sink")
     parser.add_argument("--join", metavar="NAME", help="only results of this join")
     parser.add_argument("--key", metavar="KEY", help="only results of this key")
-    parser.add_argument("--id", metavar="ID", help="only the result with this id")
+    parser.add_argument(
+        "--id", action="append", default=[], metavar="ID", help="the same as an ID above"
+    )
     parser.add_argument(
         "--older-than",
         type=parse_duration_ms,
@@ -72,12 +77,14 @@ def _selection(options: Namespace) -> Selection:
     before_ms = None
     if options.older_than is not None:
         before_ms = SystemClock().now_ms() - options.older_than
-    return Selection(options.sink, options.join, options.key, options.id, before_ms)
+    ids = (*options.ids, *options.id)
+    return Selection(options.sink, options.join, options.key, ids or None, before_ms)
 
 
 def _narrowed(options: Namespace) -> bool:
-    filters = (options.sink, options.join, options.key, options.id, options.older_than)
-    return bool(options.all) or any(value is not None for value in filters)
+    filters = (options.sink, options.join, options.key, options.older_than)
+    named = options.all or options.ids or options.id
+    return bool(named) or any(value is not None for value in filters)
 
 
 def _nothing(options: Namespace, plan: Plan) -> int:
@@ -92,7 +99,7 @@ def _list(ledger: Ledger, options: Namespace, selection: Selection) -> int:
     if options.format == "json":
         _print_json(found)
         return 0
-    rows = [[_cell(entry[column]) for column in COLUMNS] for entry in found]
+    rows = [[_cell(column, entry[column]) for column in COLUMNS] for entry in found]
     widths = [max(len(row[n]) for row in [*rows, COLUMNS]) for n in range(len(COLUMNS))]
     for row in [COLUMNS, *rows] if rows else []:
         print(
@@ -111,8 +118,9 @@ def _print_json(found: Iterator[dict[str, Any]]) -> None:
     print("\n]" if separator == ",\n" else "[]")
 
 
-def _cell(value: object) -> str:
-    text = "parked" if value is None else str(value)
+def _cell(column: str, value: object) -> str:
+    absent = "parked" if column == "next_retry_at" else "null"
+    text = absent if value is None else str(value)
     text = "".join(c if c.isprintable() else "?" for c in text)
     return text if len(text) <= MAX_KEY_CHARS else text[: MAX_KEY_CHARS - 3] + "..."
 
@@ -122,7 +130,7 @@ def _show(ledger: Ledger, _options: Namespace, selection: Selection) -> int:
     if entry is None:
         sys.stderr.write("no such entry\n")
         return 1
-    body = dlq.body(ledger, Selection(sink=entry["sink"], id=entry["id"]))
+    body = dlq.body(ledger, Selection(sink=entry["sink"], ids=(entry["id"],)))
     print(json.dumps(entry, ensure_ascii=False, indent=2))
     if body is not None:
         print(body.decode())

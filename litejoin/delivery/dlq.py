@@ -12,7 +12,7 @@ from typing import Any
 
 from litejoin.delivery.ledger import DAMAGED, ENTRY_COLUMNS, Ledger, entry_of
 from litejoin.delivery.retry import BY_HAND_MS
-from litejoin.records import rfc3339
+from litejoin.records import Result, rfc3339
 
 PAGE = 500
 """Entries read at a time, so that a listing of a full queue takes no memory."""
@@ -26,16 +26,19 @@ class Selection:
     join: str | None = None
     key: str | None = None
     """As people write it: `5` is the text "5" and the number 5."""
-    id: str | None = None
+    ids: tuple[str, ...] | None = None
     created_before_ms: int | None = None
 
     def where(self) -> tuple[str, list[str | int]]:
         """The condition in SQL and its bindings."""
         terms, bindings = ["1"], list[str | int]()
-        for column, value in (("sink", self.sink), ('"join"', self.join), ("id", self.id)):
+        for column, value in (("sink", self.sink), ('"join"', self.join)):
             if value is not None:
                 terms.append(f"{column} = ?")
                 bindings.append(value)
+        if self.ids is not None:
+            terms.append("id IN (SELECT value FROM json_each(?))")
+            bindings.append(json.dumps(self.ids))
         if self.key is not None:
             terms.append("key IN (?, ?, ?)")
             bindings += [json.dumps(self.key, ensure_ascii=False), json.dumps(self.key), self.key]
@@ -93,8 +96,16 @@ def _described(id_: str, row: tuple[Any, ...]) -> dict[str, Any]:
         "sink": sink,
         "join": join,
         "key": json.loads(key) if entry else key,
+        **(_window(entry.result) if entry else {}),
         "attempts": attempts,
         "next_retry_at": None if due_ms is None else rfc3339(due_ms),
         "created_at": rfc3339(created_ms),
         "error": error if entry else DAMAGED,
     }
+
+
+def _window(result: Result) -> dict[str, Any]:
+    """Results of one key differ by their window."""
+    if result.start_ms is None or result.end_ms is None:
+        return {}
+    return {"window": {"start": rfc3339(result.start_ms), "end": rfc3339(result.end_ms)}}

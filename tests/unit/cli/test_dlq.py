@@ -99,6 +99,32 @@ def test_show_prints_the_body_as_it_is_sent(
     assert cli.main(["dlq", "show", "-c", config, "--key", "none"]) == 1
 
 
+def test_entries_can_be_named_by_their_ids(
+    config: str, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = entry("a", 1, 0).result.id, entry("b", 2, 0).result.id
+    assert cli.main(["dlq", "show", second, "-c", config]) == 0
+    assert json.loads(capsys.readouterr().out.split("\n}\n")[0] + "}")["id"] == second
+    assert cli.main(["dlq", "purge", first, second, "-c", config]) == 0
+    assert listed(config, capsys) == ["5"]
+    assert listed(config, capsys, "--id", first) == []
+
+
+def test_a_null_key_and_a_window_are_shown_as_such(
+    config: str, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    window = Result(9, "hourly", "null", "[]", ResultOp.UPSERT, 0, "shop/e", 0, 3_600_000)
+    ledger = Ledger(queue, durable=False, create=False)
+    ledger.commit({}, [Enqueue(Entry("crm", window, 1, 0, None, "HTTP 500"))])
+    ledger.close()
+    assert cli.main(["dlq", "list", window.id, "-c", config]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[2:6] == ["hourly", "null", "1", "parked"]
+    assert cli.main(["dlq", "list", window.id, "-c", config, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["key"] is None
+    assert row["window"] == {"start": "1970-01-01T00:00:00.000Z", "end": "1970-01-01T01:00:00.000Z"}
+
+
 def test_retry_makes_entries_due_and_purge_takes_them_out(
     config: str, queue: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

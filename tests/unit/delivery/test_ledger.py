@@ -48,7 +48,7 @@ def test_an_entry_comes_back_with_its_body_byte_for_byte(ledger: Ledger) -> None
     assert found == [odd]
     assert found[0].result.body() == odd.result.body()
     assert after is None
-    assert dlq.body(ledger, Selection(id=odd.result.id)) == odd.result.body()
+    assert dlq.body(ledger, Selection(ids=(odd.result.id,))) == odd.result.body()
 
 
 def test_only_due_entries_of_the_sink_come_one_a_key_oldest_first(ledger: Ledger) -> None:
@@ -161,7 +161,9 @@ def test_entries_are_listed_as_documented(ledger: Ledger) -> None:
     [(Selection(), [1, 2, 3, 4]), (Selection(sink="other"), [4]), (Selection(join="none"), []),
      (Selection(key="5"), [2, 3]), (Selection(key="a"), [1, 4]),
      (Selection(sink="crm", key="a"), [1]),
-     (Selection(created_before_ms=2_001), [1, 2]), (Selection(id=result(1).id, sink="crm"), [1])],
+     (Selection(created_before_ms=2_001), [1, 2]),
+     (Selection(ids=(result(1).id,), sink="crm"), [1]),
+     (Selection(ids=(result(1).id, result(3, '"5"').id, "none")), [1, 3])],
 )  # fmt: skip
 def test_selections_pick_what_they_say(
     ledger: Ledger, selection: Selection, positions: list[int]
