@@ -236,6 +236,7 @@ class App:
             self._evaluator,
             self._fatal_from_thread,
             self._clock,
+            self._plan.storage.flush_interval_ms,
             self._tap.offer,
         )
         self._evaluator.start()

@@ -1,8 +1,10 @@
 """The bounded channel between sources and the flush thread; the `Intake` of all sources.
 
 Sources put row batches in on the event loop; the flush thread takes everything that waits, so
-batches grow with the backlog and an idle pipeline flushes at once. When the channel is full, pushes
-are refused (503), polls wait. Knows nothing of SQLite.
+batches grow with the backlog and an idle pipeline flushes at once. Those who were just answered
+mostly send again at once: the flush thread may wait for them a moment, so that all share one
+transaction and its syncs. When the channel is full, pushes are refused (503), polls wait. Knows
+nothing of SQLite.
 """
 
 import asyncio
@@ -49,6 +51,11 @@ class Channel:
         """Why nothing but deletions is taken in at the moment."""
         self._stopped = False
         self._refused = 0
+        self._senders = 0
+        """Batches of the last flush, and those that had come by its end: how many are likely to
+        come."""
+        self._wanted = 1
+        """Batches that `take` waits for."""
         self.submitted = 0
         """Batches taken in so far. Any thread may read it."""
 
@@ -77,7 +84,8 @@ class Channel:
             self._waiting.append(Pending(batch, rows, ack, piecewise))
             self._bytes += len(batch)
             self.submitted += 1
-            self._changed.notify()
+            if len(self._waiting) >= self._wanted:
+                self._changed.notify()
         return ack
 
     async def room(self, *, frees: bool = False) -> None:
@@ -125,11 +133,16 @@ class Channel:
 
     # -- the flush thread's side
 
-    def take(self) -> list[Pending]:
-        """Everything that waits, at most FLUSH_BYTES; blocks while nothing does. Empty: stopped."""
+    def take(self, gather_s: float = 0.0) -> list[Pending]:
+        """Everything that waits, at most FLUSH_BYTES; blocks while nothing does. Empty: stopped.
+
+        `gather_s`: once there is something, the longest to wait for the senders of the last flush.
+        """
         with self._changed:
             while not self._waiting and not self._stopped:
                 self._changed.wait()
+            if gather_s > 0:
+                self._gather(gather_s)
             taken: list[Pending] = []
             size = 0
             while self._waiting and (
@@ -142,8 +155,16 @@ class Channel:
             self._loop.call_soon_threadsafe(self._room.set)
         return taken
 
+    def _gather(self, at_most_s: float) -> None:
+        self._wanted = self._senders
+        self._changed.wait_for(
+            lambda: len(self._waiting) >= self._wanted or self._stopped, at_most_s
+        )
+        self._wanted = 1
+
     def acknowledge(self, items: list[Pending], failed: dict[int, LiteJoinError]) -> None:
         """Resolve the acks of a flush; `failed` maps positions in `items` to what went wrong."""
+        self._senders = len(items) + len(self._waiting)
         self._loop.call_soon_threadsafe(_resolve, items, failed)
 
     def stop(self) -> None:

@@ -122,3 +122,47 @@ def test_a_sender_that_gave_up_disturbs_nobody() -> None:
         await stays
 
     run(test)
+
+
+def test_the_next_flush_waits_for_those_who_were_answered() -> None:
+    async def test(channel: Channel) -> None:
+        channel.submit(b"a1", 1)
+        channel.submit(b"b1", 1)
+        items = channel.take()
+        channel.submit(b"c1", 1)  # came while the others were written
+        channel.acknowledge(items, {})
+        taking = asyncio.create_task(asyncio.to_thread(channel.take, 60.0))
+        for batch in (b"a2", b"b2"):
+            await asyncio.sleep(0.05)
+            assert not taking.done()
+            channel.submit(batch, 1)
+        assert [item.batch for item in await taking] == [b"c1", b"a2", b"b2"]
+
+    run(test)
+
+
+def test_a_lone_sender_is_not_kept_waiting() -> None:
+    async def test(channel: Channel) -> None:
+        for batch in (b"1", b"2"):
+            channel.submit(batch, 1)
+            items = await asyncio.to_thread(channel.take, 60.0)
+            assert [item.batch for item in items] == [batch]
+            channel.acknowledge(items, {})
+
+    run(test)
+
+
+def test_senders_that_do_not_come_again_are_not_waited_for_longer_than_said() -> None:
+    async def test(channel: Channel) -> None:
+        channel.submit(b"a", 1)
+        channel.submit(b"b", 1)
+        channel.acknowledge(channel.take(), {})
+        channel.submit(b"c", 1)
+        items = await asyncio.to_thread(channel.take, 0.01)
+        assert [item.batch for item in items] == [b"c"]
+        taking = asyncio.create_task(asyncio.to_thread(channel.take, 60.0))
+        await asyncio.sleep(0.05)
+        channel.stop()
+        assert await taking == []
+
+    run(test)
