@@ -17,9 +17,12 @@ from litejoin.sources.api.request import Draft
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one walk of a poll goes. `copied`: members for each of its records, as JSON text."""
+    """Where one walk of a poll goes. `value`: what the parent has at the path. `copied`: members
+    for each of its records, as JSON text.
+    """
 
     draft: Draft
+    value: str = ""
     copied: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -35,7 +38,7 @@ def targets(plan: ForEachPlan, draft: Draft, parents: Sequence[bytes]) -> Iterat
         if value is None or str(value) in seen:
             continue
         seen.add(str(value))
-        yield Target(filled(draft, plan.param, str(value)), _copied(plan, parent))
+        yield Target(filled(draft, plan.param, str(value)), str(value), _copied(plan, parent))
 
 
 def filled(draft: Draft, name: str, value: str) -> Draft:

@@ -83,9 +83,8 @@ class Walker:
         raises.
         """
         await self._watermark.start()
-        draft = self._watermark.apply(self._draft)
         walk = _Walk(single=self._plan.for_each is None)
-        async for target in self._targets(draft):
+        async for target in self._targets():
             try:
                 await self._pages(walk, target)
             except Incomplete as error:
@@ -108,13 +107,13 @@ class Walker:
             await self._watermark.commit(single=walk.single and not waits)
         return replace(result, incomplete_page=walk.incomplete_page, incomplete=walk.incomplete)
 
-    async def _targets(self, draft: Draft) -> AsyncIterator[Target]:
+    async def _targets(self) -> AsyncIterator[Target]:
         for_each = self._plan.for_each
         if for_each is None:
-            yield Target(draft)
+            yield Target(self._watermark.apply(self._draft))
             return
-        for target in targets(for_each, draft, await self._state.parents(for_each.topic)):
-            yield target
+        for target in targets(for_each, self._draft, await self._state.parents(for_each.topic)):
+            yield replace(target, draft=self._watermark.apply(target.draft, target.value))
 
     async def _pages(self, walk: _Walk, target: Target) -> None:
         guard = Guard(self._plan.paging, self._max_pages)

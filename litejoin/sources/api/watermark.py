@@ -1,8 +1,9 @@
 """What a poll tells the API that it has already: a time, a cursor, or the validators of a body.
 
-Asked by `walk` before the first request and told of each page; `commit` after the last row of a
-complete walk is durable. Owns when everything is fetched in spite of the watermark (full sweeps).
-Nothing advances half way: a walk that fails is asked for again.
+Asked by `walk` before the first request of each target and told of each page; `commit` after the
+last row of a complete walk is durable. Owns when everything is fetched in spite of the watermark
+(full sweeps). Each target of `for_each` has a value of its own, so that a new parent is asked for
+everything it has. Nothing advances half way: a walk that fails is asked for again.
 """
 
 from typing import Any
@@ -21,7 +22,9 @@ NOTE = "watermark"
 
 
 class Watermark:
-    """The watermark of one source. One walk at a time: `start`, `see` each page, `commit`."""
+    """The watermark of one source. One walk at a time: `start`, for each target `apply` and `see`
+    each page, `commit`.
+    """
 
     def __init__(self, plan: ApiSourcePlan, notes: Notes, clock: Clock) -> None:
         self._plan = plan.watermark
@@ -30,11 +33,13 @@ class Watermark:
         self._clock = clock
         self._fingerprint = fingerprint(
             plan.url, sorted(plan.params.items()), plan.body, plan.response_path, plan.key_path,
-            plan.watermark.strategy, plan.watermark.path, plan.watermark.format,
+            plan.watermark.strategy, plan.watermark.path, plan.watermark.format, plan.for_each,
         )  # fmt: skip
         self._note: dict[str, Any] | None = None
-        self._seen: Any = None
-        self._seen_ns: int | None = None
+        self._validators: dict[str, str] = {}
+        self._target = ""
+        self._seen: dict[str, tuple[str, int] | None] = {}
+        """Of each target of the walk: the newest value, and as nanoseconds if it is a time."""
         self.full = True
         """The running walk asks for everything."""
 
@@ -43,8 +48,8 @@ class Watermark:
         if self._note is None:
             none = self._plan.strategy == "none"
             self._note = {} if none else await self._notes.get(NOTE, self._fingerprint)
-        self._seen, self._seen_ns = None, None
-        self.full = not self._plan.filters or "value" not in self._note or self._is_sweep_due()
+        self._validators, self._seen = {}, {}
+        self.full = not self._plan.filters or not self._note.get("values") or self._is_sweep_due()
 
     def _is_sweep_due(self) -> bool:
         assert self._note is not None
@@ -56,23 +61,33 @@ class Watermark:
         # A wall clock that went back must not put the next sweep off for good.
         return not 0 <= self._clock.now_ms() - int(swept_ms) < sweep_ms
 
-    def apply(self, draft: Draft) -> Draft:
-        """The request with what filters the answer in it."""
+    def apply(self, draft: Draft, target: str = "") -> Draft:
+        """The pages of this target come next: its request with what filters the answer in it."""
         plan = self._plan
-        value = plan.initial if self.full else self._value()
-        if not plan.filters or value is None:
+        if not plan.filters:
+            return draft
+        self._target = fingerprint(target)[:16] if target else ""
+        self._seen[self._target] = None
+        value = self._value()
+        if value is None:
             return draft
         if plan.header:
             return draft.with_value("header", plan.header, value)
         return draft.with_value("query", plan.param, value, plan.body_path)
 
-    def _value(self) -> str:
-        assert self._note is not None
-        text, plan = str(self._note["value"]), self._plan
+    def _value(self) -> str | None:
+        text, plan = self._before(self._target), self._plan
+        if self.full or text is None:
+            return plan.initial
         if plan.strategy == "timestamp" and plan.lookback_ms:
             back_ms = parse_time(text, plan.format) // MS_NS - plan.lookback_ms
             return format_time(back_ms, plan.format)
         return text
+
+    def _before(self, target: str) -> str | None:
+        assert self._note is not None
+        values: dict[str, str] = self._note.get("values", {})
+        return values.get(target)
 
     def condition(self, draft: Draft) -> Draft:
         """The first request with the validators of the last answer, for `etag`."""
@@ -96,14 +111,15 @@ class Watermark:
         plan = self._plan
         if plan.strategy == "cursor":
             token = Document(answer.body).token(plan.path)
-            self._seen = self._seen if token is None else str(token)
+            if token is not None:
+                self._seen[self._target] = (str(token), 0)
         elif plan.strategy == "timestamp":
             for value in Document(answer.body).fields(self._source.response_path, plan.path):
                 self._take(value)
         elif plan.strategy == "etag":
             names = (("etag", "etag"), ("modified", "last-modified"))
             found = {name: answer.headers[head] for name, head in names if head in answer.headers}
-            self._seen = {name: text for name, text in found.items() if len(text) < 1000}
+            self._validators = {name: text for name, text in found.items() if len(text) < 1000}
 
     def _take(self, value: Any) -> None:
         if value is None:
@@ -111,8 +127,9 @@ class Watermark:
         if isinstance(value, (dict, list, bool)):
             raise PollError(f"{self._plan.path} is no time: {printable(str(value))[:60]}")
         at_ns = parse_time(value, self._plan.format)
-        if self._seen_ns is None or at_ns > self._seen_ns:
-            self._seen, self._seen_ns = str(value), at_ns
+        seen = self._seen[self._target]
+        if seen is None or at_ns > seen[1]:
+            self._seen[self._target] = (str(value), at_ns)
 
     async def commit(self, *, single: bool) -> None:
         """Every row of a complete walk is durable. `single`: its one body is all there is, and
@@ -122,7 +139,7 @@ class Watermark:
         if self._plan.strategy == "none":
             return
         if self._plan.strategy == "etag":
-            note = dict(self._seen or {}) if single else {}
+            note: dict[str, Any] = dict(self._validators) if single else {}
         else:
             note = self._advanced()
         if note != self._note:
@@ -131,16 +148,18 @@ class Watermark:
 
     def _advanced(self) -> dict[str, Any]:
         assert self._note is not None
-        note = dict(self._note)
-        before = note.get("value")
-        if self._seen is not None and not self._is_older(before):
-            note["value"] = self._seen
+        newest = {target: self._newest(target, seen) for target, seen in self._seen.items()}
+        values = {target: text for target, text in newest.items() if text is not None}
+        note = {**self._note, "values": values}
         if self.full and self._plan.sweep_ms is not None:
             note["swept_ms"] = self._clock.now_ms()
         return note
 
-    def _is_older(self, before: Any) -> bool:
+    def _newest(self, target: str, seen: tuple[str, int] | None) -> str | None:
         """A time never goes back: with a lookback a quiet poll may show older records only."""
-        if self._plan.strategy != "timestamp" or before is None or self._seen_ns is None:
-            return False
-        return self._seen_ns < parse_time(before, self._plan.format)
+        before = self._before(target)
+        if seen is None:
+            return before
+        if self._plan.strategy == "timestamp" and before is not None:
+            return before if seen[1] < parse_time(before, self._plan.format) else seen[0]
+        return seen[0]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from litejoin.errors import PollError, StorageFullError
-from litejoin.plan.nodes_api import PagingPlan, WatermarkPlan
+from litejoin.plan.nodes_api import ForEachPlan, PagingPlan, WatermarkPlan
 from litejoin.sources.api.times import MS_NS, format_time, parse_since, parse_time
 from litejoin.sources.api.transport import Response
 from tests.unit.sources.api_pages import Api, Asked, page, run
@@ -248,3 +248,61 @@ def test_what_is_no_time_is_told(text: str, format_: str) -> None:
 def test_the_start_of_slices_is_a_time_or_a_span_before_now() -> None:
     assert parse_since("1h30m", 10_000_000) == 10_000_000 - 5_400_000
     assert parse_since("1970-01-02", 0) == 86_400_000
+
+
+EACH_TEAM: dict[str, Any] = {
+    "url": "https://api.test/teams/{team}/m",
+    "for_each": ForEachPlan("teams", "id", "team"),
+}
+
+
+def since(api: Api) -> dict[str, str | None]:
+    """Which team was asked from where on."""
+    return {asked.path.split("/")[2]: asked.params.get("since") for asked in api.wire.asked}
+
+
+def test_a_new_parent_is_asked_for_everything_it_has() -> None:
+    """Its records may all be older than what the other parents have shown."""
+    feeds = {"a": Feed(9), "b": Feed(3)}
+
+    def handler(asked: Asked) -> Response:
+        return feeds[asked.path.split("/")[2]](asked)
+
+    async def story(api: Api) -> None:
+        teams = api.store.other_topics["teams"] = [b'{"id":"a"}']
+        assert await api.poll()
+        teams.append(b'{"id":"b"}')
+        await api.poll()
+        assert since(api) == {"a": stamp(8), "b": None}
+        api.restart()
+        feeds["a"].put(1, 30)
+        await api.poll()
+        assert since(api) == {"a": stamp(8), "b": stamp(2)}
+        del teams[0]  # a parent that comes back may have missed changes
+        await api.poll()
+        teams.append(b'{"id":"a"}')
+        await api.poll()
+        assert since(api) == {"b": stamp(2), "a": None}
+
+    run(story, handler, **EACH_TEAM, watermark=UPDATED)
+
+
+def test_each_parent_goes_on_from_its_own_cursor() -> None:
+    def handler(asked: Asked) -> Response:
+        team, at = asked.path.split("/")[2], int(asked.params.get("since", "0-0").split("-")[1])
+        return page({"d": [{"id": f"{team}{at}"}], "c": f"{team}-{at + 1}"})
+
+    async def story(api: Api) -> None:
+        api.store.other_topics["teams"] = [b'{"id":"a"}', b'{"id":"b"}']
+        await api.poll()
+        await api.poll()
+        assert since(api) == {"a": "a-1", "b": "b-1"}
+        api.wire.handler = lambda asked: page({}, 500) if "/b/" in asked.path else handler(asked)
+        await api.poll()  # one parent fails: the walk is asked for again as a whole
+        api.wire.handler = handler
+        await api.poll()
+        assert since(api) == {"a": "a-2", "b": "b-2"}
+        assert api.keys == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+    plan = WatermarkPlan("cursor", path="c", param="since")
+    run(story, handler, **EACH_TEAM, watermark=plan, response_path="d")
