@@ -168,6 +168,11 @@ cdef extern from "sqlite_bridge.h" nogil:
     int sqlite3_create_module_v2(sqlite3 *, const char *, const sqlite3_module *, void *, sqlite3_destructor_type)
     int sqlite3_declare_vtab(sqlite3 *, const char *)
     int sqlite3_vtab_config(sqlite3 *, int, ...)
+    int sqlite3_stricmp(const char *, const char *)
+    const char *sqlite3_vtab_collation(sqlite3_index_info *, int)
+    int sqlite3_vtab_in(sqlite3_index_info *, int, int)
+    int sqlite3_vtab_in_first(sqlite3_value *, sqlite3_value **)
+    int sqlite3_vtab_in_next(sqlite3_value *, sqlite3_value **)
     enum:
         SQLITE_DIRECTONLY
     ctypedef void (*sqlite3_function)(sqlite3_context *, int, sqlite3_value **) noexcept nogil

@@ -25,6 +25,7 @@ from changes cimport LJ_ELIDED, LJ_HAS_NEW, LJ_HAS_OLD
 from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
 from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
+from key_list cimport LjKeyList, lj_keys_add, lj_keys_clear, lj_keys_next
 from topic_host cimport (LJ_NULL_HASH, LJ_PATH_STEPS, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic,
                          lj_index_path_hash)
 from odd_key cimport lj_integer_text, lj_is_odd_number
@@ -52,6 +53,7 @@ cdef enum:
     PLAN_SCAN = 0
     PLAN_KEY = 1
     PLAN_DELTA = 2
+    PLAN_KEYS = 3
     PLAN_INDEX = 16
     PLAN_NULL = 4096
 
@@ -104,6 +106,9 @@ cdef struct Cursor:
     const uint64_t *odd_olds
     uint32_t n_odd_olds
     char number[24]
+    # `key IN (...)`: the values, and the rows that one of them has found; the latter where numbers are among them.
+    LjKeyList keys
+    KeyMap seen
 
 
 # ---------------------------------------------------------------- statements
@@ -390,7 +395,7 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
         return SQLITE_OK
     for i in range(info.nConstraint):
         column = info.aConstraint[i].iColumn
-        if not info.aConstraint[i].usable or (info.aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ and not (
+        if not info.aConstraint[i].usable or not is_binary(info, i) or (info.aConstraint[i].op != SQLITE_INDEX_CONSTRAINT_EQ and not (
                 info.aConstraint[i].op == SQLITE_INDEX_CONSTRAINT_ISNULL and column >= COL_INDEX)):
             continue
         if column == COL_KEY:
@@ -406,7 +411,8 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
         return SQLITE_OK
     info.aConstraintUsage[best].argvIndex = 1
     if best_column == COL_KEY:
-        info.idxNum = PLAN_KEY
+        # All values of IN at once: one by one, SQLite would compare each with the affinity of the column.
+        info.idxNum = PLAN_KEYS if sqlite3_vtab_in(info, best, 1) else PLAN_KEY
         info.idxStr = <char *>"key"
         info.estimatedCost = 2
         info.estimatedRows = 1
@@ -421,6 +427,11 @@ cdef int topic_best_index(sqlite3_vtab *base, sqlite3_index_info *info) noexcept
     info.estimatedCost = 20
     info.estimatedRows = 10
     return SQLITE_OK
+
+
+cdef bint is_binary(sqlite3_index_info *info, int constraint) noexcept nogil:
+    """Keys and hashes are found by their bytes: a comparison with another collation finds more."""
+    return sqlite3_stricmp(sqlite3_vtab_collation(info, constraint), "BINARY") == 0
 
 
 cdef int topic_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out) noexcept nogil:
@@ -440,6 +451,8 @@ cdef int topic_open(sqlite3_vtab *base, sqlite3_vtab_cursor **out) noexcept nogi
 cdef int topic_close(sqlite3_vtab_cursor *base) noexcept nogil:
     cdef Cursor *cursor = <Cursor *>base
     give_back(cursor)
+    km_clear(&cursor.seen)
+    free(cursor.keys.at)
     free(cursor.held)
     free(cursor)
     return SQLITE_OK
@@ -449,23 +462,14 @@ cdef int topic_filter(sqlite3_vtab_cursor *base, int plan, const char *name, int
                       sqlite3_value **argv) noexcept nogil:
     cdef Cursor *cursor = <Cursor *>base
     cdef Topic *topic = cursor.table.topic
-    cdef sqlite3_stmt *stmt
-    cdef const char *key
-    cdef int length, rc
+    cdef int rc
     cdef bint is_null = False
     cursor.plan = plan
-    cursor.at_end = False
-    cursor.in_olds = False
-    cursor.show_old = False
-    cursor.next_ref = 0
-    cursor.n_refs = 0
-    cursor.refs = NULL
-    cursor.shard = -1
-    cursor.next_odd = 0
-    cursor.n_odd_rows = 0
-    cursor.n_odd_olds = 0
+    begin(cursor)
     if plan == PLAN_KEY:
         return key_filter(cursor, argv[0])
+    if plan == PLAN_KEYS:
+        return keys_filter(cursor, argv[0])
     if plan >= PLAN_INDEX:
         if plan >= PLAN_NULL:
             plan -= PLAN_NULL
@@ -500,39 +504,120 @@ cdef int refuse_blind(Cursor *cursor) noexcept nogil:
     return SQLITE_OK if rc == SQLITE_DONE else rc
 
 
+cdef void begin(Cursor *cursor) noexcept nogil:
+    """Nothing has been read for the value at hand."""
+    cursor.at_end = False
+    cursor.in_olds = False
+    cursor.show_old = False
+    cursor.next_ref = 0
+    cursor.n_refs = 0
+    cursor.refs = NULL
+    cursor.shard = -1
+    cursor.next_odd = 0
+    cursor.n_odd_rows = 0
+    cursor.n_odd_olds = 0
+
+
 cdef int key_filter(Cursor *cursor, sqlite3_value *value) noexcept nogil:
-    """The row of a key. A number may be meant as a text or as a number, and SQLite does not tell: find both,
-    the query's own comparison decides."""
-    cdef Topic *topic = cursor.table.topic
-    cdef sqlite3_stmt *stmt
-    cdef int kind = sqlite3_value_type(value)
+    """The row of a key."""
     cdef const char *key = NULL
-    cdef int length = 0, rc
-    if kind == SQLITE_NULL:
+    cdef uint32_t length = 0
+    cdef uint64_t hashed = 0
+    if not key_of(cursor, value, &key, &length, &hashed):
         cursor.at_end = True
         return SQLITE_OK
-    if kind == SQLITE_INTEGER or kind == SQLITE_FLOAT:
-        rc = find_odd(cursor, value)
+    return key_seek(cursor, key, length, hashed)
+
+
+cdef bint key_of(Cursor *cursor, sqlite3_value *value, const char **key, uint32_t *length,
+                 uint64_t *hashed) noexcept nogil:
+    """What a value finds: the key of this text, and those that are the number of this hash. A number may be
+    meant as a text or as a number, and SQLite does not tell: find both, the query's own comparison decides.
+    False: nothing."""
+    cdef int kind = sqlite3_value_type(value)
+    cdef bint is_null = False
+    if kind == SQLITE_TEXT:
+        key[0] = <const char *>sqlite3_value_text(value)
+        length[0] = <uint32_t>sqlite3_value_bytes(value)
+        return True
+    if kind != SQLITE_INTEGER and kind != SQLITE_FLOAT:
+        return False
+    hashed[0] = value_hash(value, False, &is_null)
+    if is_whole(value):
+        key[0] = cursor.number
+        length[0] = <uint32_t>lj_integer_text(sqlite3_value_int64(value), cursor.number)
+    return True
+
+
+cdef int keys_filter(Cursor *cursor, sqlite3_value *values) noexcept nogil:
+    """The rows of the keys of IN."""
+    cdef sqlite3_value *value = NULL
+    cdef const char *key
+    cdef uint32_t length
+    cdef uint64_t hashed
+    cdef int rc = sqlite3_vtab_in_first(values, &value)
+    lj_keys_clear(&cursor.keys)
+    km_clear(&cursor.seen)
+    while rc == SQLITE_OK and value != NULL:
+        key, length, hashed = NULL, 0, 0
+        if key_of(cursor, value, &key, &length, &hashed) and lj_keys_add(&cursor.keys, key, length, hashed):
+            return SQLITE_NOMEM
+        rc = sqlite3_vtab_in_next(values, &value)
+    if rc != SQLITE_OK and rc != SQLITE_DONE:
+        return rc
+    cursor.at_end = True
+    return keys_next(cursor)
+
+
+cdef int keys_next(Cursor *cursor) noexcept nogil:
+    """The next row of the value at hand, or the first of the next value that has any. '5' is found by the text
+    and by the number: each row is shown once."""
+    cdef const char *key = NULL
+    cdef uint32_t length = 0
+    cdef uint64_t hashed = 0
+    cdef const uint64_t *found = NULL
+    cdef int rc = SQLITE_OK
+    if not cursor.at_end:
+        rc = key_next(cursor)
+    while rc == SQLITE_OK:
+        if cursor.at_end:
+            if not lj_keys_next(&cursor.keys, &key, &length, &hashed):
+                return SQLITE_OK
+            begin(cursor)
+            rc = key_seek(cursor, key, length, hashed)
+            if rc != SQLITE_OK or cursor.at_end:
+                continue
+        if not cursor.keys.has_number:
+            return SQLITE_OK
+        # A hash of eight bytes is another number for each: none is taken for another.
+        hashed = lj_xxh64(&cursor.rowid, sizeof(cursor.rowid), 5)
+        if not km_find(&cursor.seen, hashed, &found):
+            return SQLITE_NOMEM if km_add(&cursor.seen, hashed, 1) else SQLITE_OK
+        rc = key_next(cursor)
+    return rc
+
+
+cdef int key_seek(Cursor *cursor, const char *key, uint32_t length, uint64_t hashed) noexcept nogil:
+    """The first row of a key; `hashed` is 0 unless the value is a number."""
+    cdef Topic *topic = cursor.table.topic
+    cdef sqlite3_stmt *stmt
+    cdef int rc
+    if hashed:
+        rc = find_odd(cursor, hashed)
         if rc != SQLITE_OK:
             return rc
-        if is_whole(value):
-            key = cursor.number
-            length = lj_integer_text(sqlite3_value_int64(value), cursor.number)
-    else:
-        key = <const char *>sqlite3_value_text(value)
-        length = sqlite3_value_bytes(value)
     if key == NULL:
         return key_next(cursor)
     if cursor.table.mode == BOTH:
-        cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, <size_t>length, 1), &cursor.refs)
-    if cursor.table.topic.shards:
-        cursor.shard = <int>(lj_fnv1a32(key, <size_t>length) % <uint32_t>cursor.table.topic.shards)
+        cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, length, 1), &cursor.refs)
+    if topic.shards:
+        cursor.shard = <int>(lj_fnv1a32(key, length) % <uint32_t>topic.shards)
         rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
         if rc == SQLITE_DONE:
             return key_next(cursor)
         if rc != SQLITE_OK:
             return rc
-        sqlite3_bind_text(stmt, 1, key, length, SQLITE_STATIC)
+        sqlite3_bind_text(stmt, 1, key, <int>length, SQLITE_STATIC)
         rc = sqlite3_step(stmt)
         if rc == SQLITE_ROW:
             return take_row(cursor, stmt, cursor.shard)
@@ -563,10 +648,8 @@ cdef int key_next(Cursor *cursor) noexcept nogil:
     return rc
 
 
-cdef int find_odd(Cursor *cursor, sqlite3_value *value) noexcept nogil:
+cdef int find_odd(Cursor *cursor, uint64_t hashed) noexcept nogil:
     cdef Topic *topic = cursor.table.topic
-    cdef bint is_null = False
-    cdef uint64_t hashed = value_hash(value, False, &is_null)
     cdef int rc
     if not topic.odd_ready:
         rc = load_odd(cursor.table)
@@ -725,6 +808,8 @@ cdef int topic_next(sqlite3_vtab_cursor *base) noexcept nogil:
     cdef Cursor *cursor = <Cursor *>base
     if cursor.plan == PLAN_KEY:
         return key_next(cursor)
+    if cursor.plan == PLAN_KEYS:
+        return keys_next(cursor)
     if cursor.in_olds:
         return olds_next(cursor)
     if cursor.plan == PLAN_DELTA:

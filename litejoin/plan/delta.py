@@ -22,7 +22,6 @@ from litejoin.plan.query.nodes import NotPlain
 from litejoin.plan.query.parse import parse_query
 from litejoin.plan.query.resolve import exported
 from litejoin.plan.query.scope import CoreScope, Instance, Tree, build_tree, outputs_of
-from litejoin.plan.query.shield import shielded, unshielded
 from litejoin.plan.query.statements import Refresh, Ways, affected, compared
 from litejoin.plan.sql import PlanJudge, output_columns, scanned_topics, topics_in
 from litejoin.plan.sql_errors import BadQuery, SqlFinding
@@ -77,14 +76,12 @@ def analyze_join(
     """
     query = query.rstrip().removesuffix(";").rstrip()
     columns = output_columns(query, topics)
-    query, marks = shielded(query)
     key_index = _key_index(query, columns, key_column)
     trial = copy.deepcopy(registry)
     try:
         analysis = _Delta(name, query, columns, key_index, topics, trial).analysis()
     except NotPlain as reason:
-        offset = unshielded(reason.offset, marks)
-        return _full(query, columns, key_index, topics, str(reason), offset)
+        return _full(query, columns, key_index, topics, str(reason), reason.offset)
     registry.by_topic, registry.used_by = trial.by_topic, trial.used_by
     return analysis
 

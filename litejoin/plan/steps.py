@@ -11,7 +11,9 @@ from collections.abc import Iterable
 _TOPIC = re.compile(
     r"SCAN (.+) VIRTUAL TABLE INDEX \d+:(delta|key|scan|index (lj:\d+))( LEFT-JOIN)?"
 )
-_AFFECTED = re.compile(r"USING INDEX sqlite_autoindex_lj:affected_\d+ FOR IN-OPERATOR")
+_AFFECTED = re.compile(
+    r"USING INDEX sqlite_autoindex_lj:affected_\d+ FOR IN-OPERATOR|SCAN lj:affected"
+)
 
 _FUNCTION = re.compile(r"SCAN (\S+) VIRTUAL TABLE INDEX \d+:$")
 """json_each and json_tree."""
@@ -24,16 +26,18 @@ _SUBQUERY = re.compile(r"(CORRELATED )?(SCALAR|LIST) SUBQUERY \d+")
 
 def steps_text(query_plan: Iterable[str]) -> str:
     """The lines of a query plan as one text: `changed rows of u, then o by lj:1`."""
-    return ", then ".join(step for line in query_plan if (step := _step(line)))
+    lines = list(query_plan)
+    following = [*lines[1:], ""]
+    return ", then ".join(filter(None, map(_step, lines, following)))
 
 
-def _step(line: str) -> str:
+def _step(line: str, following: str) -> str:
     if _AFFECTED.fullmatch(line):
         return ""  # the affected keys themselves, in memory
     if _MADE.fullmatch(line):
         return ""
     if _SUBQUERY.fullmatch(line):
-        return "in a subquery"
+        return "" if _AFFECTED.fullmatch(following) else "in a subquery"
     if taken := _TAKEN.fullmatch(line):
         return f"rows of {taken[1]}"
     match = _TOPIC.fullmatch(line)

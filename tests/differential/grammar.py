@@ -6,11 +6,12 @@ exactly, and nothing reads a column that GROUP BY leaves open.
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-TOPICS = ("orders", "users", "products")
-FIELDS = ("a", "b", "c")
-"""Any scalar; `n` are small exact numbers, `tags` an array, `o.x` nested."""
+from tests.differential.terms import TOPICS as TOPICS
+from tests.differential.terms import Input, Terms
+from tests.differential.terms import Relation as Relation
 
 
 @dataclass
@@ -20,108 +21,50 @@ class Generated:
     sql: str
     tags: set[str] = field(default_factory=set)
     ordered: bool = False
+    """By all its columns: the rows of a key have one order."""
 
 
-@dataclass
-class Relation:
-    """Something in FROM: how it is written, and its columns by what they hold."""
-
-    sql: str
-    alias: str
-    keys: list[str]
-    scalars: list[str]
-    numbers: list[str]
-
-
-class QueryMaker:
+class QueryMaker(Terms):
     """Makes one query after another from one source of randomness.
 
     `twins`: whether the data hold 7 and 7.0 side by side. Then no query in FROM may merge them,
     because which of the two stands for both is SQLite's choice.
     """
 
-    def __init__(self, rng: random.Random, *, twins: bool) -> None:
-        self.rng, self.twins = rng, twins
-        self.tags: set[str] = set()
+    def __init__(self, rng: random.Random, *, twins: bool, inputs: Sequence[Input] = ()) -> None:
+        super().__init__(rng)
+        self.twins, self.inputs = twins, list(inputs)
         self.ctes: list[str] = []
-        self.count = 0
+        self.x = "x"
+        """How the names of output columns begin. No input has a column of such a name: GROUP BY
+        would take it for that."""
+        self.width = 0
+        """Columns of the query at hand."""
 
     def query(self) -> Generated:
         """A whole query."""
         self.tags, self.ctes, self.count = set(), [], 0
         kinds = [self.select] * 10 + [self.grouped] * 6 + [self.compound] * 3
         kinds += [self.full_join, self.windowed, self.distinct, self.limited, self.total]
+        kinds += [self.recursive] if self.chance(0.2) else []
         sql = self.rng.choice(kinds)()
-        ordered = False
-        if "limit" not in self.tags and self.chance(0.08):
-            sql, ordered = f"{sql} ORDER BY 1, 2", True
-            self.tags.add("order by")
+        ordered = not self.tags & {"limit", "recursive"} and self.chance(0.08)
+        if ordered:
+            sql += self.order()
         prefix = f"WITH {', '.join(self.ctes)} " if self.ctes else ""
         return Generated(prefix + sql, set(self.tags), ordered)
 
-    # -- small choices
-
-    def chance(self, p: float) -> bool:
-        return self.rng.random() < p
-
-    def alias(self) -> str:
-        self.count += 1
-        return f"t{self.count}"
-
-    def path(self, alias: str) -> str:
-        name = self.rng.choice(["a", "a", "b", "c", "o.x"])
-        return self.rng.choice(
-            [
-                f"json_extract({alias}.payload, '$.{name}')",
-                f"{alias}.payload ->> '$.{name}'",
-                f"({alias}.payload ->> '$.{name}')",
-            ]
-        )
-
-    def scalar(self, relation: Relation) -> str:
-        text = self.rng.choice(relation.scalars) if relation.scalars else relation.keys[0]
-        kind = self.rng.random()
-        if kind < 0.6:
-            return text
-        made = self.rng.choice(
-            [
-                ("cast text", f"CAST({text} AS TEXT)"),
-                ("cast integer", f"CAST({text} AS INTEGER)"),
-                ("coalesce", f"coalesce({text}, 'u1')"),
-                ("ifnull", f"ifnull({text}, 7)"),
-                ("lower", f"lower({text})"),
-                ("case", f"CASE WHEN {text} IS NULL THEN 'u2' ELSE {text} END"),
-                ("nullif", f"nullif({text}, 'u1')"),
-                ("cast numeric", f"CAST({text} AS NUMERIC)"),
-            ]
-        )
-        self.tags.add(made[0])
-        return made[1]
-
-    def term(self, relation: Relation) -> str:
-        """A side of an equality."""
-        return self.rng.choice(relation.keys) if self.chance(0.4) else self.scalar(relation)
-
-    def predicate(self, relation: Relation) -> str:
-        text = self.scalar(relation)
-        return self.rng.choice(
-            [
-                f"{text} IS NOT NULL",
-                f"{text} IS NULL",
-                f"{text} <> 'u1'",
-                f"{text} > 5",
-                f"{text} IN ('u1', 7, '5')",
-                f"NOT {text} = 'u2'",
-                f"({text} = 'u1' OR {relation.keys[0]} <> 'u1')",
-                f"{text} BETWEEN 1 AND 'z'",
-                f"{text} LIKE 'u%'",
-            ]
-        )
+    def order(self) -> str:
+        """By every column, so that no two rows are equal but those that look alike."""
+        self.tags.add("order by")
+        ways = ["", " DESC", " NULLS LAST", " DESC NULLS FIRST"]
+        terms = [f"{i + 1}{self.rng.choice(ways)}" for i in range(self.width)]
+        return f" ORDER BY {', '.join(terms)}"
 
     # -- FROM
 
     def relation(self, *, plain: bool = False) -> Relation:
-        kinds = [self.topic] * 7
+        kinds = [self.topic] * 7 + ([self.input] * 7 if self.inputs else [])
         if not plain:
             kinds += [self.derived, self.cte]
             if not self.twins:
@@ -135,7 +78,16 @@ class QueryMaker:
         numbers = [f"json_extract({alias}.payload, '$.n')"]
         if self.chance(0.1):
             fields.append(f"{alias}.timestamp")
-        return Relation(f"{topic}{word}{alias}", alias, [f"{alias}.key"], fields, numbers)
+        key = [f"{alias}.key"]
+        return Relation(f"{topic}{word}{alias}", alias, key, fields, numbers, is_topic=True)
+
+    def input(self) -> Relation:
+        """A window, or another join."""
+        chosen, alias = self.rng.choice(self.inputs), self.alias()
+        self.tags.add(chosen.kind)
+        columns = [f'{alias}."{name}"' for name in chosen.columns]
+        numbers = [f"length({columns[0]})"]
+        return Relation(f'"{chosen.name}" {alias}', alias, columns[:1], columns, numbers)
 
     def _inner(self) -> tuple[str, str]:
         inner = self.topic()
@@ -199,29 +151,26 @@ class QueryMaker:
         for number in range(1, size):
             new = self.relation(plain=plain)
             old = self.rng.choice(relations)
-            on = f"{self.term(old)} = {self.term(new)}"
-            if self.chance(0.5):
-                on = f"{self.term(new)} = {self.term(old)}"
+            on = self.equality(old, new)
             if self.chance(0.25):
                 on += f" AND {self.predicate(new)}"
                 self.tags.add("residual")
             if self.chance(0.12):
                 on += f" AND {self.rng.choice(old.keys)} <= {self.rng.choice(new.keys)}"
                 self.tags.add("non-equi")
-            kind = self.rng.random()
-            if kind < 0.4:
-                sql += f" {self.rng.choice(['JOIN', 'INNER JOIN'])} {new.sql} ON {on}"
-            elif kind < 0.75:
-                sql += f" LEFT JOIN {new.sql} ON {on}"
-                self.tags.add("left join")
-            elif kind < 0.82 and number == size - 1:
-                sql += f" RIGHT JOIN {new.sql} ON {on}"
-                self.tags.add("right join")
-            else:
-                sql += f"{self.rng.choice([', ', ' CROSS JOIN '])}{new.sql}"
+            word = self.operator(is_last=number == size - 1)
+            if word in (", ", " CROSS JOIN "):
+                sql += word + new.sql
                 where.append(on)
-                self.tags.add("comma join")
+            elif number == 1 and old.is_topic and new.is_topic and self.chance(0.06):
+                sql += f"{word}{new.sql} USING (key)"
+                self.tags.add("using")
+            else:
+                sql += f"{word}{new.sql} ON {on}"
             relations.append(new)
+        topics = [relation.sql.split()[0] for relation in relations if relation.is_topic]
+        if len(set(topics)) < len(topics):
+            self.tags.add("self join")
         self.tags.add(f"{size}-way")
         if self.chance(0.12):
             sql += self.lateral(relations)
@@ -231,9 +180,21 @@ class QueryMaker:
             where.append(self.subquery_predicate(relations))
         return sql + (f" WHERE {' AND '.join(where)}" if where else ""), relations
 
+    def operator(self, *, is_last: bool) -> str:
+        """A join operator; the optional left sides of RIGHT and FULL JOIN come last."""
+        kind = self.rng.random()
+        if is_last and 0.75 <= kind < 0.86:
+            return self.pick([("right join", " RIGHT JOIN "), ("full join", " FULL JOIN ")])
+        if kind < 0.4:
+            return self.rng.choice([" JOIN ", " INNER JOIN "])
+        if kind < 0.75:
+            self.tags.add("left join")
+            return self.rng.choice([" LEFT JOIN ", " LEFT JOIN ", " LEFT OUTER JOIN "])
+        return self.pick([("comma join", ", "), ("cross join", " CROSS JOIN ")])
+
     def lateral(self, relations: list[Relation]) -> str:
         for relation in relations:
-            if relation.keys[0].endswith(".key"):
+            if relation.is_topic:
                 alias = self.alias()
                 function = self.rng.choice(["json_each", "json_each", "json_tree"])
                 self.tags.add(function)
@@ -241,7 +202,13 @@ class QueryMaker:
                 relations.append(Relation("", alias, [f"{alias}.value"], [f"{alias}.value"], []))
                 if self.chance(0.3):
                     return f" LEFT JOIN {call} ON 1"
-                return self.rng.choice([f" CROSS JOIN {call}", f" JOIN {call}"])
+                sql = self.rng.choice([f" CROSS JOIN {call}", f" JOIN {call}"])
+                if self.chance(0.4):
+                    new = self.topic()
+                    sql += f" JOIN {new.sql} ON {self.term(new)} = {alias}.value"
+                    relations.append(new)
+                    self.tags.add("join on json values")
+                return sql
         return ""
 
     # -- subqueries
@@ -282,6 +249,9 @@ class QueryMaker:
     def scalar_subquery(self, around: list[Relation]) -> str:
         outer, inner = self.rng.choice(around), self.topic()
         self.tags.add("scalar subquery")
+        if self.chance(0.15):
+            self.tags.add("exists as value")
+            return f"EXISTS (SELECT 1 FROM {inner.sql} WHERE {self.equality(inner, outer)})"
         link = f"{self.term(inner)} = {self.term(outer)}"
         if self.chance(0.2):
             return (
@@ -300,6 +270,10 @@ class QueryMaker:
         made = [self.term(self.rng.choice(relations)) for _ in range(self.rng.choice([1, 2, 3]))]
         if self.chance(0.15):
             made.append(self.scalar_subquery(relations))
+        topics = [relation for relation in relations if relation.is_topic]
+        if topics and self.chance(0.15):
+            text = self.scalar(self.rng.choice(topics))
+            made.append(self.pick([("typeof", f"typeof({text})"), ("quote", f"quote({text})")]))
         return made
 
     def select(self) -> str:
@@ -308,47 +282,27 @@ class QueryMaker:
         return f"SELECT {self.named(items)} FROM {source}"
 
     def named(self, items: list[str]) -> str:
-        return ", ".join(f"{item} AS x{i}" for i, item in enumerate(items))
+        self.width = len(items)
+        return ", ".join(f"{item} AS {self.x}{i}" for i, item in enumerate(items))
 
     def distinct(self) -> str:
         self.tags.add("distinct")
         return self.select().replace("SELECT ", "SELECT DISTINCT ", 1)
-
-    def aggregate(self, relations: list[Relation]) -> str:
-        relation = self.rng.choice([r for r in relations if r.numbers])
-        number, text = self.rng.choice(relation.numbers), relation.keys[0]
-        made = self.rng.choice(
-            [
-                ("count", "count(*)"),
-                ("count", f"count({number})"),
-                ("count distinct", f"count(DISTINCT {number})"),
-                ("sum", f"sum({number})"),
-                ("total", f"total({number})"),
-                ("avg", f"avg({number})"),
-                ("min", f"min({number})"),
-                ("max", f"max({number})"),
-                ("filter", f"count(*) FILTER (WHERE {number} > 1)"),
-                ("filter", f"sum({number}) FILTER (WHERE {text} <> 'u1')"),
-                ("group_concat", f"group_concat({text}, ',' ORDER BY quote({text}))"),
-                ("json_group_array", f"json_group_array({text} ORDER BY quote({text}))"),
-            ]
-        )
-        self.tags.add(made[0])
-        return made[1]
 
     def grouped(self) -> str:
         source, relations = self.joined()
         self.tags.add("group by")
         key = self.key(relations)
         items = [key, self.aggregate(relations), self.aggregate(relations)]
-        terms = [self.rng.choice(["x0", "1", key])]
+        terms = [self.rng.choice([f"{self.x}0", "1", key])]
         if self.chance(0.2):
             extra = f"typeof({self.scalar(relations[0])})"
             items.append(extra)
             terms.append(extra)
         having = ""
         if self.chance(0.25):
-            having = f" HAVING {self.rng.choice(['count(*) > 1', 'x1 IS NOT NULL', 'x0 IS NULL'])}"
+            kinds = ["count(*) > 1", f"{self.x}1 IS NOT NULL", f"{self.x}0 IS NULL"]
+            having = f" HAVING {self.rng.choice(kinds)}"
             self.tags.add("having")
         return f"SELECT {self.named(items)} FROM {source} GROUP BY {', '.join(terms)}{having}"
 
@@ -395,10 +349,24 @@ class QueryMaker:
 
     def limited(self) -> str:
         relation = self.topic()
+        if self.chance(0.3):
+            self.tags.add("random()")
+            return (
+                f"SELECT {self.named(relation.keys)} FROM {relation.sql} WHERE random() IS NOT NULL"
+            )
         self.tags.add("limit")
-        return f"SELECT {relation.keys[0]} AS x0 FROM {relation.sql} ORDER BY x0 LIMIT 3"
+        return f"SELECT {self.named(relation.keys)} FROM {relation.sql} ORDER BY 1 LIMIT 3"
 
     def total(self) -> str:
         source, relations = self.joined()
-        self.tags.add("total")
-        return f"SELECT 'all' AS x0, {self.aggregate(relations)} AS x1 FROM {source}"
+        self.tags.add("no group by")
+        items = ["'all'", self.aggregate(relations)]
+        return f"SELECT {self.named(items)} FROM {source}"
+
+    def recursive(self) -> str:
+        """What can be reached from one key."""
+        self.tags.add("recursive")
+        step = self.topic()
+        reached = f"SELECT {step.keys[0]} FROM {step.sql} JOIN r ON {self.term(step)} = r.x0"
+        self.ctes.insert(0, f"r(x0) AS (SELECT 'u1' UNION {reached})")
+        return f"SELECT {self.named(['x0'])} FROM r"

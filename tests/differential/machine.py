@@ -4,22 +4,30 @@ One round is one pipeline: some queries from the grammar, one history of batches
 deletes and moved keys, in random splits over 1, 2 or 8 shards, with restarts after which nothing
 is known but what is on disk. After every flush the stored results of every query must be what
 plain SQLite computes from scratch over the same rows; at the end, so must what a subscriber that
-saw every result has. A (query, history) pair counts once.
+saw every result has. A (query, history) pair counts once. Queries over the clock follow it
+(`emit_expired`), and the clock is the round's own.
 """
 
 import json
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import apsw
 
+from litejoin.clock import ManualClock
 from litejoin.plan.nodes import JoinPlan
+from litejoin.plan.query.grammar import reads_clock
 from litejoin.plan.sql import BadQuery, output_columns
+from litejoin.plan.tokens import tokenize
 from litejoin.records import Row, RowKind
 from tests.differential.grammar import TOPICS, Generated, QueryMaker
-from tests.differential.pipeline import EnginePipeline, engine_pipeline
+from tests.differential.pipeline import EnginePipeline, Rows, engine_pipeline
+from tests.differential.terms import AGE_S
+from tests.differential.wall import on_clock, open_memory
 from tests.harness.results import canonical
 from tests.reference.oracle import Oracle
 
@@ -48,11 +56,17 @@ NUMBERS = (1, 2, 0.5, -3, None, "5", "x", 2.0)
 TAGS = ((), ("u1",), ("u1", "u2"), (7, "7"), ("u1", ["u2", {"z": "5"}]), None, ("u1", "u1"))
 
 
+Change = tuple[str, str, str | None, int]
+"""Topic, key, payload or None for a delete, Unix milliseconds."""
+
+
 @dataclass
 class Tally:
     """What rounds were made of."""
 
     pairs: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    """Shards, flushes, restarts, kills."""
     refused: int = 0
     checks: int = 0
     strategies: Counter[str] = field(default_factory=Counter)
@@ -66,8 +80,20 @@ class Tally:
             self.constructs[tag, plan.strategy] += 1
 
 
+def key_of(value: Any) -> str:
+    """A whole number is one key, as integer and as real."""
+    return canonical(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 class Difference(AssertionError):
     """Incremental and from scratch disagree."""
+
+
+def check_no_scan(seed: int, plan: JoinPlan) -> None:
+    """No statement of an incremental join reads a topic from end to end."""
+    steps = [*plan.refresh_plan, *(s for r in plan.references for s in r.query_plan)]
+    if plan.strategy != "full" and any(":scan" in step for step in steps):
+        raise Difference(f"seed {seed}: {plan.query}\nscans a topic: {steps}")
 
 
 class Round:
@@ -94,24 +120,27 @@ class Round:
 
     def run(self, root: Path) -> None:
         """Raises Difference with the seed, the step and the query."""
-        oracle = Oracle(TOPICS)
         shards = self.rng.choice([1, 2, 8])
+        self.tally.events[f"{shards} shards"] += 1
         texts = {name: each.sql for name, each in self.queries.items()}
-        with engine_pipeline(root, shards, texts, self.level) as p:
+        clock = ManualClock()
+        oracle = Oracle(TOPICS, open_memory())
+        with on_clock(clock), engine_pipeline(root, shards, texts, self.level) as p:
+            self._follow_clock(p, clock)
             for plan in p.joins:
                 self.tally.add(self.queries[plan.name], plan)
                 self.tally.reasons.update(r.message for r in plan.reasons)
-                self._check_no_scan(plan)
+                check_no_scan(self.seed, plan)
             for step in range(STEPS):
                 self._step(p, oracle, step)
             self._check(p, oracle, p.replayed(self._unsure()), "log")
         oracle.close()
 
-    def _check_no_scan(self, plan: JoinPlan) -> None:
-        """No statement of an incremental join reads a topic from end to end."""
-        steps = [*plan.refresh_plan, *(s for r in plan.references for s in r.query_plan)]
-        if plan.strategy != "full" and any(":scan" in step for step in steps):
-            raise Difference(f"seed {self.seed}: {plan.query}\nscans a topic: {steps}")
+    def _follow_clock(self, p: EnginePipeline, clock: ManualClock) -> None:
+        p.close()
+        p.clock = clock
+        p.joins = [replace(j, emit_expired=reads_clock(tokenize(j.query))) for j in p.joins]
+        p.open()
 
     def _unsure(self) -> set[str]:
         """Queries whose rows have an order with ties: it may change, and that is a result."""
@@ -119,13 +148,15 @@ class Round:
 
     def _step(self, p: EnginePipeline, oracle: Oracle, step: int) -> None:
         rng = self.rng
-        p.clock.advance(rng.choice([0, 1, 1500]))
+        p.clock.advance(rng.choice([0, 1, 1500, 1500, AGE_S * 500]))
         pending: list[bytes] = []
         for _ in range(rng.choice([1, 1, 3])):
             rows = self._batch(p, oracle, rng.choice([1, 2, 5, 16]) if step else 25)
             changes, seq = p.write(rows)
             pending += changes
+            self.tally.events["flushes"] += 1
         if rng.random() < 0.2:
+            self.tally.events["restarts"] += 1
             p.close()
             p.open()
         else:
@@ -136,14 +167,23 @@ class Round:
         self._check(p, oracle, p.state(), f"step {step}")
 
     def _batch(self, p: EnginePipeline, oracle: Oracle, size: int) -> list[Row]:
-        rows, rng = [], self.rng
+        changes = self._changes(p, size)
+        for change in changes:
+            oracle.put(*change)
+        return [self._row(p, change) for change in changes]
+
+    def _changes(self, p: EnginePipeline, size: int) -> list[Change]:
+        rng, found = self.rng, []
         for _ in range(size):
-            topic, key, now = rng.choice(TOPICS), rng.choice(KEYS), p.clock.now_ms()
-            payload = None if rng.random() < 0.2 else self._payload()
-            oracle.put(topic, key, payload, now)
-            kind = RowKind.DELETE if payload is None else RowKind.UPSERT
-            rows.append(Row(p.numbers[topic], kind, now, key.encode(), (payload or "").encode()))
-        return rows
+            topic, key = rng.choice(TOPICS), rng.choice(KEYS)
+            at_ms = p.clock.now_ms() - rng.choice([0, 0, 0, AGE_S * 700])
+            found.append((topic, key, None if rng.random() < 0.2 else self._payload(), at_ms))
+        return found
+
+    def _row(self, p: EnginePipeline, change: Change) -> Row:
+        topic, key, payload, at_ms = change
+        kind = RowKind.DELETE if payload is None else RowKind.UPSERT
+        return Row(p.numbers[topic], kind, at_ms, key.encode(), (payload or "").encode())
 
     def _payload(self) -> str:
         rng, pool = self.rng, TWINS if self.twins else SCALARS
@@ -153,18 +193,18 @@ class Round:
         value |= {"o": {"x": rng.choice(pool)}} if rng.random() < 0.5 else {}
         return json.dumps(value, ensure_ascii=rng.random() < 0.5)
 
-    def _check(
-        self, p: EnginePipeline, oracle: Oracle, found: dict[str, dict[str, list[str]]], where: str
-    ) -> None:
+    def _check(self, p: EnginePipeline, oracle: Oracle, found: Rows, where: str) -> None:
         for name, generated in self.queries.items():
             self.tally.checks += 1
             want: dict[str, list[str]] = {}
             for row in oracle.rows(generated.sql):
-                want.setdefault(canonical(row["x0"]), []).append(canonical(row))
-            got = {key: sorted(rows) for key, rows in found.get(name, {}).items()}
-            expected = {key: sorted(rows) for key, rows in want.items()}
-            if got != expected:
-                raise Difference(self._told(p, name, where, got, expected))
+                want.setdefault(key_of(row["x0"]), []).append(canonical(row))
+            got = dict(found.get(name, {}))
+            if not generated.ordered:
+                want = {key: sorted(rows) for key, rows in want.items()}
+                got = {key: sorted(rows) for key, rows in got.items()}
+            if got != want:
+                raise Difference(self._told(p, name, where, got, want))
 
     def _told(
         self,
@@ -183,11 +223,18 @@ class Round:
         return "\n".join(lines)
 
 
+class Runnable(Protocol):
+    def run(self, root: Path) -> None: ...
+
+
+MakeRound = Callable[[int, Tally, type[QueryMaker]], Runnable]
+
+
 def run_round(
     seed: int,
     root: Path,
     tally: Tally,
-    made: type[Round] = Round,
+    made: MakeRound = Round,
     queries: type[QueryMaker] = QueryMaker,
 ) -> None:
     """One round in a directory of its own. Raises Difference."""

@@ -7,10 +7,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from litejoin.plan.nodes import Plan
+from tests.differential.views import views_over
 from tests.differential.window_pipeline import Sent, WindowPipeline
 from tests.harness.results import canonical, canonical_rows
 from tests.unit.plan.documents import plan_of
@@ -18,7 +18,6 @@ from tests.unit.plan.documents import plan_of
 SEEDS = range(5)
 STEPS = 25
 START_MS = 1_700_000_000_000
-COLUMNS = ("payload", "timestamp", "timestamp_ms", "window_start_ms", "window_end_ms")
 
 WINDOWS = """\
 sources:
@@ -118,55 +117,15 @@ class Stream:
         return Sent(rng.choice("abc7"), None if gone else json.dumps(payload), 0, "users")
 
 
-def relation(columns: tuple[str, ...], shown: list[dict[str, Any]]) -> tuple[Any, ...]:
-    """Column names and rows of a window, from its results."""
-    names = [*columns, *(name for name in ("key", *COLUMNS) if name not in columns)]
-    rows = []
-    for body in shown:
-        window = {side: _ms(text) for side, text in body["window"].items()}
-        emitted_ms = _ms(body["emit_at"])
-        of_result = {
-            "key": body["key"], "timestamp": emitted_ms // 1000, "timestamp_ms": emitted_ms,
-            "window_start_ms": window["start"], "window_end_ms": window["end"],
-        }  # fmt: skip
-        for row in body["rows"]:
-            values = {**of_result, "payload": json.dumps(row), **row}
-            rows.append([values[name] for name in names])
-    return names, rows
-
-
-def _ms(text: str) -> int:
-    stamp = apsw.Connection(":memory:").execute("SELECT unixepoch(?, 'subsec') * 1000", (text,)).get
-    return round(float(str(stamp)))
-
-
-def oracle(
-    made: Plan, topics: dict[str, dict[str, str]], shown: dict[str, list[dict[str, Any]]]
-) -> apsw.Connection:
-    """Topics, windows as shown, and joins as views, in a SQLite of its own."""
-    db = apsw.Connection(":memory:")
-    for name, held in topics.items():
-        db.execute(f"CREATE TABLE {name}(key TEXT, payload TEXT)")
-        db.executemany(f"INSERT INTO {name} VALUES(?, ?)", list(held.items()))
-    for window in made.windows:
-        names, rows = relation(window.columns, shown.get(window.name, []))
-        # Values of a query's columns have no type of their own, as those of expressions.
-        values = ", ".join(f"+{name} AS {name}" for name in (f'"{name}"' for name in names))
-        db.execute(f'CREATE TABLE "of {window.name}"({", ".join(json.dumps(n) for n in names)})')
-        db.executemany(
-            f'INSERT INTO "of {window.name}" VALUES({", ".join("?" * len(names))})', rows
-        )
-        db.execute(f'CREATE VIEW "{window.name}" AS SELECT {values} FROM "of {window.name}"')
-    for join in made.joins:
-        db.execute(f'CREATE VIEW "{join.name}" AS {join.query}')
-    return db
-
-
 def check(made: Plan, pipe: WindowPipeline, topics: dict[str, dict[str, str]]) -> None:
     shown: dict[str, list[dict[str, Any]]] = {}
     for body in pipe.current():
         shown.setdefault(body["query"], []).append(body)
-    db = oracle(made, topics, shown)
+    held = {
+        topic: [(key, payload, 0) for key, payload in rows.items()]
+        for topic, rows in topics.items()
+    }
+    db = views_over(made, held, shown)
     for join in made.joins:
         wanted: dict[str, list[dict[str, Any]]] = {}
         cursor = db.execute(f'SELECT * FROM "{join.name}"')

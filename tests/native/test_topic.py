@@ -155,6 +155,48 @@ def test_a_number_finds_a_key_by_its_text(tables: Tables) -> None:
     assert tables.select("SELECT key, payload FROM t WHERE key = NULL") == []
 
 
+NUMBERS = ["5", "5.0", "05", "7", "u1", "U1", "9007199254740993"]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "key IN (SELECT CAST(v AS INTEGER) FROM s)",
+        "key IN (SELECT CAST(v AS REAL) FROM s)",
+        "key IN (SELECT v FROM s)",
+        "key IN (SELECT b FROM s)",
+        'key IN (SELECT value FROM json_each(\'[5, "5", 7.0, "u1", null]\'))',
+        "key IN (5, '7', 5.0)",
+        "key IN (5, '7', 5.0) AND key <> '7'",
+        "key COLLATE NOCASE IN ('u1')",
+        "key = 'U1' COLLATE NOCASE",
+        "key COLLATE NOCASE = 'u1'",
+    ],
+)
+def test_a_key_is_compared_as_that_of_a_plain_table(tables: Tables, condition: str) -> None:
+    """Affinities and collations are those of the query, whichever way its rows are found."""
+    tables.write([(key, "{}") for key in NUMBERS])
+    plain = apsw.Connection(":memory:")
+    plain.execute("CREATE TABLE t(key TEXT)")
+    plain.executemany("INSERT INTO t VALUES(?)", [(key,) for key in NUMBERS])
+    for db in (plain, tables.host):
+        db.execute("CREATE TABLE s(v, b BLOB)")
+        values = ["5", 5, "5.0", 7.0, "u1", None, 2**53 + 1]
+        db.executemany("INSERT INTO s VALUES(?1, ?1)", [(value,) for value in values])
+    sql = f"SELECT key, 1 FROM t WHERE {condition}"
+    assert tables.select(sql) == sorted(plain.execute(sql).fetchall())
+
+
+def test_in_finds_old_versions_once(tables: Tables) -> None:
+    tables.write([("5", "{}"), ("5.0", "{}")])
+    tables.write([("5", '{"n":1}'), ("5.0", None)])
+    found = tables.select(
+        """SELECT key, payload FROM "t:both" WHERE key IN
+        (SELECT value FROM json_each('["5", 5, "5.0"]')) AND +key IN ('5', '5.0')"""
+    )
+    assert found == [("5", '{"n":1}'), ("5", "{}"), ("5.0", "{}")]
+
+
 def test_a_self_join_reads_two_rows_at_once(tables: Tables) -> None:
     tables.write([(f"k{i}", json.dumps({"v": i % 2})) for i in range(6)])
     pairs = tables.select(

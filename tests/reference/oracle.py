@@ -17,8 +17,8 @@ from tests.harness.results import State, canonical, canonical_rows
 class Oracle:
     """Tables of topics in one private in-memory database; not thread-safe."""
 
-    def __init__(self, topics: Iterable[str] = ()) -> None:
-        self._db = apsw.Connection(":memory:")
+    def __init__(self, topics: Iterable[str] = (), database: apsw.Connection | None = None) -> None:
+        self._db = database or apsw.Connection(":memory:")
         self._topics: set[str] = set()
         for topic in topics:
             self.topic(topic)

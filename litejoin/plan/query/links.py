@@ -23,9 +23,10 @@ from litejoin.plan.query.resolve import exports, full_pairs, resolve
 from litejoin.plan.query.scope import CoreScope, Instance, Tree
 from litejoin.plan.query.words import conjuncts, equality_sides
 
-Comparison = Literal["", "TEXT", "NUMERIC", "LOOSE"]
-"""The affinity that an equality applies to its sides. LOOSE: TEXT, to a value that stands for all
-numbers equal to it, so that its text may be '7' or '7.0'.
+Comparison = Literal["", "TEXT", "NUMERIC", "REAL", "LOOSE"]
+"""The affinity that an equality applies to its sides. REAL: that of IN may be any numeric one, and
+REAL makes one number of integers beyond 2^53. LOOSE: TEXT, to a value that stands for all numbers
+equal to it, so that its text may be '7' or '7.0'.
 """
 
 
@@ -48,6 +49,8 @@ class Link:
     right: Side
     core: CoreScope
     home: Instance | None
+    is_in: bool = False
+    """`left IN (SELECT right ...)`."""
 
     @property
     def comparison(self) -> Comparison:
@@ -55,7 +58,7 @@ class Link:
         sides = (*self.left.meanings, *self.right.meanings)
         affinities = {side.affinity for side in sides}
         if "NUMERIC" in affinities:
-            return "NUMERIC"
+            return "REAL" if self.is_in else "NUMERIC"
         if "TEXT" not in affinities:
             return ""
         loose = any(side.merged and side.affinity != "TEXT" for side in sides)
@@ -101,7 +104,7 @@ def _of_core(core: CoreScope) -> Iterator[Link]:
     for subquery, scope in core.subqueries:
         if subquery.left is not None:
             outer = Side(_side(core, subquery.left).meanings, None)
-            yield Link(Side(tuple(exports(scope, 0)), None), outer, core, None)
+            yield Link(Side(tuple(exports(scope, 0)), None), outer, core, None, True)
 
 
 def conditions(core: CoreScope) -> list[tuple[Instance | None, Span]]:

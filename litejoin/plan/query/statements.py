@@ -57,7 +57,7 @@ def compared(text: str, comparison: str) -> str:
             f" THEN CAST({text} AS NUMERIC) ELSE {text} END"
         )
     # A TEXT column of the topic table turns what it is compared with into text by itself.
-    return f"CAST({text} AS NUMERIC)" if comparison == "NUMERIC" else text
+    return f"CAST({text} AS {comparison})" if comparison in ("NUMERIC", "REAL") else text
 
 
 def picked(text: str, comparison: str, affinity: str) -> str:
@@ -224,7 +224,7 @@ class Refresh:
             # The query's own equality, once more for the column that finds rows by it.
             value = compared(step.written, step.link.comparison)
             target = where if step.link.home is None else on
-            target.append(f"{self.ways.probe(instance, instance.source.alias)} = {value}")
+            target.append(self._among(instance, instance.source.alias, step.near, f"= {value}"))
 
     def _exact_key(self, instance: Instance) -> list[str]:
         """Where a row has several keys, the condition that leaves the others out: their rows would
@@ -298,7 +298,8 @@ class Refresh:
         probe = self.ways.probe(instance, alias)
         if not expression.laterals:
             return f"{probe} {condition}"
-        # A row with several values must not be found once for each of them.
+        # A row with several values must not be found once for each of them; nor may the column,
+        # which shows one of them, be compared where SQLite finds the row in another way.
         inner = self.ways.probe(instance, "lj:many")
         return (
             f"{quoted(alias)}.key IN (SELECT key FROM {quoted(instance.topic)}"

@@ -4,7 +4,6 @@ import pytest
 
 from litejoin.plan.query.nodes import NotPlain
 from litejoin.plan.query.parse import parse_query
-from litejoin.plan.query.shield import shielded, unshielded
 from litejoin.plan.query.words import conjuncts, equality_sides
 from litejoin.plan.tokens import tokenize
 
@@ -112,20 +111,3 @@ def test_what_cannot_be_split_says_what_and_where(query: str, reason: str, at: s
     with pytest.raises(NotPlain, match=reason.replace("(", r"\(").replace(")", r"\)")) as error:
         parse_query(query)
     assert query[error.value.offset :].startswith(at)
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("u.key IN (SELECT CAST(x AS REAL) FROM t)", "+u.key IN (SELECT CAST(x AS REAL) FROM t)"),
-        ("key NOT IN (SELECT t.timestamp FROM t)", "+key NOT IN (SELECT t.timestamp FROM t)"),
-        ("key IN (SELECT CAST(x AS TEXT) FROM t)", "key IN (SELECT CAST(x AS TEXT) FROM t)"),
-        ("key IN (SELECT x FROM t)", "key IN (SELECT x FROM t)"),
-        ("key = CAST(x AS INTEGER)", "key = CAST(x AS INTEGER)"),
-    ],
-)
-def test_a_key_in_a_list_of_numbers_is_not_looked_up_as_text(query: str, expected: str) -> None:
-    assert shielded(query)[0] == expected
-    written = "SELECT 1 WHERE key IN (SELECT timestamp FROM t) AND y"
-    text, marks = shielded(written)
-    assert written[unshielded(text.index("AND"), marks) :] == "AND y"
