@@ -1,56 +1,58 @@
-"""Kafka in: a backlog of a topic into the shards, joined, beside the client library alone.
+"""Kafka in and out beside the client library alone and beside HTTP, in one run.
 
-    python -m bench.e2e.kafka [N]
+    python -m bench.e2e.kafka [ROUNDS] [--share N]
 
-N orders and a tenth of users are in the broker before anything starts. `client` is a bare
-confluent-kafka loop that consumes them and does nothing; `consume` a pipeline that only stores them
-(its one join reads another topic); `joined` one that joins orders with users and delivers to a
-Kafka topic. Time counts from the first message to the last one durable; for `joined` to the last
-result at the broker. The broker (tansu) runs on the same processors and takes its share.
+The workload of `pipeline` (302,000 messages) is in the broker before anything starts. `client` is
+a bare confluent-kafka loop that consumes it and does nothing; `consume` a pipeline that only stores
+it (its one join reads another topic); `joined` one that joins orders with users and delivers to a
+Kafka topic; `http` the run of `pipeline`: the same messages pushed as arrays, the same join,
+results log out. Time counts from the first message to the last one durable; for `joined` to the
+last result at the broker. The broker (tansu) runs on the same processors and takes its share, as
+the client of `http` does. Medians over the rounds, run in turn; `share` takes 1/N of the messages.
 """
 
-import sys
+import argparse
+import json
+import shutil
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from bench import report
 from bench.e2e.daemon import Daemon, daemon
+from bench.e2e.pipeline import JOIN, median, requests, run_pipeline
+from bench.yardsticks.workload import write_workload
 from tests.harness.broker import Broker
 
-JOINED = """  - name: enriched
-    query: |
-      SELECT o.key AS order_id, o.payload ->> '$.amount' AS amount, u.payload ->> '$.name' AS user
-      FROM orders o JOIN users u ON o.payload ->> '$.user_id' = u.key
-    sink: back
-"""
 STORED = "  - {name: other, query: SELECT key FROM elsewhere, sink: out}\n"
+PARTITIONS = 4
 
 
-def fill(broker: Broker, orders: int) -> int:
-    users = orders // 10
-    broker.create("users", "orders", partitions=4)
-    broker.create("back", partitions=4)
-    broker.produce("users", ((f"u{n}", b'{"name":"Name %d"}' % n) for n in range(users)))
-    broker.produce(
-        "orders",
-        (
-            (f"o{n}", b'{"user_id":"u%d","amount":%d.5}' % (n * 31 % users, n))
-            for n in range(orders)
-        ),
-    )
-    return orders + users
+def fill(broker: Broker, lines: list[bytes]) -> None:
+    """The workload's messages, each topic in its order."""
+    rows = defaultdict(list)
+    for line in lines:
+        message = json.loads(line)
+        payload = json.dumps(message["payload"], separators=(",", ":"))
+        rows[message["topic"]].append((message["key"], payload))
+    broker.create(*rows, partitions=PARTITIONS)
+    for topic, messages in rows.items():
+        broker.produce(topic, messages)
 
 
-def client_alone(broker: Broker, count: int) -> float:
+def client_alone(broker: Broker, count: int) -> dict[str, float]:
+    """A loop over `consume` that looks at each key and value."""
     from confluent_kafka import Consumer, TopicPartition
 
     consumer = Consumer({
         "bootstrap.servers": broker.brokers, "group.id": "alone", "log_level": 0,
         "enable.auto.commit": False, "auto.offset.reset": "earliest",
     })  # fmt: skip
-    consumer.assign([TopicPartition(t, p, 0) for t in ("users", "orders") for p in range(4)])
+    consumer.assign(
+        [TopicPartition(t, p, 0) for t in ("users", "orders") for p in range(PARTITIONS)]
+    )
     seen, started = 0, 0.0
     while seen < count:
         found = consumer.consume(5_000, timeout=0.05)
@@ -59,7 +61,7 @@ def client_alone(broker: Broker, count: int) -> float:
         seen += sum(1 for m in found if m.error() is None and m.key() and m.value())
     took = time.perf_counter() - started
     consumer.close()
-    return took
+    return {"rate": count / took}
 
 
 def source(broker: Broker, group: str) -> str:
@@ -82,10 +84,11 @@ def until(check: Any, timeout_s: float = 300) -> None:
         time.sleep(0.05)  # asking costs the pipeline time too
 
 
-def pipeline(broker: Broker, count: int, joins: str, group: str, sinks: str) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="litejoin-bench-") as folder, daemon(
-        Path(folder), joins, sources=source(broker, group), sinks=sinks
-    ) as running:  # fmt: skip
+def pipeline(
+    folder: Path, broker: Broker, count: int, joins: str, sinks: str = ""
+) -> dict[str, float]:
+    folder.mkdir()
+    with daemon(folder, joins, sources=source(broker, folder.name), sinks=sinks) as running:
         until(lambda: messages(running) > 0)
         started, cpu = time.perf_counter(), running.cpu_s()
         first = messages(running)
@@ -95,32 +98,55 @@ def pipeline(broker: Broker, count: int, joins: str, group: str, sinks: str) -> 
             until(lambda: not running.health()["sinks"]["back"]["lag_results"])
         took = time.perf_counter() - started
         return {
-            "messages_per_s": round((count - first) / took),
-            "cpu_us_per_message": round((running.cpu_s() - cpu) / (count - first) * 1e6, 1),
-            "peak_rss_mb": round(running.rss_mb("VmHWM"), 1),
+            "rate": (count - first) / took,
+            "cpu_us": (running.cpu_s() - cpu) / (count - first) * 1e6,
+            "rss_mb": running.rss_mb("VmHWM"),
         }
 
 
+def joined(folder: Path, broker: Broker, count: int) -> dict[str, float]:
+    broker.create(folder.name, partitions=PARTITIONS)
+    config = f"{{brokers: '{broker.brokers}', topic: {folder.name}}}"
+    sink = f", {{name: back, type: kafka, config: {config}}}"
+    return pipeline(folder, broker, count, JOIN.replace("sink: out", "sink: back"), sink)
+
+
+def measure(
+    folder: Path, broker: Broker, lines: list[bytes], rounds: int
+) -> dict[str, dict[str, float]]:
+    fill(broker, lines)
+    prepared, count = requests(lines), len(lines)
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for n in range(rounds):
+        found["client"].append(client_alone(broker, count))
+        found["consume"].append(pipeline(folder / f"consume-{n}", broker, count, STORED))
+        found["joined"].append(joined(folder / f"joined-{n}", broker, count))
+        found["http"].append(run_pipeline(folder / f"http-{n}", prepared, count))
+    return {name: median(each) for name, each in found.items()}
+
+
 def main() -> None:
-    orders = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
-    broker = Broker()
+    parser = argparse.ArgumentParser(description="Kafka in and out beside its yardsticks")
+    parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--share", type=int, default=1)
+    options = parser.parse_args()
+    folder, broker = Path(tempfile.mkdtemp(prefix="litejoin-bench-")), Broker()
     try:
-        count = fill(broker, orders)
-        alone = count / client_alone(broker, count)
-        config = f"{{brokers: '{broker.brokers}', topic: back}}"
-        sink = f", {{name: back, type: kafka, config: {config}}}"
-        consume = pipeline(broker, count, STORED, "stored", "")
-        joined = pipeline(broker, count, JOINED, "joined", sink)
+        workload = folder / "workload.jsonl"
+        write_workload(workload, share=options.share)
+        lines = workload.read_bytes().splitlines()
+        figures = measure(folder, broker, lines, options.rounds)
     finally:
         broker.stop()
+        shutil.rmtree(folder)
     report.write(
         "kafka",
         {
-            "messages": count,
-            "client_alone_per_s": round(alone),
-            "consume": consume,
-            "consume_vs_client": round(consume["messages_per_s"] / alone, 3),
-            "joined": joined,
+            "messages": len(lines),
+            "rounds": options.rounds,
+            **figures,
+            "consume_vs_client": round(figures["consume"]["rate"] / figures["client"]["rate"], 3),
+            "joined_vs_http": round(figures["joined"]["rate"] / figures["http"]["rate"], 3),
         },
     )
 
