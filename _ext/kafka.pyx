@@ -30,11 +30,13 @@ cdef class Packer:
     """Packs messages of one source. One thread uses it.
 
     `topics`: Kafka topic -> catalogue number. `key_paths`: compiled gjson paths; empty: the message's key.
-    `as_text`: values are stored as JSON strings; else they must be JSON.
+    `as_text`: values are stored as JSON strings; else they must be JSON. `meta`, if any, is given each
+    message that has a value, and its JSON; it returns what is stored, or raises ValueError.
     """
 
     cdef dict topics
     cdef tuple key_paths
+    cdef object meta
     cdef bint as_text
     cdef uint32_t shards
     cdef Py_ssize_t max_key_bytes, max_row_bytes
@@ -43,7 +45,7 @@ cdef class Packer:
 
     def __cinit__(
         self, dict topics not None, tuple key_paths not None, *, bint as_text, uint32_t shards,
-        Py_ssize_t max_key_bytes, Py_ssize_t max_row_bytes,
+        Py_ssize_t max_key_bytes, Py_ssize_t max_row_bytes, object meta=None,
     ):
         self.topics = topics
         self.key_paths = key_paths
@@ -51,6 +53,7 @@ cdef class Packer:
         self.shards = shards
         self.max_key_bytes = max_key_bytes
         self.max_row_bytes = max_row_bytes
+        self.meta = meta
 
     def __dealloc__(self):
         free(self.out)
@@ -101,13 +104,16 @@ cdef class Packer:
             reason = json_fault(<bytes>value)
             if reason is not None:
                 return reason
-            if self.key_paths:
-                try:
-                    key = key_of(<bytes>value, self.key_paths)
-                except JsonError as error:
-                    return str(error)
             if is_null(<bytes>value):
                 value = None
+        if value is not None:
+            try:
+                if self.key_paths:
+                    key = key_of(<bytes>value, self.key_paths)
+                if self.meta is not None:
+                    value = self.meta(message, value)
+            except (JsonError, ValueError) as error:
+                return str(error)
         if key is None:
             return "the message has no key"
         if not PyBytes_Check(key):

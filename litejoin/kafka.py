@@ -4,11 +4,12 @@ Shared by the kafka source and the kafka sink; makes no connection.
 """
 
 import logging
+from collections.abc import Mapping
 from types import ModuleType
 
 from litejoin.clock import Clock, SystemClock
 from litejoin.errors import ConfigError
-from litejoin.plan.nodes import KafkaSecurity, KafkaSourcePlan
+from litejoin.plan.nodes import KafkaSecurity, KafkaSourcePlan, Secret
 
 client_log = logging.getLogger("litejoin.kafka")
 """What librdkafka itself has to say; connections that fail are told by `BrokerErrors`."""
@@ -48,6 +49,14 @@ def load_client() -> ModuleType:
             hint="pip install 'litejoin[kafka]'",
         ) from None
     return confluent_kafka
+
+
+def redacted(text: str, options: Mapping[str, object]) -> str:
+    """What the client says of settings, without the values of secret ones."""
+    for value in options.values():
+        if isinstance(value, Secret) and value:
+            text = text.replace(f'"{value}"', '"***"')
+    return text
 
 
 def library_file() -> str:
@@ -99,5 +108,7 @@ def consumer_options(plan: KafkaSourcePlan) -> dict[str, object]:
         # time of a backlog.
         "fetch.queue.backoff.ms": 10,
         "fetch.message.max.bytes": 1_048_576,
+        # Topics of the brokers' own, which a pattern would find.
+        "topic.blacklist": "^__",
         **plan.options,
     }

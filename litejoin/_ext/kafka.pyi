@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, final
 
 from litejoin._ext.gjson import Path
@@ -13,6 +14,7 @@ class Packer:
         shards: int,
         max_key_bytes: int,
         max_row_bytes: int,
+        meta: Callable[[Any, bytes], bytes] | None = None,
     ) -> Packer: ...
     def pack(
         self, messages: list[Any], done: dict[tuple[str, int], list[int]], now_ms: int

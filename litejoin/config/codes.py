@@ -426,6 +426,29 @@ _warning(
     "query: SELECT o.key, u.key FROM orders o JOIN users u ON o.key = u.key",
     "Give one of them another name with AS.",
 )
+_error(
+    "LJ230",
+    "Kafka topic without a topic here",
+    "Queries must be able to name what a Kafka topic feeds: a pattern needs a name, and so does a "
+    "Kafka topic whose own name is none here.",
+    "topics: [^shop\\..*]",
+    "Name the topic in topic_map: {'^shop\\..*': orders}.",
+)
+_warning(
+    "LJ231",
+    "topic_map entry without effect",
+    "topic_map renames a Kafka topic that topics does not list.",
+    "topics: [orders]\nconfig: {topic_map: {order: shop_orders}}",
+    "Write the name as it is in topics.",
+)
+_error(
+    "LJ232",
+    "Kafka setting that is not free",
+    "What is promised about order, loss and offsets rests on some settings of librdkafka; others "
+    "have a key of their own.",
+    "options: {enable.auto.commit: true}",
+    "Remove it from options.",
+)
 _warning(
     "LJ241",
     "full re-evaluation",

@@ -9,6 +9,7 @@ from typing import Any
 
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.document import Document
+from litejoin.config.kafka import check_kafka, is_topic
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.placeholders import check_placeholders
 from litejoin.config.shape import is_nothing
@@ -37,6 +38,7 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     for index, window in enumerate(document.value["windows"]):
         _check_window(document, f"/windows/{index}", window, found)
     _check_storage(document, found)
+    check_kafka(document, found)
     if document.complete:
         _check_unfed(document, root, found)
 
@@ -99,6 +101,8 @@ def _topics(document: Document) -> Iterator[tuple[str, str]]:
         places = [(f"/sources/{at}/topic", source.get("topic"))]
         for index, topic in enumerate(source.get("topics", ())):
             mapped = source["config"].get("topic_map", {}).get(topic, topic)
+            if not is_topic(mapped):
+                continue  # LJ230 says what is missing
             places.append((f"/sources/{at}/topics/{index}", mapped))
         for pointer, topic in places:
             if topic is not None and topic not in seen:

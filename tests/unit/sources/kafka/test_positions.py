@@ -52,19 +52,56 @@ T0 = SimpleNamespace(topic="t", partition=0)
         ("latest", -1001, 90),
         ("earliest", 50, 50),
         ("latest", 50, 50),
-        ("earliest", 5, 10),  # what the group has committed is gone: as a new group
-        ("latest", 95, 90),
     ],
 )
 def test_a_partition_of_which_nothing_is_stored(reset: str, committed: int, start: int) -> None:
     positions = Positions(plan(auto_offset_reset=reset), shards=2)
-    assert positions.start_of(Broker(10, 90, committed), T0) == (start, True)
+    assert positions.start_of(Broker(10, 90, committed), T0, "t") == (start, True)
+
+
+@pytest.mark.parametrize(("committed", "why"), [(5, "removed"), (95, "made anew")])
+def test_what_the_group_has_committed_is_not_jumped_over_either(committed: int, why: str) -> None:
+    broker = Broker(10, 90, committed)
+    for rule, start in (("earliest", 10), ("latest", 90)):
+        assert Positions(plan(on_lost_offset=rule), 2).start_of(broker, T0, "t") == (start, True)
+    positions = Positions(plan(), shards=2)
+    with pytest.raises(LostPositionError, match=why):
+        positions.start_of(broker, T0, "t")
+    assert positions.durable(("t", 0)) == committed
+
+
+def test_what_was_added_later_is_read_from_its_beginning() -> None:
+    positions = Positions(plan(auto_offset_reset="latest"), shards=2)
+    assert positions.start_of(Broker(0, 90), T0, "t") == (90, True)
+    positions.begun = {"t"}
+    assert positions.start_of(Broker(0, 90), T0, "t") == (0, True)
+    assert positions.start_of(Broker(0, 90), T0, "other") == (90, True)
+
+
+def test_the_end_of_a_topic_that_is_the_same_is_not_believed() -> None:
+    positions = Positions(plan(), shards=2)
+    positions.load({("t", 0): [40, 60]})
+    assert positions.start_of(Broker(0, 30), T0, "t", is_same=True) == (40, False)
+    with pytest.raises(LostPositionError, match="removed"):
+        positions.start_of(Broker(50, 90), T0, "t", is_same=True)
+
+
+def test_a_topic_of_the_same_name_is_not_taken_for_the_one_that_was_read() -> None:
+    for rule, start in (("stop", None), ("earliest", 0), ("latest", 90)):
+        positions = Positions(plan(on_lost_offset=rule), shards=2)
+        positions.load({("t", 0): [40, 60]})
+        if start is None:
+            with pytest.raises(LostPositionError, match="read up to 40, and then made anew"):
+                positions.start_of(Broker(0, 90), T0, "t", lost="then made anew")
+        else:
+            found = positions.start_of(Broker(0, 90), T0, "t", lost="then made anew")
+            assert found == (start, True)
 
 
 def test_what_is_stored_counts_whatever_the_group_has_committed() -> None:
     positions = Positions(plan(), shards=2)
     positions.load({("t", 0): [40, 60]})
-    assert positions.start_of(Broker(10, 90, committed=80), T0) == (40, False)
+    assert positions.start_of(Broker(10, 90, committed=80), T0, "t") == (40, False)
     assert positions.ahead == {("t", 0): [40, 60]}
 
 
@@ -77,9 +114,10 @@ def test_a_lost_position_stops_the_partition_unless_told_otherwise(
         positions.load({("t", 0): [40, 60]})
         if start is None:
             with pytest.raises(LostPositionError, match=why):
-                positions.start_of(Broker(low, high), T0)
+                positions.start_of(Broker(low, high), T0, "t")
         else:
-            assert positions.start_of(Broker(low, high), T0) == (start, False)
+            assert positions.start_of(Broker(low, high), T0, "t") == (start, True)
+            assert positions.begin(("t", 0), start) == [start, start]
             assert positions.durable(("t", 0)) == start
             assert positions.ahead == {}
 
@@ -111,13 +149,16 @@ def test_offsets_come_back_as_they_were_stored_and_each_in_its_shard() -> None:
     state: Any = State()
     offsets = {("t", 0): [1, 2**40, 0, 7], ("Größe/\x1f", 12): [5, 5, 5, 6]}
     mine, other = StoredOffsets(state, "g", 4), StoredOffsets(state, "h", 4)
+    mine.marks["t", 0] = 2**64 - 3
     for row in [*mine.rows(offsets, 1), *other.rows({("t", 0): [9] * 4}, 1)]:
         assert (row.kind, row.table) == (RowKind.STATE_UPSERT, 5)
         state.kept[row.key] = row.extra
     assert len(state.kept) == 12
     for row in mine.rows({("t", 0): [0, 1, 2, 3]}, 1):
-        assert shard_of(row.key, 4) == int.from_bytes(row.extra, "big")
-    assert asyncio.run(mine.load()) == offsets
+        assert shard_of(row.key, 4) == int.from_bytes(row.extra[8:], "big")
+    again = StoredOffsets(state, "g", 4)
+    assert asyncio.run(again.load()) == offsets
+    assert again.marks == {("t", 0): 2**64 - 3, ("Größe/\x1f", 12): 0}
 
 
 def test_a_bad_message_is_kept_with_all_that_can_be_shown() -> None:
