@@ -20,14 +20,23 @@ class Path:
     @property
     def program(self) -> bytes:
         """The compiled form that the native set diff takes."""
-    def get(self, document: bytes, max_depth: int = 64) -> bytes | None:
+    def get(
+        self, document: bytes | bytearray | memoryview, max_depth: int = 64, *, judged: bool = False
+    ) -> bytes | None:
         """The JSON text of what the path finds, or None.
 
-        Raises JsonError with the byte offset when the document is not strict JSON.
+        `judged`: the document is known to be strict JSON, and is not validated again. Raises
+        JsonError with the byte offset when it is not.
         """
 
 def compile_path(text: str) -> Path:
     """Compile a path; raises PathError (a ValueError) with the offset of what is wrong."""
+
+def outline(document: bytes | bytearray | memoryview, most: int) -> bytes:
+    """A document that is strict JSON, with `[]` instead of each array of more than `most` bytes.
+
+    What paths of names lead to is the same in it, and far quicker found.
+    """
 
 def split(array: bytes, max_depth: int = 64) -> list[tuple[int, int]]:
     """(start, end) of each element of a JSON array. Raises JsonError."""

@@ -158,6 +158,34 @@ def test_native_and_twin_agree(document: bytes, path: str) -> None:
             assert found == expected
 
 
+@given(DOCUMENTS, PATHS)
+def test_a_judged_document_gives_the_same(document: bytes, path: str) -> None:
+    compiled = gjson.compile_path(path)
+    assert compiled.get(bytearray(document), judged=True) == compiled.get(document)
+    with pytest.raises(JsonError):
+        compiled.get(b"", judged=True)
+
+
+NAMES = st.lists(st.sampled_from(["a", "b", "ab", r"a\.b", "é", r"\@x"]), min_size=1, max_size=3)
+
+
+@given(DOCUMENTS, NAMES, st.integers(0, 40))
+def test_names_lead_to_the_same_in_an_outline(document: bytes, names: list[str], most: int) -> None:
+    outline = gjson.outline(document, most)
+    assert outline == twin.outline(document, most)
+    path = gjson.compile_path(".".join(names))
+    found, short = path.get(document), path.get(outline)
+    if found is not None and found[:1] == b"[" and len(found) > most:
+        found = b"[]"
+    assert short == (None if found is None else twin.outline(found, most))
+
+
+@pytest.mark.parametrize("text", [b'{"a":[1,}', b'{"a', b"[" * 9999])
+def test_an_outline_of_what_is_no_json_is_an_error(text: bytes) -> None:
+    with pytest.raises(JsonError):
+        gjson.outline(text, 0)
+
+
 @given(DOCUMENTS, st.data())
 def test_broken_documents_are_refused(document: bytes, data: st.DataObject) -> None:
     cut = document[: data.draw(st.integers(0, len(document) - 1))] + data.draw(

@@ -21,7 +21,7 @@ from tests.reference.diff import (
     number,
     parse,
 )
-from tests.reference.json_scan import NUMBER_SHAPE, JsonError
+from tests.reference.json_scan import NUMBER_SHAPE, JsonError, scalar
 
 OPERATORS = re.compile(r"==|!=|<=|>=|!%|[=<>%]")
 
@@ -191,3 +191,21 @@ def key_of(record: bytes, paths: Sequence[str]) -> bytes | None:
         parts.append(found.text.encode() if found.kind == STRING else number_key(found.raw))
     key = b":".join(parts)
     return key if 0 < len(key) <= 512 and b"\0" not in key else None
+
+
+def outline(document: bytes, most: int) -> bytes:
+    """The document, `[]` for each array, not within another, of more than `most` bytes."""
+    out, at = b"", 0
+    while at < len(document):
+        first = document[at]
+        if first == ord("["):
+            end = build(document, at)[1]
+            out += document[at:end] if end - at <= most else b"[]"
+        elif first == ord('"'):
+            end = scalar(document, at)
+            out += document[at:end]
+        else:
+            end = at + 1
+            out += document[at:end]
+        at = end
+    return out

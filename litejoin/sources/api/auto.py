@@ -58,7 +58,7 @@ def guess(plan: PagingPlan, answer: Response, records: int) -> PagingPlan | None
         return replace(plan, kind="link_header")
     if answer.body[:64].lstrip()[:1] != b"{":
         return None
-    document = Document(answer.body)
+    document = Document(answer.body, judged=True)
     more = next((path for path in MORE if document.flag(path) is not None), "")
     if records and not (more and not document.flag(more)):
         for path in NEXT_URLS:
@@ -66,7 +66,7 @@ def guess(plan: PagingPlan, answer: Response, records: int) -> PagingPlan | None
             if isinstance(value, str) and value.startswith(("http://", "https://", "/", "?")):
                 return replace(plan, kind="next_url", path=path, has_more_path=more)
         for path, param in CURSORS.items():
-            if document.raw(path) is not None and _is_token(document, path):
+            if _is_token(document, path):
                 return replace(plan, kind="cursor", path=path, param=param, has_more_path=more)
     if more and document.flag(more):
         raise Incomplete(f"{more} is true, but nothing in the response says how to go on")

@@ -1,15 +1,17 @@
 """Values in a response body that the walk needs: tokens, totals, flags, fields of records.
 
-Used by pagination, watermarks and auth. A body was judged by the record diff before it comes here;
-paths are gjson paths, compiled once. Holds no copy of the body longer than one question.
+Used by pagination, watermarks and auth. Paths are gjson paths, compiled once. A page was judged by
+the record diff before it comes here; what is asked of a large one by names is looked up in its
+outline, where no list of records has to be stepped over. Never copies the body.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from litejoin._ext.gjson import Path, compile_path
+from litejoin._ext.gjson import Path, compile_path, outline
 from litejoin.errors import JsonError, PollError
 from litejoin.sources.api.words import printable
 
@@ -17,6 +19,13 @@ MISSING = object()
 """What `value` finds where there is nothing; a JSON null is None."""
 
 MAX_TOKEN_CHARS = 16 * 1024
+LARGE_BYTES = 16 * 1024
+"""A larger page is worth an outline."""
+ELIDED_BYTES = 1024
+"""A longer array is none that holds a token."""
+_MODIFIER = r"@(?:this|reverse|keys|values|flatten|fromstr)\b"
+_NAMES = re.compile(rf"(?:(?!\d+(?:\.|$)|{_MODIFIER})(?:\\.|[\w@$:-])+(?:\.(?!$)|$))+")
+"""A path that leads through objects only, by their members' names."""
 
 
 @lru_cache(maxsize=4096)
@@ -28,19 +37,30 @@ def compiled(path: str) -> Path:
 class Document:
     """One response body. `value` parses only what the path finds."""
 
-    def __init__(self, body: bytes | bytearray) -> None:
-        self._body = bytes(body)
+    def __init__(self, body: bytes | bytearray, *, judged: bool = False) -> None:
+        """`judged`: it is known to be strict JSON. The body must not change meanwhile."""
+        self._body = body
+        self._judged = judged
+        self._outline: bytes | None = None
 
     def raw(self, path: str) -> bytes | None:
         """The JSON text at a path. Raises PollError when the body is not JSON."""
         try:
-            return compiled(path).get(self._body, 1024)
+            return compiled(path).get(self._body, 1024, judged=self._judged)
         except JsonError as error:
             raise PollError(str(error)) from None
 
+    def _short(self, path: str) -> bytes | None:
+        """The JSON text at a path to anything but a long array."""
+        if not self._judged or len(self._body) <= LARGE_BYTES or not by_names(path):
+            return self.raw(path)
+        if self._outline is None:
+            self._outline = outline(self._body, ELIDED_BYTES)
+        return compiled(path).get(self._outline, 1024, judged=True)
+
     def value(self, path: str) -> Any:
-        """The value at a path, or MISSING."""
-        raw = self.raw(path)
+        """The value at a path, or MISSING; of a long array an empty one."""
+        raw = self._short(path)
         return MISSING if raw is None else json.loads(raw)
 
     def token(self, path: str) -> Any:
@@ -48,7 +68,7 @@ class Document:
 
         Raises PollError for anything else.
         """
-        raw = self.raw(path)
+        raw = self._short(path)
         if raw is None or raw in (b"null", b"false", b'""'):
             return None
         if raw[:1] in b"{[t":
@@ -78,21 +98,28 @@ class Document:
     def field_of(self, response_path: str, index: int, path: str) -> Any:
         """The token at a path of one record."""
         base = response_path or "@this"
-        if self.raw(base) is not None and (self.raw(base) or b"")[:1] == b"{":
+        if index == 0 and (self.raw(base) or b"")[:1] == b"{":
             return self.token(f"{base}.{path}")
         return self.token(f"{base}.{index}.{path}")
 
     def fields(self, response_path: str, path: str) -> Iterator[Any]:
         """The values at a path of all records that have it."""
-        base = response_path or "@this"
-        records = self.raw(base)
-        if records is None:
+        if response_path and not by_names(response_path):
+            records = self.raw(response_path)
+            if records is not None:
+                yield from Document(records, judged=True).fields("", path)
             return
-        whole = Document(records)
-        if records[:1] == b"[":
-            yield from json.loads(whole.raw(f"#.{path}") or b"[]", parse_float=Number)
-        elif (found := whole.raw(path)) is not None:
+        base = f"{response_path}." if response_path else ""
+        if (found := self.raw(f"{base}#.{path}")) is not None:
+            yield from json.loads(found, parse_float=Number)
+        elif (found := self.raw(f"{base}{path}")) is not None:
             yield json.loads(found, parse_float=Number)
+
+
+@lru_cache(maxsize=4096)
+def by_names(path: str) -> bool:
+    """Does this path lead through objects only?"""
+    return _NAMES.fullmatch(path) is not None
 
 
 class Number(str):

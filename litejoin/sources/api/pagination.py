@@ -94,7 +94,7 @@ class NextUrl(_Pager):
     """`next_url`: a URL in the body."""
 
     def next(self, answer: Response, records: int) -> Draft | None:
-        document = Document(answer.body)
+        document = Document(answer.body, judged=True)
         if over := self._over(document, records):
             return None
         url = document.token(self._plan.path)
@@ -124,7 +124,7 @@ class Cursor(_Pager):
         return draft
 
     def next(self, answer: Response, records: int) -> Draft | None:
-        document = Document(answer.body)
+        document = Document(answer.body, judged=True)
         if over := self._over(document, records):
             return None
         token = document.token(self._plan.path)
@@ -142,7 +142,7 @@ class Seek(_Pager):
         self._response_path = response_path
 
     def next(self, answer: Response, records: int) -> Draft | None:
-        document = Document(answer.body)
+        document = Document(answer.body, judged=True)
         over = self._over(document, records)
         if over or records == 0:
             _expect_end(over)
@@ -163,7 +163,7 @@ class Offset(_Pager):
         return self._with_token(self._at)
 
     def next(self, answer: Response, records: int) -> Draft | None:
-        plan, document = self._plan, Document(answer.body)
+        plan, document = self._plan, Document(answer.body, judged=True)
         self._at += records
         over = self._over(document, records)
         total = document.count(plan.total_path) if plan.total_path else None
@@ -195,7 +195,7 @@ class PageNumber(_Pager):
         return self._with_token(self._page)
 
     def next(self, answer: Response, records: int) -> Draft | None:
-        plan, document = self._plan, Document(answer.body)
+        plan, document = self._plan, Document(answer.body, judged=True)
         over = self._over(document, records)
         total = document.count(plan.total_path) if plan.total_path else None
         self._total = _same_total(self._total, total)

@@ -108,7 +108,7 @@ class RecordSet:
 
     async def digest(self, body: bytearray) -> tuple[int, int]:
         """What tells one body from another."""
-        return len(body), await self._run(xxh64, body)
+        return len(body), await self.run(xxh64, body)
 
     def same_as_last(self, digest: tuple[int, int]) -> PollResult | None:
         """The result of the last walk, if this was its only body."""
@@ -124,7 +124,7 @@ class RecordSet:
         Raises PollError when the body is no page of records; then nothing of it was stored. What
         `submit` raises goes through: the durable state is read again before the next walk then.
         """
-        page = await self._run(self._compare, body, content_type)
+        page = await self.run(self._compare, body, content_type)
         try:
             await self._take_in(page)
         except BaseException:
@@ -171,10 +171,11 @@ class RecordSet:
         self._last = None
         self._snapshot = self._empty()
         pairs = [pair for pair in await self._state.hashes() if not is_note(pair[0])]
-        await self._run(self._snapshot.load, pairs)
+        await self.run(self._snapshot.load, pairs)
         self._loaded = True
 
-    async def _run(self, call: Callable[..., T], *args: object) -> T:
+    async def run(self, call: Callable[..., T], *args: object) -> T:
+        """The result of a call on a pool thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *args)
 
     def _compare(self, body: bytearray, content_type: str) -> Page:
@@ -262,7 +263,7 @@ class RecordSet:
                 befores=befores,
             )
 
-        return await self._run(pack)
+        return await self.run(pack)
 
     async def _submit(self, batch: bytes, rows: int) -> None:
         """Queue a batch, waiting for room as often as it takes, and wait until it is durable."""
@@ -305,7 +306,7 @@ class RecordSet:
                     (self._state.number, RowKind.STATE_DELETE),
                 )
             ]
-            await self._submit(await self._run(pack_rows, rows), len(rows))
+            await self._submit(await self.run(pack_rows, rows), len(rows))
             self._snapshot.forget(chunk)
 
 

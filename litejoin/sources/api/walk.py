@@ -8,6 +8,7 @@ what makes a walk complete; how to ask is `exchange`, where to go `pagination`, 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from litejoin.clock import Clock
 from litejoin.errors import PollError
@@ -25,6 +26,9 @@ from litejoin.sources.api.watermark import Watermark
 from litejoin.sources.base import SourceState
 
 log = logging.getLogger("litejoin.source")
+T = TypeVar("T")
+LARGE_BODY_BYTES = 256 * 1024
+"""A smaller body is read in less time than a pool thread needs to take it up."""
 
 
 @dataclass(slots=True)
@@ -147,16 +151,16 @@ class Walker:
             return None, pager
         digest = await self._records.digest(answer.body)
         if first and (same := self._records.same_as_last(digest)) is not None:
-            following, pager = self._next(pager, target, answer, same.records)
+            following, pager = await self._next(pager, target, answer, same.records)
             if following is None:
-                self._watermark.see(answer)
+                await self._read(answer, self._watermark.see, answer)
                 await self._watermark.commit(single=True)
                 walk.unchanged = same
                 return None, pager
             await self._take(walk, target, guard, answer, digest)
             return following, pager
         records = await self._take(walk, target, guard, answer, digest)
-        following, pager = self._next(pager, target, answer, records)
+        following, pager = await self._next(pager, target, answer, records)
         if following is not None and self.paging.kind != "time_slice":
             walk.shifty = walk.shifty or records == 0 or is_position(following.url)
         return following, pager
@@ -172,7 +176,7 @@ class Walker:
         if target.copied or (self._plan.for_each and self._plan.for_each.include):
             body = with_parent(body, self._plan.response_path, target)
         records = await self._records.take(body, answer.content_type)
-        self._watermark.see(answer)
+        await self._read(answer, self._watermark.see, answer)
         guard.took(records, digest)
         walk.pages += 1
         walk.digest = digest
@@ -184,18 +188,24 @@ class Walker:
             return OnePage()
         return pager_for(self.paging, self._plan.response_path, self._clock.now_ms())
 
-    def _next(
+    async def _next(
         self, pager: Pager, target: Target, answer: Response, records: int
     ) -> tuple[Draft | None, Pager]:
         if self.paging.kind == "auto":
-            found = guess(self.paging, answer, records)
+            found = await self._read(answer, guess, self.paging, answer, records)
             if found is None:
                 return None, pager
             self.paging = found
             log.info("api-source %s: pagination is %s", self._plan.name, describe(found))
             pager = self._pager()
             pager.first(target.draft)
-        return pager.next(answer, records), pager
+        return await self._read(answer, pager.next, answer, records), pager
+
+    async def _read(self, answer: Response, call: Callable[..., T], *args: object) -> T:
+        """The result of a call that reads the answer: of a large one not on the event loop."""
+        if len(answer.body) < LARGE_BODY_BYTES:
+            return call(*args)
+        return await self._records.run(call, *args)
 
 
 def _is_rolling(plan: ApiSourcePlan) -> bool:

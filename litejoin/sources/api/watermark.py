@@ -110,11 +110,13 @@ class Watermark:
         """One page came. Raises PollError for a time that cannot be read."""
         plan = self._plan
         if plan.strategy == "cursor":
-            token = Document(answer.body).token(plan.path)
+            token = Document(answer.body, judged=True).token(plan.path)
             if token is not None:
                 self._seen[self._target] = (str(token), 0)
         elif plan.strategy == "timestamp":
-            for value in Document(answer.body).fields(self._source.response_path, plan.path):
+            for value in Document(answer.body, judged=True).fields(
+                self._source.response_path, plan.path
+            ):
                 self._take(value)
         elif plan.strategy == "etag":
             names = (("etag", "etag"), ("modified", "last-modified"))
