@@ -143,12 +143,18 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
     def body(self) -> bytes:
         """The result object of the docs as JSON, byte-identical on every call."""
+        return self.named_body()[1]
+
+    def named_body(self) -> tuple[str, bytes]:
+        """`id` and `body`, for half of what the two cost apart: the body holds the id."""
         # Names match [A-Za-z_][A-Za-z0-9_.-]*, so nothing in them needs escaping.
         op = "upsert" if self.op is ResultOp.UPSERT else "delete"
-        return (
+        id_ = self.id
+        text = (
             f'{{"query":"{self.query}","key":{self.key},"rows":{self.rows},{self._window()}'
-            f'"emit_at":"{rfc3339(self.emit_at_ms)}","op":"{op}","seq":{self.pos},"id":"{self.id}"}}'
-        ).encode()
+            f'"emit_at":"{rfc3339(self.emit_at_ms)}","op":"{op}","seq":{self.pos},"id":"{id_}"}}'
+        )
+        return id_, text.encode()
 
     def _window(self) -> str:
         if self.start_ms is None or self.end_ms is None:

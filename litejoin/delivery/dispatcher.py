@@ -19,7 +19,8 @@ from litejoin.records import Result
 from litejoin.sinks.base import Outcome, Sink
 
 WAITING_PER_WORKER = 8
-"""Results read ahead of the workers: enough that none idles, few enough to hold in memory."""
+"""Results read ahead of the workers, few enough to hold in memory. The next are read when half of
+them are done: often enough that no worker idles, and a read of the log is for many."""
 
 MAX_SPAN = 10_000
 """Results past the oldest unfinished one: what a crash sends again when one request hangs."""
@@ -51,6 +52,7 @@ class Dispatcher:
         """Busy keys, and what waits behind the result in flight (None: nothing yet)."""
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
         self._pending = 0
+        self._most = WAITING_PER_WORKER * sink.max_in_flight
         self._room = asyncio.Event()
         self._going = asyncio.Event()
         """Clear while the receiver wants nothing and what there is waits (at_least_once)."""
@@ -114,18 +116,20 @@ class Dispatcher:
         self._newest = None
 
     async def _pump(self) -> None:
-        most = WAITING_PER_WORKER * self.sink.max_in_flight
         while True:
-            while self._pending >= most or self._progress.span >= MAX_SPAN:
+            while not self._has_room() or self._progress.span >= MAX_SPAN:
                 self._room.clear()
                 await self._room.wait()
-            limit = min(READ_ROWS, most - self._pending)
+            limit = min(READ_ROWS, self._most - self._pending)
             results, reached = await self.feed.next(self._progress.reached, limit)
             for result in results:
                 self._progress.begin(result.pos)
                 self._enter(Job(result))
             self._progress.reach(reached)
             self._keeper.advance(self.sink.name, self._progress.cursor, 0)
+
+    def _has_room(self) -> bool:
+        return self._pending <= self._most // 2
 
     def _enter(self, job: Job) -> None:
         key = (job.result.query, job.result.identity)
@@ -142,7 +146,8 @@ class Dispatcher:
 
     def _leave(self, key: LaneKey) -> None:
         self._pending -= 1
-        self._room.set()
+        if self._has_room():
+            self._room.set()
         lane = self._lanes[key]
         if lane:
             self._ready.put_nowait(lane.popleft())

@@ -21,9 +21,15 @@ class Workers(Generic[S, A, R]):
     """Runs `call(state, argument)` on one of `count` threads. Methods on the event loop only."""
 
     def __init__(
-        self, name: str, count: int, make_state: Callable[[], S], call: Callable[[S, A], R]
+        self,
+        name: str,
+        count: int,
+        make_state: Callable[[], S],
+        call: Callable[[S, A], R],
+        end: Callable[[S], None] = lambda _: None,
     ) -> None:
-        self._call = call
+        """`end(state)` is the last thing that a thread does."""
+        self._call, self._end = call, end
         self._jobs: SimpleQueue[tuple[asyncio.Future[R], A] | None] = SimpleQueue()
         self._finished: deque[tuple[asyncio.Future[R], R | None, BaseException | None]] = deque()
         self._announced = False
@@ -55,6 +61,7 @@ class Workers(Generic[S, A, R]):
             except BaseException as error:  # whatever it is, the waiting coroutine must learn of it
                 self._finished.append((future, None, error))
             self._announce()
+        self._end(state)
 
     def _announce(self) -> None:
         with self._lock:

@@ -1,24 +1,21 @@
 """One thread's connection to a receiver: sends, reads the answer, and can be cut from outside.
 
-Redirects are not followed and at most RESPONSE_BYTES of an answer are read: a longer one is not
-worth keeping a connection for, and counts as complete. Blocking; never raises.
+A connection of urllib3 without its pool: a thread has one connection, and a pool of one costs an
+eighth of a request. Redirects are not followed and at most RESPONSE_BYTES of an answer are read: a
+longer one is not worth keeping a connection for, and counts as complete. Blocking; never raises.
 """
 
 import contextlib
+import errno
 import logging
 import socket
 import ssl
+from http.client import HTTPException
 from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
 
 from litejoin.clock import Clock
 from litejoin.errors import SinkError
@@ -33,6 +30,9 @@ log = logging.getLogger("litejoin.http")
 
 Delivery = tuple[str, bytes]
 """The id that names a request, and its body."""
+
+LOST = (HTTPException, OSError)
+"""The connection ended, or what came over it is no HTTP."""
 
 
 class Poster:
@@ -49,22 +49,22 @@ class Poster:
         self.overdue_ms = 0
         """Monotonic time after which the request in flight is cut; 0: none is."""
         self._was_cut = False
-        timeout_s = plan.timeout_ms / 1000
-        timeout = urllib3.Timeout(connect=timeout_s, read=timeout_s)
-        self._pool = _pool(target, timeout, tls, self)
+        self._connection = _connection(target, plan.timeout_ms / 1000, tls, self)
 
     def post(self, delivery: Delivery) -> Outcome:
         """Send and judge. At most a little longer than the timeout."""
         delivery_id, body = delivery
         headers = self._target.headers_for(delivery_id, body, self._clock)
-        connections = self._pool.num_connections
         self._was_cut = False
         self.overdue_ms = self._clock.monotonic_ms() + self._plan.timeout_ms
         try:
+            is_kept = self._is_kept()
             try:
                 return self._attempt(body, headers)
-            except ProtocolError:
-                if self._pool.num_connections != connections or self._was_cut:
+            except TimeoutError:
+                raise
+            except LOST:
+                if not is_kept or self._was_cut:
                     raise
                 # The receiver closed a kept-alive connection just as it was used again. The request
                 # names its id, so sending it once more on a fresh connection is safe.
@@ -76,7 +76,7 @@ class Poster:
             self.overdue_ms = 0
 
     def connected(self, connection_socket: socket.socket | None) -> None:
-        """The pool has opened a connection."""
+        """A connection was opened."""
         self._socket = connection_socket
 
     def abort(self) -> None:
@@ -88,75 +88,95 @@ class Poster:
                 # thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
+    def close(self) -> None:
+        """Nothing more is posted. On the poster's own thread."""
+        self._connection.close()
+
+    def _is_kept(self) -> bool:
+        """Whether there is a connection from before; one that was closed meanwhile is let go."""
+        if self._connection.sock is None:
+            return False
+        if self._connection.is_connected:
+            return True
+        self._connection.close()
+        return False
+
     def _attempt(self, body: bytes, headers: dict[str, str]) -> Outcome:
-        response = self._pool.urlopen(
-            self._plan.method, self._target.path, body=body, headers=headers, retries=False,
-            redirect=False, preload_content=False, assert_same_host=False,
-        )  # fmt: skip
-        answer, complete = _drain(response)
+        try:
+            self._send(body, headers)
+            response = self._connection.getresponse()
+        except BaseException:
+            self._connection.close()
+            raise
+        answer, complete, is_reusable = _drain(response)
+        if not is_reusable:
+            self._connection.close()
         complete = complete and not self._was_cut
         return self._judge.outcome(response.status, response.headers, answer, complete=complete)
 
+    def _send(self, body: bytes, headers: dict[str, str]) -> None:
+        try:
+            self._connection.request(
+                self._plan.method, self._target.path, body, headers, preload_content=False
+            )
+        except OSError as error:
+            # One that answers before it has read everything, and closes, may still be heard.
+            if error.errno not in (errno.EPIPE, errno.ECONNRESET) or self._connection.sock is None:
+                raise
+
     def _describe(self, error: Exception) -> str:
         # Never urllib3's own text: it repeats the URL, which may carry a token.
-        place = f"{self._target.url.host}:{self._pool.port}"
+        place = f"{self._target.url.host}:{self._connection.port}"
         cause = error.__cause__ or error
-        if isinstance(error, ReadTimeoutError):
+        if isinstance(error, TimeoutError):
             return f"{place} gave no answer within {self._plan.timeout_ms / 1000:g} s"
-        if isinstance(error, NewConnectionError):  # a subclass of the next, so asked first
+        if isinstance(error, NewConnectionError):
             return f"no connection to {place}: {getattr(cause, 'strerror', None) or 'refused'}"
         if isinstance(error, ConnectTimeoutError):
             return f"no connection to {place} within {self._plan.timeout_ms / 1000:g} s"
-        if isinstance(error, ProtocolError):
-            return f"{place} closed the connection without an answer"
-        if isinstance(error, HTTPError):
+        if isinstance(error, (HTTPError, ssl.SSLError)):
             text = f"{place}: {type(error).__name__}: {cause}".replace(self._target.path, "...")
             return self._judge.blanked(text)
+        if isinstance(error, LOST):
+            return f"{place} closed the connection without an answer"
         return f"{place}: {type(error).__name__}"
 
 
-def _drain(response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool]:
-    """Up to RESPONSE_BYTES of the body, and whether that is all of it or more than is wanted."""
+def _drain(response: urllib3.BaseHTTPResponse) -> tuple[bytes, bool, bool]:
+    """Up to RESPONSE_BYTES of the body, whether that is all of it or more than is wanted, and
+    whether the connection can carry another request.
+    """
     try:
         answer = response.read(RESPONSE_BYTES + 1, decode_content=False)
     except (HTTPError, OSError):
-        response.close()
-        return b"", False
+        return b"", False, False
     if len(answer) > RESPONSE_BYTES:
-        response.close()
-    else:
-        if getattr(response, "length_remaining", None):
-            # urllib3 hands over what came before the connection ended, as if it were all.
-            response.close()
-            return answer, False
-        response.release_conn()
-    return answer[:RESPONSE_BYTES], True
+        return answer[:RESPONSE_BYTES], True, False
+    if getattr(response, "length_remaining", None):
+        # urllib3 hands over what came before the connection ended, as if it were all.
+        return answer, False, False
+    return answer, True, True
 
 
-def _pool(
-    target: Target, timeout: urllib3.Timeout, tls: ssl.SSLContext | None, poster: Poster
-) -> urllib3.HTTPConnectionPool:
-    host, port = target.url.host or "", target.url.port
+def _connection(
+    target: Target, timeout_s: float, tls: ssl.SSLContext | None, poster: Poster
+) -> HTTPConnection:
+    """One that connects when it is first used, and whenever it was closed."""
+    host, port = (target.url.host or "").strip("[]"), target.url.port
+    options: dict[str, Any] = {"timeout": timeout_s}
     base: Any = HTTPConnection
     if target.url.scheme == "https":
-        base = HTTPSConnection
-        pool: urllib3.HTTPConnectionPool = urllib3.HTTPSConnectionPool(
-            host, port, timeout=timeout, maxsize=1, ssl_context=tls
-        )
-    else:
-        pool = urllib3.HTTPConnectionPool(host, port, timeout=timeout, maxsize=1)
+        base, options["ssl_context"] = HTTPSConnection, tls
 
     class Tracked(base):  # type: ignore[misc]
         """Tells its poster which socket to cut."""
 
         def connect(self) -> None:
             super().connect()
-            # The sink has warned once, when it opened; urllib3 would with every request.
-            self.is_verified = True
             poster.connected(self.sock)
 
-    pool.ConnectionCls = Tracked
-    return pool
+    connection: HTTPConnection = Tracked(host, port, **options)
+    return connection
 
 
 def tls_context(plan: HttpSinkPlan) -> ssl.SSLContext:

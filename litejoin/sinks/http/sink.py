@@ -46,12 +46,14 @@ class HttpSink:
             self._posters.append(poster)
             return poster
 
-        self._workers = Workers(f"lj-sink-{self.name}", self.max_in_flight, add_poster, Poster.post)
+        self._workers = Workers(
+            f"lj-sink-{self.name}", self.max_in_flight, add_poster, Poster.post, Poster.close
+        )
         self._watch = asyncio.create_task(self._watch_forever())
 
     async def deliver(self, result: Result) -> Outcome:
         """Send one result."""
-        return await self._send((result.id, result.body()))
+        return await self._send(result.named_body())
 
     async def _send(self, delivery: Delivery) -> Outcome:
         assert self._workers is not None
