@@ -17,11 +17,11 @@ demo: $(READY) ## Run the demo: an upstream API, a pipeline and live joined resu
 	@$(BIN)/python examples/demo/run_demo.py $(DEMO)
 
 .PHONY: test
-test: $(READY) ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 runs them one by one
+test: $(READY) .venv/.azurite ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 runs them one by one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 .PHONY: quick
-quick: $(READY) ## Run the tests that take seconds
+quick: $(READY) .venv/.azurite ## Run the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
 
 .PHONY: soak
@@ -84,6 +84,13 @@ clean: ## Remove everything that was built, .venv included
 .venv/.native: .venv/.packages $(NATIVE_SOURCES)
 	@echo "building the native modules"
 	@$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+# The tests' stand-in of Azure, a package of npm.
+.venv/.azurite: .venv/.packages tools/azurite/package.json
+	@echo "installing azurite into .venv"
+	@mkdir -p .venv/azurite && cp tools/azurite/package.json .venv/azurite/
+	@npm install --prefix .venv/azurite --silent --no-audit --no-fund --no-update-notifier
 	@touch $@
 
 # Puts the `litejoin` command into .venv; the modules are built in place already, so none is built here.

@@ -15,6 +15,7 @@
     │   ├── StorageFullError            LJ-FULL: no space left; nothing acked, recovers by itself
     │   ├── StorageIOError              LJ-IO: I/O error; fatal for the process
     │   ├── ShardQuarantinedError       LJ-SHARD: a key's shard is out of service; retry later
+    │   ├── ObjectStoreError            LJ-CLOUD: the archive's object store refused, or is away
     │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
     ├── QueryError                      LJ-QUERY: a user query failed or ran too long
     └── SinkError                       LJ-SINK: a delivery failed
@@ -175,6 +176,15 @@ class ShardQuarantinedError(StorageError):
     """
 
     code = "LJ-SHARD"
+    retriable = True
+
+
+class ObjectStoreError(StorageError):
+    """The object store of the archive cannot be reached, refused, or gave back other bytes. Nothing
+    is lost: what is not copied is kept on this machine, and tried again.
+    """
+
+    code = "LJ-CLOUD"
     retriable = True
 
 

@@ -9,7 +9,12 @@ files     durable renames and hashes of files
 compact   rows out of SQLite into files
 upkeep    small files made one, old files dropped
 worker    the process that does all this
-process   the runtime's end of that process
+cloud     the one place that imports obstore
+copies    files into an object store, read back
+copier    the process that does that
+cache     files that only the object store has, fetched for queries
+serving   what both processes have in common
+process   the runtime's end of a process
 
 DuckDB lives in a process of its own: its memory is bounded there, a crash of it loses nothing, and
 the event loop never waits for it. It never sees a SQLite file.

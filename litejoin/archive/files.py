@@ -23,14 +23,35 @@ def sync_file(path: Path) -> None:
         os.close(fd)
 
 
+class FileHash:
+    """Size and hash of a file, fed in pieces of any size: XXH64 of each block, seeded with the hash
+    before it.
+    """
+
+    def __init__(self) -> None:
+        self.size, self._value, self._rest = 0, 0, bytearray()
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """The next bytes of the file."""
+        self.size += len(piece)
+        self._rest += piece
+        while len(self._rest) >= BLOCK_BYTES:
+            self._value = xxh64(bytes(self._rest[:BLOCK_BYTES]), self._value)
+            del self._rest[:BLOCK_BYTES]
+
+    def result(self) -> tuple[int, int]:
+        """Size and hash, signed as SQLite keeps it."""
+        value = xxh64(bytes(self._rest), self._value) if self._rest else self._value
+        return self.size, value - (1 << 64) if value >> 63 else value
+
+
 def hash_file(path: Path) -> tuple[int, int]:
-    """Size and hash of a file: XXH64 of each block, seeded with the hash before it; signed."""
-    size, value = 0, 0
+    """Size and hash of a file."""
+    found = FileHash()
     with path.open("rb", buffering=0) as file:
         while block := file.read(BLOCK_BYTES):
-            size += len(block)
-            value = xxh64(block, value)
-    return size, value - (1 << 64) if value >> 63 else value
+            found.update(block)
+    return found.result()
 
 
 def move_into_place(temporary: Path, target: Path) -> None:

@@ -1,7 +1,8 @@
 """The archive's manifest: its Parquet files, what is in them, and how far each has come.
 
-A small SQLite database with full synchronous commits. Written by the archive's worker only; read by
-queries, which see one state of it. A file that is not listed is not part of the archive.
+A small SQLite database with full synchronous commits. Written by the archive's worker and, for what
+becomes of the copies in an object store, by the process that makes them; read by queries, which see
+one state of it. A file that is not listed is not part of the archive.
 
     files   one row a file; `name` is relative to the archive directory. `checksum` is the XOR of
             its rows' checksums, `hash` is XXH64 of its bytes, `seq` numbers compactions: of two
@@ -57,6 +58,9 @@ class ArchiveFile:
     dropped_ms: int = 0
     is_local: bool = True
     is_uploaded: bool = False
+    """The object store has a copy that was read back."""
+    is_upload_begun: bool = False
+    """The object store may have something under the file's name."""
 
 
 _COLUMNS = tuple(field.name for field in fields(ArchiveFile))
@@ -65,7 +69,10 @@ CREATE TABLE IF NOT EXISTS files(id INTEGER PRIMARY KEY, {", ".join(_COLUMNS[1:]
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY NOT NULL, value) WITHOUT ROWID;
 """
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM files"
-FORMAT = 1
+_FLAGS = ("is_local", "is_uploaded", "is_upload_begun")
+FORMAT = 2
+_STEPS = {1: "ALTER TABLE files ADD COLUMN is_upload_begun DEFAULT 0"}
+"""What makes the next format of each older one."""
 
 
 class Manifest:
@@ -81,26 +88,54 @@ class Manifest:
         """
         if not path.exists():
             create_private(path)
-        connection = open_database(path, create=False)
+        manifest = cls.join(path)
+        connection = manifest._connection
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        connection.execute("PRAGMA synchronous = FULL")
         with connection:
             connection.execute(_SCHEMA)
             rows = (("epoch", epoch), ("seq", 0), ("number", 0), ("format", FORMAT))
             connection.executemany("INSERT OR IGNORE INTO meta VALUES(?, ?)", rows)
-        manifest = cls(connection)
-        if manifest.meta("epoch") != epoch or manifest.meta("format") != FORMAT:
+        if manifest.meta("epoch") != epoch:
             connection.close()
             raise StartRefusedError(
-                f"{path} is the archive of another data_dir, or of another version",
+                f"{path} is the archive of another data_dir",
                 hint="move the archive directory away, or restore the data_dir it belongs to",
             )
+        manifest._migrate(path)
         return manifest
 
     @classmethod
+    def join(cls, path: Path) -> "Manifest":
+        """For a second writer, while the first is there."""
+        connection = open_database(path, create=False)
+        # A transaction that reads first could otherwise not write after the other writer did.
+        connection.transaction_mode = "IMMEDIATE"
+        connection.execute("PRAGMA synchronous = FULL")
+        return cls(connection)
+
+    @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """For readers. Raises apsw.Error when there is none."""
-        return cls(open_readonly(path))
+        """For readers. Raises apsw.Error where none is, StartRefusedError for another format."""
+        manifest = cls(open_readonly(path))
+        found = manifest.meta("format")
+        if found != FORMAT:
+            manifest.close()
+            raise _other_format(path, found)
+        return manifest
+
+    def _migrate(self, path: Path) -> None:
+        """Bring an older format forward, in one transaction."""
+        with self._connection:
+            found = self.meta("format")
+            while found in _STEPS:
+                self._connection.execute(_STEPS[_number(found)])
+                found = 1 + _number(found)
+                self._connection.execute(
+                    "UPDATE meta SET value = ? WHERE name = 'format'", (found,)
+                )
+        if found != FORMAT:
+            self.close()
+            raise _other_format(path, found)
 
     @property
     def epoch(self) -> str:
@@ -123,6 +158,11 @@ class Manifest:
         if row is None:
             raise KeyError(number)
         return _file(row)
+
+    def is_dropped(self, number: int) -> bool:
+        """True when the file is not part of the archive any more."""
+        sql = "SELECT 1 FROM files WHERE id = ? AND state <> ?"
+        return self._connection.execute(sql, (number, int(FileState.DROPPED))).get is None
 
     def names(self) -> set[str]:
         """The names of all files, dropped ones too."""
@@ -174,15 +214,33 @@ class Manifest:
         self._connection.execute(sql, values)
         steps.reached("committed")
 
-    def mark(self, number: int, *, is_local: bool, is_uploaded: bool) -> None:
-        """Where copies of the file are."""
-        sql = "UPDATE files SET is_local = ?, is_uploaded = ? WHERE id = ?"
-        self._connection.execute(sql, (is_local, is_uploaded, number))
-
-    def forget(self, number: int) -> None:
-        """A dropped file has no copy any more."""
+    def begin_upload(self, number: int) -> bool:
+        """Note that an object of the file may be there from now on; False when the file was dropped
+        meanwhile.
+        """
+        sql = "UPDATE files SET is_upload_begun = 1 WHERE id = ? AND state <> ?"
         steps.reached("commit")
-        self._connection.execute("DELETE FROM files WHERE id = ?", (number,))
+        self._connection.execute(sql, (number, int(FileState.DROPPED)))
+        steps.reached("committed")
+        return self._connection.changes() == 1
+
+    def set_uploaded(self, number: int) -> None:
+        """The copy in the object store was read back, and is what the file is."""
+        steps.reached("commit")
+        self._connection.execute("UPDATE files SET is_uploaded = 1 WHERE id = ?", (number,))
+        steps.reached("committed")
+
+    def set_removed(self, number: int, *, local: bool) -> None:
+        """The local file, or else the object, is gone. A dropped file without both is forgotten."""
+        gone = "is_local = 0" if local else "is_uploaded = 0, is_upload_begun = 0"
+        steps.reached("commit")
+        with self._connection:
+            self._connection.execute(f"UPDATE files SET {gone} WHERE id = ?", (number,))
+            sql = (
+                "DELETE FROM files WHERE id = ? AND state = ? AND NOT is_local"
+                " AND NOT is_upload_begun"
+            )
+            self._connection.execute(sql, (number, int(FileState.DROPPED)))
         steps.reached("committed")
 
     def close(self) -> None:
@@ -193,11 +251,15 @@ class Manifest:
 def _file(row: Sequence[object]) -> ArchiveFile:
     values = dict(zip(_COLUMNS, row, strict=True))
     values["state"] = FileState(_number(values["state"]))
-    values["is_local"], values["is_uploaded"] = (
-        bool(values["is_local"]),
-        bool(values["is_uploaded"]),
-    )
+    values.update({name: bool(values[name]) for name in _FLAGS})
     return ArchiveFile(**values)  # type: ignore[arg-type]
+
+
+def _other_format(path: Path, found: object) -> StartRefusedError:
+    return StartRefusedError(
+        f"{path} has format {found!r}; this version reads format {FORMAT}",
+        hint="use the version that made it, or a newer one",
+    )
 
 
 def _number(value: object) -> int:

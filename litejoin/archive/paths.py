@@ -3,6 +3,7 @@
 manifest.db                   which files belong to the archive
 lock                          held (flock) by the worker that writes
 tmp/                          files being written; emptied at each start
+cache/                        files that a query fetched from the object store
 t<N>/<day>/<id>.parquet       rows of topic N whose time falls on that day (UTC)
 
 `<id>` begins with 8 digits of the data directory's epoch, so that two pipelines may share a bucket.
@@ -33,6 +34,10 @@ class ArchivePaths:
     @property
     def temporary(self) -> Path:
         return self.root / "tmp"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
 
     def file(self, name: str) -> Path:
         """A file by the name that the manifest has for it."""

@@ -1,4 +1,4 @@
-"""The runtime's end of the archive's worker: starts it, asks it, notices its end.
+"""The runtime's end of the archive's processes: starts one, asks it, notices its end.
 
 Event loop only; nothing here blocks. One request at a time.
 """
@@ -17,19 +17,19 @@ CLOSE_S = 5.0
 
 
 class WorkerProcess:
-    """A worker that is started by the first request, and again after it ended."""
+    """A process that is started by the first request, and again after it ended."""
 
-    def __init__(self, opening: Header) -> None:
-        """`opening`: the arguments of Worker.open."""
-        self._opening = opening
+    def __init__(self, opening: Header, name: str = "worker") -> None:
+        """`opening`: the arguments of its method `open`; `name`: its module in litejoin.archive."""
+        self._opening, self._name = opening, name
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self.opened: Header = {}
-        """What the worker answered when it was opened."""
+        """What it answered when it was opened."""
 
     @property
     def pid(self) -> int | None:
-        """Of the worker that runs."""
+        """Of the process that runs."""
         return self._process.pid if self._process else None
 
     async def start(self) -> bool:
@@ -37,10 +37,15 @@ class WorkerProcess:
         if self._process is not None:
             return False
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "litejoin.archive.worker",
+            sys.executable, "-m", f"litejoin.archive.{self._name}",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        self.opened = (await self._exchange({"do": "open", **self._opening}))[0]
+        try:
+            self.opened = (await self._exchange({"do": "open", **self._opening}))[0]
+        except BaseException:
+            # One that could not open what it works on answers nothing else.
+            await self.close()
+            raise
         return True
 
     async def ask(self, do: str, **arguments: Any) -> Header:
@@ -48,7 +53,7 @@ class WorkerProcess:
         return (await self.ask_bytes(do, **arguments))[0]
 
     async def ask_bytes(self, do: str, **arguments: Any) -> tuple[Header, bytes]:
-        """The answer to one request, and the bytes that come with it. Raises the worker's error, or
+        """The answer to one request, and the bytes that come with it. Raises its error, or
         StorageError when it has ended.
         """
         async with self._turn:
@@ -57,7 +62,7 @@ class WorkerProcess:
     async def _exchange(self, request: Header) -> tuple[Header, bytes]:
         process = self._process
         if process is None or process.stdin is None or process.stdout is None:
-            raise StorageError("archive: its worker does not run")
+            raise StorageError(f"archive: its {self._name} does not run")
         try:
             process.stdin.write(pack(request))
             await process.stdin.drain()
@@ -68,7 +73,7 @@ class WorkerProcess:
             # RuntimeError is how uvloop says that the pipe is closed.
             code = await self._forget(process)
             raise StorageError(
-                f"archive: its worker ended with code {code}", hint="it is started again"
+                f"archive: its {self._name} ended with code {code}", hint="it is started again"
             ) from error
         except asyncio.CancelledError:
             # Its answer would be taken for that of the next request.
@@ -86,7 +91,7 @@ class WorkerProcess:
         return await process.wait()
 
     async def close(self) -> None:
-        """End the worker. May be called twice."""
+        """End the process. May be called twice."""
         process, self._process = self._process, None
         if process is None or process.stdin is None:
             return

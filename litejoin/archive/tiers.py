@@ -7,15 +7,17 @@ in a process with an event loop.
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import apsw
 
+from litejoin.archive.cache import CloudFiles
 from litejoin.archive.duck import Duck
 from litejoin.archive.files import hash_file
 from litejoin.archive.hot import HotRows, TopicRow, check
 from litejoin.archive.manifest import ArchiveFile, Manifest
 from litejoin.archive.paths import ArchivePaths
-from litejoin.errors import CorruptionError
+from litejoin.errors import CorruptionError, StorageError
 from litejoin.store.layout import Layout
 from litejoin.store.sqlite import open_database
 
@@ -47,11 +49,13 @@ class Tiers:
         *,
         as_of_ms: int | None = None,
         verified: set[tuple[str, int]] | None = None,
+        cloud: CloudFiles | None = None,
     ) -> None:
         """`verified`: the files whose bytes were compared with their hash in this process already;
-        it is added to. Raises StorageError and its kin.
+        it is added to. `cloud` has the files that are not here any more. Raises StorageError and
+        its kin.
         """
-        self._duck, self._as_of_ms = duck, as_of_ms
+        self._duck, self._as_of_ms, self._cloud = duck, as_of_ms, cloud
         self._verified = set() if verified is None else verified
         self._paths = ArchivePaths(layout.archive)
         self._closing = ExitStack()
@@ -108,8 +112,13 @@ class Tiers:
     def _archived(self, topic: int, keys: Sequence[str] | None) -> Iterator[tuple[TopicRow, int]]:
         """Versions in the archive with their compactions, in any order; None: of all keys."""
         files = [file for file in self._files if file.topic == topic and self._may_hold(file, keys)]
-        if not files:
-            return
+        groups = self._cloud.groups(files) if self._cloud else [files] if files else []
+        for group in groups:
+            yield from self._read(group, topic, keys)
+
+    def _read(
+        self, files: Sequence[ArchiveFile], topic: int, keys: Sequence[str] | None
+    ) -> Iterator[tuple[TopicRow, int]]:
         terms, values = ["true"], list[object]()
         if keys is not None:
             terms.append(f"key IN ({', '.join('?' for _ in keys)})")
@@ -117,7 +126,8 @@ class Tiers:
         if self._as_of_ms is not None:
             terms.append("timestamp <= make_timestamp_ms(?)")
             values.append(self._as_of_ms)
-        names = ", ".join(f"'{self._verify(file)}'" for file in files)
+        paths = [str(self._path(file, files)).replace("'", "''") for file in files]
+        names = ", ".join(f"'{path}'" for path in paths)
         sql = _READ.format(files=f"[{names}]", where=" AND ".join(terms))
         for *columns, seq, checksum, name in self._duck.rows(sql, values, "a query"):
             row = TopicRow(*columns)
@@ -129,7 +139,18 @@ class Tiers:
             return False
         return keys is None or any(file.min_key <= key <= file.max_key for key in keys)
 
-    def _verify(self, file: ArchiveFile) -> str:
+    def _path(self, file: ArchiveFile, used: Sequence[ArchiveFile]) -> Path:
+        """Where the file can be read. Raises CorruptionError, and ObjectStoreError and its kin."""
+        if file.is_local:
+            return self._verify(file)
+        if self._cloud is None:
+            raise StorageError(
+                f"archive: {file.name} is only in the object store, which the config does not name",
+                hint="set storage.archive.cloud as it was when the file was copied",
+            )
+        return self._cloud.fetch(file, used)
+
+    def _verify(self, file: ArchiveFile) -> Path:
         """The path of a file whose bytes are those that were written. Raises CorruptionError."""
         path = self._paths.file(file.name)
         if (file.name, file.hash) not in self._verified:
@@ -147,7 +168,7 @@ class Tiers:
                     hint="restore the file from a backup",
                 )
             self._verified.add((file.name, file.hash))
-        return str(path).replace("'", "''")
+        return path
 
     def close(self) -> None:
         """End the state."""

@@ -38,6 +38,8 @@ class Sizes:
     uploaded_bytes: int
     waiting_files: int
     """Recorded, while SQLite still has rows of theirs."""
+    uncopied_bytes: int
+    """Local files without a copy in an object store."""
 
 
 class Upkeep:
@@ -62,7 +64,7 @@ class Upkeep:
 
     def sweep(self) -> list[str]:
         """At start: delete what a crash left half done. Returns the names of files that are part of
-        the archive and are gone.
+        the archive and are gone; not those that the object store still has.
         """
         for path in self._paths.temporary.iterdir():
             path.unlink()
@@ -72,13 +74,17 @@ class Upkeep:
             # Renamed and not recorded: its rows are in SQLite, or in the files it was to replace.
             if name not in known or not known[name].is_local:
                 remove(path)
-        return [
-            file.name
+        gone = [
+            file
             for file in known.values()
             if file.is_local
             and file.state is not FileState.DROPPED
             and not self._paths.file(file.name).exists()
         ]
+        for file in gone:
+            if file.is_uploaded:
+                self._manifest.set_removed(file.id, local=True)
+        return [file.name for file in gone if not file.is_uploaded]
 
     def merge(self, now_ms: int) -> int:
         """Make small files of a topic and day one, until none is left to merge. Returns how many
@@ -140,7 +146,7 @@ class Upkeep:
             return len(old)
         uploaded = [file for file in old if file.is_uploaded]
         for file in uploaded:
-            self._manifest.mark(file.id, is_local=False, is_uploaded=True)
+            self._manifest.set_removed(file.id, local=True)
             remove(self._paths.file(file.name))
         return len(uploaded)
 
@@ -148,14 +154,11 @@ class Upkeep:
         """Delete local copies of dropped files. Returns how many."""
         gone = 0
         for file in self._manifest.files(FileState.DROPPED):
-            if now_ms - file.dropped_ms < GRACE_MS:
+            if not file.is_local or now_ms - file.dropped_ms < GRACE_MS:
                 continue
             remove(self._paths.file(file.name))
+            self._manifest.set_removed(file.id, local=True)
             gone += 1
-            if file.is_uploaded:
-                self._manifest.mark(file.id, is_local=False, is_uploaded=True)
-            else:
-                self._manifest.forget(file.id)
         return gone
 
     def sizes(self) -> Sizes:
@@ -167,6 +170,7 @@ class Upkeep:
             _bytes(file for file in files if file.is_local),
             _bytes(file for file in files if file.is_uploaded),
             sum(file.state is FileState.RECORDED for file in files),
+            _bytes(file for file in files if file.is_local and not file.is_uploaded),
         )
 
 

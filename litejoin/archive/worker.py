@@ -5,41 +5,30 @@ after the other from stdin, and ends with its parent. It reads the shards and ow
 directory; only the pipeline's own writer deletes rows.
 """
 
-import ctypes
 import fcntl
-import json
 import os
-import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import apsw
 
 from litejoin.archive.compact import Compactor
 from litejoin.archive.duck import Duck
-from litejoin.archive.frames import LENGTH, Header, pack
+from litejoin.archive.frames import Header
 from litejoin.archive.manifest import FileState, Manifest
 from litejoin.archive.paths import ArchivePaths
+from litejoin.archive.serving import Answer, serve_parent
 from litejoin.archive.upkeep import Upkeep
-from litejoin.errors import LiteJoinError
 from litejoin.store.files import make_directory
 from litejoin.store.layout import Layout
 from litejoin.store.shard import open_reader
-
-NICENESS = 10
-"""The pipeline goes first on a busy machine: rows that wait a little longer cost nothing."""
 
 CHUNK_SHARE = 0.08
 """Of the memory limit: raw rows of one chunk, which are held twice while they are written."""
 
 MIN_CHUNK_BYTES = 1024 * 1024
-PR_SET_PDEATHSIG = 1
-
-Answer = Header | tuple[Header, bytes]
 
 
 class Worker:
@@ -58,6 +47,7 @@ class Worker:
         memory_limit_bytes: int,
         target_file_bytes: int,
         local_retention_ms: int,
+        keeps_copies: bool,
     ) -> Header:
         """Take the archive directory; wait for the end of a worker that a killed parent left."""
         layout = Layout(Path(data_dir))
@@ -84,7 +74,7 @@ class Worker:
             compression=compression,
             target_bytes=target_file_bytes,
             local_retention_ms=local_retention_ms,
-            keeps_copies=False,
+            keeps_copies=keeps_copies,
         )
         missing = self._upkeep.sweep()
         pending = self._manifest.files(FileState.RECORDED)
@@ -140,38 +130,5 @@ class Worker:
         self._closing.close()
 
 
-def answer(worker: Worker, request: Header) -> bytes:
-    """Do what a request names."""
-    method = getattr(worker, request.pop("do"))
-    try:
-        found: Answer = method(**request)
-    except LiteJoinError as error:
-        return pack({"error": str(error), "code": error.code, "hint": error.hint})
-    except (OSError, apsw.Error, MemoryError) as error:
-        return pack({"error": f"archive: {error or type(error).__name__}", "code": "LJ-SQL"})
-    return pack(*found) if isinstance(found, tuple) else pack(found)
-
-
-def serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    """Answer until the parent closes its end."""
-    worker = Worker()
-    try:
-        while head := requests.read(LENGTH.size):
-            request: dict[str, Any] = json.loads(requests.read(LENGTH.unpack(head)[0]))
-            answers.write(answer(worker, request))
-            answers.flush()
-    finally:
-        worker.close()
-
-
-def _end_with_parent() -> None:
-    """A killed parent closes nothing: ask Linux to end this process, too."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _end_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the parent decides
-    os.nice(NICENESS)
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve_parent(Worker())

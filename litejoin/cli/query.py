@@ -16,6 +16,7 @@ from typing import Any
 
 import apsw
 
+from litejoin.archive.cache import CloudFiles
 from litejoin.archive.duck import Duck
 from litejoin.archive.relation import TierTables
 from litejoin.archive.tiers import Tiers
@@ -89,7 +90,9 @@ def _answer(plan: Plan, options: Namespace, wanted: Sequence[str]) -> list[tuple
     memory_bytes = archive.memory_limit_bytes if archive else DEFAULT_MEMORY_BYTES
     with tempfile.TemporaryDirectory(prefix="litejoin-") as spill:
         duck = Duck(memory_bytes, Path(spill))
-        tiers = Tiers(layout, shards, duck, as_of_ms=_time_ms(options.as_of))
+        as_of_ms = _time_ms(options.as_of)
+        cloud = CloudFiles.of(archive.cloud, layout) if archive else None
+        tiers = Tiers(layout, shards, duck, as_of_ms=as_of_ms, cloud=cloud)
         tables = TierTables(tiers, {name.lower(): catalogue[name.lower()] for name in wanted})
         connection = tables.open()
         try:

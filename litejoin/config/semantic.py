@@ -25,6 +25,13 @@ _SQL_WORDS = frozenset(
 )
 """Words that SQLite does not take as the name of a table without quotes."""
 
+CLOUD_OPTIONS = {
+    "s3": {name: name for name in ("access_key_id", "secret_access_key", "session_token")},
+    "gcs": {"service_account_file": "service_account"},
+    "azure": {"account_name": "account_name", "account_key": "account_key", "sas_token": "sas_key"},
+}
+"""Credentials of each provider: the key of the config, and obstore's name for it."""
+
 
 def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     """Add a finding for everything that does not go together."""
@@ -245,3 +252,15 @@ def _check_storage(document: Document, found: Diagnostics) -> None:
         _need_one(document, "/replication", ("replica_url",), found)
     if document.get("/storage/archive/cloud/enabled"):
         _need_one(document, "/storage/archive/cloud", ("bucket",), found)
+        _check_credentials(document, found)
+
+
+def _check_credentials(document: Document, found: Diagnostics) -> None:
+    """A key that the provider does not take would be passed over silently."""
+    pointer = "/storage/archive/cloud"
+    provider = document.get(f"{pointer}/provider")
+    for owner, keys in CLOUD_OPTIONS.items():
+        for key in keys if owner != provider else ():
+            if document.has(f"{pointer}/{key}"):
+                message = f"{key} belongs to provider: {owner}, not {provider}"
+                found.add(document.finding("LJ114", f"{pointer}/{key}", message))

@@ -11,6 +11,7 @@ from hashlib import blake2b
 
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.document import Document
+from litejoin.config.semantic import CLOUD_OPTIONS
 from litejoin.frozen import dataclass
 from litejoin.plan.budget import check_budgets
 from litejoin.plan.compile_joins import QueryCompiler
@@ -201,6 +202,12 @@ def _cloud(cloud: Section) -> CloudPlan | None:
         prefix=cloud.text("prefix"),
         region=cloud.text("region"),
         endpoint=cloud.text("endpoint"),
+        cache_bytes=cloud.size_bytes("cache_size"),
+        options={
+            option: Secret(cloud.text(key))
+            for key, option in CLOUD_OPTIONS[cloud.value["provider"]].items()
+            if cloud.text(key)
+        },
     )
 
 

@@ -63,6 +63,9 @@ class CloudPlan:
     prefix: str
     region: str
     endpoint: str
+    cache_bytes: int
+    options: Mapping[str, Secret] = field(default_factory=dict)
+    """Credentials, by obstore's names; the environment has the others."""
 
 
 @dataclass(frozen=True, slots=True)

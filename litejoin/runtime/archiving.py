@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from litejoin.archive.cloud import load_obstore
 from litejoin.archive.duck import load_duckdb
 from litejoin.archive.process import WorkerProcess
 from litejoin.clock import SteadyClock
 from litejoin.errors import LiteJoinError
 from litejoin.plan.nodes import ArchivePlan, Plan
 from litejoin.runtime.channel import Channel
+from litejoin.runtime.copying import Copying
 from litejoin.store.writer import ShardStore
 
 log = logging.getLogger("litejoin.archive")
@@ -37,19 +39,23 @@ class Archiving:
         self._interval_s = archive.compaction_interval_ms / 1000
         self._kept = {store.topic_number(t.name): t.retention_ms for t in plan.topics}
         self._worker = WorkerProcess(opening(plan, archive, store.epoch))
+        self._copying = Copying(plan, archive, archive.cloud, clock) if archive.cloud else None
         self._problems: dict[str, str] = {}
         self._figures: dict[str, Any] = {}
         self._moved = 0
 
     async def run(self) -> None:
         """Until cancelled. A round that failed is reported and tried again at the next interval."""
-        while True:
-            try:
-                await self._round()
-                self._problems.pop("round", None)
-            except LiteJoinError as error:
-                self._report("round", str(error))
-            await asyncio.sleep(self._interval_s)
+        async with asyncio.TaskGroup() as tasks:
+            if self._copying:
+                tasks.create_task(self._copying.run())
+            while True:
+                try:
+                    await self._round()
+                    self._problems.pop("round", None)
+                except LiteJoinError as error:
+                    self._report("round", str(error))
+                await asyncio.sleep(self._interval_s)
 
     async def _round(self) -> None:
         if await self._worker.start():
@@ -66,6 +72,8 @@ class Archiving:
             if keep_ms is not None:
                 moved += await self._compact(topic, self._clock.now_ms() - keep_ms)
         self._figures = await self._worker.ask("upkeep", now_ms=self._clock.now_ms())
+        if self._copying:
+            self._copying.ready.set()
         if moved:
             log.info(
                 "archive: %d expired rows moved; %d rows in %d files, %.1f MB",
@@ -113,24 +121,32 @@ class Archiving:
     def health(self) -> Mapping[str, Any]:
         """For /health: figures of the last round, and what is wrong."""
         shown = {k: v for k, v in self._figures.items() if k not in ("merged", "dropped")}
-        status = "degraded" if self._problems else "ok"
-        return {"status": status, "moved": self._moved, **shown, "reasons": self.reasons()}
+        reasons = self.reasons()
+        copies = {"copies": self._copying.health()} if self._copying else {}
+        status = "degraded" if reasons else "ok"
+        return {"status": status, "moved": self._moved, **shown, **copies, "reasons": reasons}
 
     def reasons(self) -> list[str]:
         """What is wrong, one line each."""
-        return [f"archive: {t.removeprefix('archive: ')}" for t in self._problems.values()]
+        problems = [*self._problems.values(), *(self._copying.problems() if self._copying else ())]
+        return [f"archive: {text.removeprefix('archive: ')}" for text in problems]
 
     async def close(self) -> None:
-        """End the worker; nothing is lost that it has not finished."""
+        """End the processes; nothing is lost that they have not finished."""
+        if self._copying:
+            await self._copying.close()
         await self._worker.close()
 
 
 def require_archive(plan: Plan) -> None:
-    """Raises ConfigError where the plan has an archive and DuckDB is missing. Loads it for a moment
-    in this process only when its absence is to be explained.
+    """Raises ConfigError where the plan has an archive and DuckDB or obstore is missing. Loads them
+    in this process only when their absence is to be explained.
     """
-    if plan.storage.archive is not None and find_spec("duckdb") is None:
+    archive = plan.storage.archive
+    if archive is not None and find_spec("duckdb") is None:
         load_duckdb()
+    if archive is not None and archive.cloud is not None and find_spec("obstore") is None:
+        load_obstore()
 
 
 def opening(plan: Plan, archive: ArchivePlan, epoch: str) -> dict[str, Any]:
@@ -143,4 +159,5 @@ def opening(plan: Plan, archive: ArchivePlan, epoch: str) -> dict[str, Any]:
         "memory_limit_bytes": archive.memory_limit_bytes,
         "target_file_bytes": archive.target_file_bytes,
         "local_retention_ms": archive.local_retention_ms,
+        "keeps_copies": archive.cloud is not None,
     }

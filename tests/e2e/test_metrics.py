@@ -7,7 +7,7 @@ from typing import Any
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from litejoin.runtime.metrics.catalogue import CATALOGUE
+from litejoin.runtime.metrics.catalogue import ARCHIVE, CATALOGUE
 from tests.harness.configs import Listener, http_sink, push_config, sse_sink
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
@@ -19,8 +19,9 @@ ELSEWHERE = {
     "litejoin_source_messages_total",
     "litejoin_source_bad_messages_total",
     "litejoin_source_lag_messages",
+    *(metric.name for metric in ARCHIVE),
 }
-"""Need a broker."""
+"""Need a broker, or an archive: tests/e2e/test_archive_cloud.py."""
 
 LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 Sample = Mapping[tuple[str, ...], float]

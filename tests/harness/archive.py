@@ -2,10 +2,12 @@
 
 `python -m tests.harness.archive DATA_DIR` reads numbers of steps, one a line, and for each plays
 one round in a process of its own, which it leaves with code 9 before that step of the protocol; it
-answers with the code, 0 when there are fewer steps. Processes are forked: loading DuckDB anew for
-each would take most of the time.
+answers with the code, 0 when there are fewer steps. With the settings of an object store (JSON) as
+a second argument the steps are those of copying. Processes are forked: loading DuckDB anew for each
+would take most of the time.
 """
 
+import json
 import os
 import sys
 from collections import Counter
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from litejoin.archive import steps
+from litejoin.archive.cloud import CloudSettings, ObjectStore
+from litejoin.archive.copies import Copies
 from litejoin.archive.duck import load_duckdb
 from litejoin.archive.manifest import ArchiveFile, Manifest
 from litejoin.archive.paths import ArchivePaths
@@ -44,7 +48,7 @@ class Archive:
         self.paths = ArchivePaths(Layout(data_dir).archive)
         options: dict[str, Any] = {
             "compression": "snappy", "memory_limit_bytes": 64 << 20, "target_file_bytes": 1 << 20,
-            "local_retention_ms": 1000 * HOUR_MS, **settings,
+            "local_retention_ms": 1000 * HOUR_MS, "keeps_copies": False, **settings,
         }  # fmt: skip
         self.worker = Worker()
         self.opened = self.worker.open(str(data_dir), self.store.epoch, shard_count, **options)
@@ -113,6 +117,10 @@ class Archive:
             found.update(duckdb.sql(sql, params=[str(self.paths.file(file.name))]).fetchall())
         return found
 
+    def copies(self, settings: CloudSettings) -> Copies:
+        """The copies in an object store."""
+        return Copies(self.paths, Manifest.join(self.paths.manifest), ObjectStore(settings))
+
     def close(self) -> None:
         """Close worker and store."""
         self.worker.close()
@@ -127,8 +135,8 @@ def round_rows(number: int) -> list[tuple[str, str, int]]:
     ]
 
 
-def play(data_dir: Path, stop_before: int) -> None:
-    """One round of everything: finish what is pending, compact, merge, drop, delete."""
+def stop_at(stop_before: int) -> None:
+    """Leave the process before that step."""
     count = 0
 
     def count_steps(_step: str) -> None:
@@ -137,8 +145,13 @@ def play(data_dir: Path, stop_before: int) -> None:
         if count == stop_before:
             os._exit(KILLED)
 
-    archive = Archive(data_dir, target_file_bytes=1 << 30)
     steps.hook = count_steps
+
+
+def play(data_dir: Path, stop_before: int) -> None:
+    """One round of everything: finish what is pending, compact, merge, drop, delete."""
+    archive = Archive(data_dir, target_file_bytes=1 << 30)
+    stop_at(stop_before)
     archive.settle_pending()
     archive.compact()
     # Later, so that the files of earlier rounds are merged, and those that were merged deleted.
@@ -147,10 +160,31 @@ def play(data_dir: Path, stop_before: int) -> None:
     archive.close()
 
 
+def play_copies(data_dir: Path, stop_before: int, settings: CloudSettings) -> None:
+    """Compact, then a round of copying: copy, merge, drop, delete here, delete there."""
+    archive = Archive(
+        data_dir, target_file_bytes=1 << 30, keeps_copies=True, local_retention_ms=HOUR_MS
+    )
+    archive.settle_pending()
+    archive.compact()
+    copies = archive.copies(settings)
+    stop_at(stop_before)
+    for hours in (0, 2, 4):
+        for file in copies.waiting():
+            copies.copy(file.id)
+        archive.worker.upkeep(NOW_MS + hours * HOUR_MS)
+        copies.delete_dropped(NOW_MS + hours * HOUR_MS)
+    archive.close()
+
+
 if __name__ == "__main__":
     load_duckdb()
     for line in sys.stdin:
         if (child := os.fork()) == 0:
-            play(Path(sys.argv[1]), int(line))
+            if len(sys.argv) > 2:
+                given = CloudSettings(**json.loads(sys.argv[2]))
+                play_copies(Path(sys.argv[1]), int(line), given)
+            else:
+                play(Path(sys.argv[1]), int(line))
             os._exit(0)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -143,6 +143,31 @@ STORAGE = (
             "storage.scrub_rounds"),
 )  # fmt: skip
 
+ARCHIVE = (
+    gauge("litejoin_archive_rows", "Versions of rows in the archive.",
+          "archive.rows"),
+    gauge("litejoin_archive_files", "Parquet files of the archive.",
+          "archive.files"),
+    gauge("litejoin_archive_local_bytes", "Size of those on this machine.",
+          "archive.local_bytes"),
+    gauge("litejoin_archive_uploaded_bytes", "Size of those with a verified copy elsewhere.",
+          "archive.uploaded_bytes"),
+    gauge("litejoin_archive_uncopied_bytes", "Size of those on this machine without such a copy.",
+          "archive.uncopied_bytes"),
+    gauge("litejoin_archive_waiting_files", "Files whose rows are still in SQLite, too.",
+          "archive.waiting_files"),
+    counter("litejoin_archive_moved_rows", "Expired rows that went into files.",
+            "archive.moved"),
+    counter("litejoin_archive_uploads", "Copies that were made and read back.",
+            "archive.copies.uploads"),
+    counter("litejoin_archive_upload_bytes", "Bytes of those copies.",
+            "archive.copies.uploaded_bytes"),
+    counter("litejoin_archive_upload_errors", "Rounds of copying that the object store ended.",
+            "archive.copies.errors"),
+    gauge("litejoin_archive_upload_last_success_timestamp_seconds", "When a copy was last made.",
+          "archive.copies.last_success", read=seconds),
+)  # fmt: skip
+
 JOINS = (
     gauge("litejoin_join_up", "1 while a join or window is well, 0 while it is degraded.",
           "joins.*.status", "join", read=is_ok),
@@ -223,6 +248,7 @@ GROUPS = {
     "Sources": SOURCES,
     "Ingest and listeners": INGEST,
     "Channel, writer, files": STORAGE,
+    "Archive": ARCHIVE,
     "Joins and windows": JOINS,
     "Sinks and subscribers": SINKS,
     "The process": PROCESS,
