@@ -18,11 +18,17 @@ import httptools
 from litejoin.errors import LiteJoinError, OverloadedError, RequestError
 from litejoin.runtime.http_answers import App, Scope
 from litejoin.runtime.http_budget import BodyBudget
+from litejoin.runtime.http_head import (
+    HEAD_BYTES,
+    HEADER_COUNT,
+    REQUEST_LINE_BYTES,
+    head_too_large,
+    headless_scope,
+    refuse_repeated,
+    split_target,
+    trailer_too_large,
+)
 from litejoin.runtime.http_request import Request
-
-REQUEST_LINE_BYTES = 8 * 1024
-HEAD_BYTES = 32 * 1024
-HEADER_COUNT = 100
 
 PIPELINED_REQUESTS = 64
 """Requests of one client that may wait for their turn; those behind them are not answered."""
@@ -255,8 +261,8 @@ class Connection(asyncio.Protocol):
         if version not in ("1.1", "1.0"):
             raise RequestError(f"HTTP/{version} is not spoken here", status=505)
         fields = dict(headers)
-        if len(fields) != len(headers) and [n for n, _ in headers].count(b"host") > 1:
-            raise RequestError("more than one Host header", status=400)
+        if len(fields) != len(headers):
+            refuse_repeated(headers)
         has_body = self._check_framing(fields)
         method = self._parser.get_method().decode("ascii")
         raw_path, query = split_target(self._url, method)
@@ -469,32 +475,3 @@ ASGI_VERSION = {"version": "3.0", "spec_version": "2.3"}
 def address_pair(name: Any) -> tuple[str, int] | None:
     """Host and port of a socket name."""
     return (name[0], name[1]) if isinstance(name, tuple) and len(name) >= 2 else None
-
-
-def headless_scope() -> Scope:
-    """The scope of a request whose head could not be read."""
-    return {"type": "http", "method": "", "path": "", "http_version": "1.1", "headers": []}
-
-
-def split_target(url: bytes, method: str) -> tuple[bytes, bytes]:
-    """Path and query of a request target. Raises RequestError for what has none."""
-    if url.startswith(b"/") and b"#" not in url:
-        path, _, query = url.partition(b"?")
-        return path, query
-    if url == b"*" or method == "CONNECT":
-        raise RequestError("this request target is not served", status=400)
-    try:
-        parsed = httptools.parse_url(url)
-    except httptools.HttpParserInvalidURLError:
-        raise RequestError("malformed request target", status=400) from None
-    return parsed.path or b"/", parsed.query or b""
-
-
-def head_too_large() -> RequestError:
-    """More headers than anyone needs."""
-    return RequestError(f"head over {HEAD_BYTES} bytes or {HEADER_COUNT} headers", status=431)
-
-
-def trailer_too_large() -> RequestError:
-    """Chunk extensions or trailers without end."""
-    return RequestError("chunk extensions or trailers too large", status=400)

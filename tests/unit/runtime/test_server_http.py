@@ -118,6 +118,13 @@ async def flood(scope: Any, receive: Any, send: Any) -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500, 400, "malformed HTTP"),
         (post(b"", "Transfer-Encoding: gzip, chunked").replace(b"Content-Length: 0\r\n", b""),
          501, "transfer encoding"),
+        (post(b"0\r\n\r\n", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked")
+         .replace(b"Content-Length: 5\r\n", b""), 400, "more than one Transfer-Encoding"),
+        (get("/health", "Host: localhost"), 400, "more than one Host"),
+        (get("/health", "Authorization: Bearer a", "Authorization: Bearer b"),
+         400, "more than one Authorization"),
+        (post(ROW, "Idempotency-Key: a", "Idempotency-Key: b"),
+         400, "more than one Idempotency-Key"),
         (get("/health", "Expect: miracles"), 417, "Expect"),
         (get("/" + "x" * 8192), 414, "request target"),
         (get("/health", *[f"X-{n}: y" for n in range(100)]), 431, "headers"),
