@@ -12,6 +12,7 @@ compared by their JSON text, where a real with a whole value is written as an in
 compares them. This is one file because modules here cannot share cdef code.
 """
 
+from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 from libc.string cimport memcmp, memset
@@ -526,6 +527,7 @@ cdef class Evaluator:
         if failed == FAILED_MEMORY:
             raise MemoryError
         if failed == FAILED_QUERY:
+            raise_pending()
             self._query_failed(rc)
         if failed:
             self._state_failed(rc)
@@ -720,6 +722,11 @@ cdef class Evaluator:
     def close(self) -> None:
         """Finalize every statement, so that the connections can be closed. Idempotent."""
         self._free()
+
+
+cdef int raise_pending() except -1:
+    """What a relation that is written in Python raised meanwhile, if one did."""
+    return -1 if PyErr_Occurred() is not NULL else 0
 
 
 # qsort passes no context, so the arena's address travels beside it: each thread sorts its own

@@ -19,9 +19,10 @@ CLOSE_S = 5.0
 class WorkerProcess:
     """A process that is started by the first request, and again after it ended."""
 
-    def __init__(self, opening: Header, name: str = "worker") -> None:
-        """`opening`: the arguments of its method `open`; `name`: its module in litejoin.archive."""
-        self._opening, self._name = opening, name
+    def __init__(self, opening: Header, module: str = "litejoin.archive.worker") -> None:
+        """`opening`: the arguments of its method `open`; `module`: what is run."""
+        self._opening, self._module = opening, module
+        self._name = module.rpartition(".")[2]
         self._process: asyncio.subprocess.Process | None = None
         self._turn = asyncio.Lock()
         self.opened: Header = {}
@@ -37,7 +38,7 @@ class WorkerProcess:
         if self._process is not None:
             return False
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", f"litejoin.archive.{self._name}",
+            sys.executable, "-m", self._module,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:

@@ -141,7 +141,7 @@ class App:
         plan, store = self._plan, self._store
         self._channel = Channel(self._loop, store.topic_number)
         self._listeners = Listeners(plan.server, self._health, self._clock)
-        self._outputs = Outputs(plan, self._listeners)
+        self._outputs = Outputs(plan, self._listeners, self._clock)
         self._inputs = Inputs(
             plan, self._channel, store, self._listeners, self._clock, self._transports
         )

@@ -37,7 +37,7 @@ class Copying:
                 "data_dir": str(plan.storage.data_dir.absolute()),
                 "cloud": asdict(settings_of(cloud)),
             },
-            "copier",
+            "litejoin.archive.copier",
         )
         self.ready = asyncio.Event()
         """Set once the archive's manifest is there."""

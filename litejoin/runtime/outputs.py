@@ -3,6 +3,7 @@
 Called by `app`. A new kind of sink is added here and in its own module, nowhere else.
 """
 
+from litejoin.clock import Clock
 from litejoin.errors import SinkError
 from litejoin.plan.nodes import (
     Address,
@@ -16,6 +17,7 @@ from litejoin.plan.nodes import (
     SseSinkPlan,
     StdoutSinkPlan,
 )
+from litejoin.runtime.history import History
 from litejoin.runtime.server import Listeners
 from litejoin.sinks.base import LogReader, LogSignal, Sink
 from litejoin.sinks.custom import make_custom_sink
@@ -32,8 +34,10 @@ from litejoin.sinks.stdout import StdoutSink
 class Outputs:
     """Makes the sinks and adds /subscribe and /snapshot to the listeners. Event loop only."""
 
-    def __init__(self, plan: Plan, listeners: Listeners) -> None:
+    def __init__(self, plan: Plan, listeners: Listeners, clock: Clock) -> None:
         self.sinks: dict[str, Sink] = {}
+        archive = plan.storage.archive
+        self._history = History(plan, archive, clock) if archive else None
         self._hubs: dict[Address, SseHub] = {}
         for sink in plan.sinks:
             if isinstance(sink, HttpSinkPlan):
@@ -62,7 +66,7 @@ class Outputs:
         shown += [window.late_name for window in plan.windows if window.late_sink in names]
         clients, readers = plan.server.limits.max_sse_clients, plan.storage.reader_pool_size
         hub = SseHub(shown, hidden, clients, readers)
-        subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub)
+        subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub, self._history)
         listeners.add(address, "GET", "/subscribe", subscribe, "subscribe", query_token=True)
         listeners.add(address, "GET", "/snapshot", snapshot, "subscribe")
         self._hubs[address] = hub
@@ -80,6 +84,8 @@ class Outputs:
         """End every stream."""
         for hub in self._hubs.values():
             await hub.close()
+        if self._history:
+            await self._history.close()
 
 
 def _postgres_sink(sink: PostgresSinkPlan, plan: Plan) -> Sink:
