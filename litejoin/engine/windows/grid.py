@@ -1,5 +1,6 @@
 """Tumbling and sliding windows: spans on a grid, fired in order of their ends."""
 
+from collections.abc import Callable
 from functools import partial
 
 from litejoin.engine.windows.panes import Rows
@@ -11,6 +12,7 @@ from litejoin.engine.windows.window import (
     Context,
     Progress,
     Results,
+    Shown,
     column_of,
     update_keep_ms,
 )
@@ -40,6 +42,8 @@ class GridWindow:
         self._progress = Progress(context.db, context.join_id)
         self._keep_ms = update_keep_ms(plan)
         self._column = column_of(plan)
+        results_change = plan.emit == "update" or self._keep_ms > 0
+        self._shown = Shown(context.db, context.join_id) if results_change else None
         self._bucket_ms = DAY_BUCKET_MS if plan.timezone else plan.pane_ms
         self._source = RowSource(plan, context, self._bucket_ms, self.needs_from())
 
@@ -133,7 +137,7 @@ class GridWindow:
             self.results.report(span, error)
             return 1
         for partition, rows in found.items():
-            self.results.emit(
+            self._emit(
                 span, partial(self._rows, span, partition, rows), partition, only_changed=False
             )
         return len(found) + 1
@@ -141,17 +145,41 @@ class GridWindow:
     def _rows(self, span: Span, partition: Value, rows: Rows) -> list[tuple[Value, ...]]:
         return self._source.read(span, partition) if rows is None else rows
 
-    def _emit_changed(self, span: Span, partition: Value) -> None:
-        rows = partial(self._source.rows, span, partition)
-        self.results.emit(span, rows, partition, only_changed=True)
+    def _emit(
+        self,
+        span: Span,
+        find_rows: Callable[[], list[tuple[Value, ...]]],
+        partition: Value,
+        *,
+        only_changed: bool,
+    ) -> None:
+        shown = self._shown
+        before = shown.keys(span.start_ms, partition) if shown else []
+        keys = self.results.emit(
+            span, find_rows, partition, only_changed=only_changed, before=before
+        )
+        if shown and keys != before:
+            shown.store(span.start_ms, partition, keys)
+
+    def committed(self) -> None:
+        self._progress.committed()
 
     def rolled_back(self) -> None:
-        self._progress.load()
+        self._progress.rolled_back()
         self._context.query.rolled_back()
 
     def trim(self) -> None:
-        self._source.trim(self.needs_from())
-        self._context.query.forget(self.needs_from())
+        needs_from_ms, db = self.needs_from(), self._context.db
+        before = db.total_changes()
+        self._source.trim(needs_from_ms)
+        if self._shown:
+            self._shown.trim(needs_from_ms)
+        self._context.query.forget(needs_from_ms)
+        if db.total_changes() > before:
+            self.keep_progress()
+
+    def keep_progress(self) -> None:
+        self._progress.keep()
 
     def health(self) -> dict[str, object]:
         return {"read_again": self._source.read_again}
@@ -169,6 +197,6 @@ class GridWindow:
         for number, start_ms, end_ms, partition in rows:
             span = Span(int(str(start_ms)), int(str(end_ms)))
             value: Value = partition
-            self._emit_changed(span, value)
+            self._emit(span, partial(self._source.rows, span, value), value, only_changed=True)
             db.execute("DELETE FROM window_dirty WHERE rowid = ?", (number,))
         return len(rows)

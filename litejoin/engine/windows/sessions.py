@@ -176,6 +176,7 @@ class SessionWindow:
         if not more:
             self._progress.closed_ms = max(self._progress.closed_ms, watermark_ms)
         if due:
+            self._progress.keep()
             self._forget()
         return more
 
@@ -215,13 +216,22 @@ class SessionWindow:
             (int(fired), json.dumps(keys), session.id),
         )
 
+    def committed(self) -> None:
+        self._progress.committed()
+
     def rolled_back(self) -> None:
-        self._progress.load()
+        self._progress.rolled_back()
         self._context.query.rolled_back()
 
     def trim(self) -> None:
+        before = self._context.db.total_changes()
         self._forget()
         self._context.query.forget(self.needs_from())
+        if self._context.db.total_changes() > before:
+            self.keep_progress()
+
+    def keep_progress(self) -> None:
+        self._progress.keep()
 
     def health(self) -> dict[str, object]:
         return {}

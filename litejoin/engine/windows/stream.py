@@ -44,7 +44,13 @@ class Stream:
         """Remove messages that no window needs; True when there are more."""
         for window in self.windows:
             window.trim()
-        return self._buffer.trim(self._needs_from())
+        needs_from_ms = self._needs_from()
+        first_ms = self._buffer.first_from(0)
+        if first_ms is None or first_ms >= needs_from_ms:
+            return False
+        for window in self.windows:
+            window.keep_progress()
+        return self._buffer.trim(needs_from_ms)
 
     def _needs_from(self) -> int:
         return min(window.needs_from() for window in self.windows)

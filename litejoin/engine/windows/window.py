@@ -4,12 +4,15 @@
     window_dirty      join_id, start_ms, end_ms, partition
                                                   spans to evaluate again: a message came after the
                                                   last result
+    window_shown      join_id, start_ms, partition, keys
+                                                  keys of the results of a span that may change
 
 A window works in two transactions of its caller. `take` notes what a batch of fresh messages means
 for it, together with the messages themselves; `fire` evaluates what is due and notes that it did,
 together with the results. A crash between the two leaves work that is still due.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -31,6 +34,9 @@ CREATE TABLE IF NOT EXISTS window_progress(join_id INTEGER PRIMARY KEY, closed_m
 CREATE TABLE IF NOT EXISTS window_dirty(
   join_id INTEGER NOT NULL, start_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL, partition,
   UNIQUE(join_id, start_ms, end_ms, partition));
+CREATE TABLE IF NOT EXISTS window_shown(
+  join_id INTEGER NOT NULL, start_ms INTEGER NOT NULL, partition, keys TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS window_shown_spans ON window_shown(join_id, start_ms, partition);
 """
 
 MAX_FIRINGS = 500
@@ -74,12 +80,22 @@ class Window(Protocol):
         """Evaluate what is due at a watermark; True when there is more to do at once."""
         ...
 
+    def committed(self) -> None:
+        """The transaction of the last `fire` is done."""
+        ...
+
     def rolled_back(self) -> None:
         """The transaction of the last `take` or `fire` is undone."""
         ...
 
     def trim(self) -> None:
         """Remove what no span needs any more, beside messages."""
+        ...
+
+    def keep_progress(self) -> None:
+        """Before messages are removed: the spans that they were in stay closed, also after a
+        restart, or a late message would bring a span up to date without them.
+        """
         ...
 
     def health(self) -> dict[str, object]:
@@ -177,22 +193,62 @@ class Results:
             context.writer.put(context.late_id, None, key_text(key), [text])
 
 
+class Shown:
+    """The keys that the results of each span have: one that is in none of them later is deleted.
+
+    Only for windows whose results change; in the caller's transaction.
+    """
+
+    def __init__(self, db: apsw.Connection, join_id: int) -> None:
+        self._db, self._join_id = db, join_id
+
+    def keys(self, start_ms: int, partition: Value) -> list[str]:
+        """The keys that were stored last for a span."""
+        row = self._db.execute(
+            "SELECT keys FROM window_shown WHERE join_id = ? AND start_ms = ? AND partition IS ?",
+            (self._join_id, start_ms, partition),
+        ).fetchone()
+        return [] if row is None else list(json.loads(str(row[0])))
+
+    def store(self, start_ms: int, partition: Value, keys: list[str]) -> None:
+        """Replace the keys of a span."""
+        place = (self._join_id, start_ms, partition)
+        self._db.execute(
+            "DELETE FROM window_shown WHERE join_id = ? AND start_ms = ? AND partition IS ?", place
+        )
+        self._db.execute("INSERT INTO window_shown VALUES(?, ?, ?, ?)", (*place, json.dumps(keys)))
+
+    def trim(self, before_ms: int) -> None:
+        """Forget spans that start before a time."""
+        self._db.execute(
+            "DELETE FROM window_shown WHERE join_id = ? AND start_ms < ?",
+            (self._join_id, before_ms),
+        )
+
+
 class Progress:
     """Up to where a window has closed, in memory and in state.db."""
 
     def __init__(self, db: apsw.Connection, join_id: int) -> None:
         self._db, self._join_id = db, join_id
-        self.load()
+        self._before_ms = NEVER_MS
+        self.rolled_back()
 
-    def load(self) -> None:
-        """Go back to what is stored: what fired since then fires again."""
+    def committed(self) -> None:
+        """The transaction that closed spans is done."""
+        self._before_ms = self.closed_ms
+
+    def rolled_back(self) -> None:
+        """Go back to what was before the transaction: what closed in it is open again."""
         row = self._db.execute(
             "SELECT closed_ms FROM window_progress WHERE join_id = ?", (self._join_id,)
         ).fetchone()
-        self.closed_ms = self._stored_ms = NEVER_MS if row is None else int(str(row[0]))
+        self._stored_ms = NEVER_MS if row is None else int(str(row[0]))
+        self.closed_ms = max(self._stored_ms, self._before_ms)
 
     def store(self, closed_ms: int) -> None:
         """Note durably, in the caller's transaction, that spans up to here have fired."""
+        closed_ms = max(closed_ms, self._stored_ms)
         self._db.execute(
             "INSERT INTO window_progress VALUES(?1, ?2)"
             " ON CONFLICT(join_id) DO UPDATE SET closed_ms = ?2",
@@ -202,7 +258,7 @@ class Progress:
         self.closed_ms = max(self.closed_ms, closed_ms)
 
     def keep(self) -> None:
-        """Before messages are taken in: what closed empty meanwhile stays closed."""
+        """Before messages are taken in or removed: what closed meanwhile stays closed."""
         if self.closed_ms > self._stored_ms:
             self.store(self.closed_ms)
 

@@ -159,6 +159,7 @@ class Windows:
             "window_dirty",
             "window_sessions",
             "window_dropped",
+            "window_shown",
             "state",
         ):
             self._state.connection.execute(f"DELETE FROM {table} WHERE join_id = ?", (join_id,))
@@ -224,6 +225,9 @@ class Windows:
             except BaseException:
                 state.rollback()
                 raise
+        for stream in self._streams:
+            for found in stream.windows:
+                found.committed()
         self.relations.committed()
         return results
 
