@@ -16,7 +16,7 @@ from litejoin.delivery.ledger import Entry
 from litejoin.delivery.outcomes import Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
-from litejoin.sinks.base import BatchSink, Outcome
+from litejoin.sinks.base import DELIVERED, BatchSink, Outcome
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -126,6 +126,11 @@ class BatchDispatcher:
         failures = 0
         while results:
             outcomes = await self._offer(results, self.sink.deliver_batch)
+            if outcomes.count(DELIVERED) == len(results):
+                self.settler.settle_delivered(results)
+                self._progress.end_all()  # only this batch is in flight
+                self._keeper.advance(self.sink.name, self._progress.cursor, len(results))
+                return
             taken = self._count_taken(outcomes)
             for result, outcome in zip(results[:taken], outcomes[:taken], strict=True):
                 self.settler.settle(result, outcome)

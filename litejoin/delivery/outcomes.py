@@ -10,7 +10,7 @@ One Settler a sink, used by its dispatcher. Decides and remembers (through the k
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -73,7 +73,7 @@ class Settler:
     def settle(self, result: Result, outcome: Outcome) -> None:
         """Book the first attempt of a result."""
         if outcome.status == "delivered":
-            self._delivered(result)
+            self.settle_delivered((result,))
             return
         self._failed(result, outcome, attempts=1)
         if self.at_least_once:
@@ -110,7 +110,7 @@ class Settler:
         self.stats.retries += 1
         if outcome.status == "delivered":
             self._keeper.push(Remove(self._sink, entry.result.id))
-            self._delivered(entry.result)
+            self.settle_delivered((entry.result,))
             return
         attempts = entry.attempts + 1
         self._outdate(entry.result, outcome)
@@ -135,15 +135,17 @@ class Settler:
         if outcome.uncertain and self._keeper.has_entries(self._sink):
             self._keeper.push(Supersede(self._sink, result, itself=False))
 
-    def _delivered(self, result: Result) -> None:
-        self.stats.delivered += 1
+    def settle_delivered(self, results: Sequence[Result]) -> None:
+        """Book results that were all delivered at the first attempt."""
+        self.stats.delivered += len(results)
         self.stats.last_success_ms = self._clock.now_ms()
         if self.stats.failing:
             log.info("joiner: sink %s takes results again", self._sink)
             self.stats.failing = 0
         self.stats.throttled_until_ms = None
         if self._keeper.has_entries(self._sink):
-            self._keeper.push(Supersede(self._sink, result))
+            for result in results:
+                self._keeper.push(Supersede(self._sink, result))
 
     def _failed(self, result: Result, outcome: Outcome, attempts: int) -> None:
         self.stats.failed += 1

@@ -39,6 +39,11 @@ class Progress:
         """Everything up to `pos` has begun, or is none of this sink's."""
         self._reached = pos
 
+    def end_all(self) -> None:
+        """Everything in flight has its outcome."""
+        self._open.clear()
+        self._ended.clear()
+
     def end(self, pos: int) -> None:
         """A result has its outcome."""
         self._ended.add(pos)

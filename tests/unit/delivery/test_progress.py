@@ -27,3 +27,18 @@ def test_the_cursor_is_the_highest_position_below_which_everything_ended() -> No
         assert progress.cursor == (open_ones[0] - 1 if open_ones else pos)
         assert progress.ended_ahead == sum(p > progress.cursor for p in ended)
         assert progress.reached == pos
+
+
+def test_a_batch_ends_as_a_whole() -> None:
+    one, other = Progress(5), Progress(5)
+    for pos in (7, 8, 11):
+        one.begin(pos)
+        other.begin(pos)
+    one.reach(12)
+    other.reach(12)
+    one.end(8)  # an earlier part of the batch
+    one.end_all()
+    for pos in (8, 7, 11):
+        other.end(pos)
+    assert one.cursor == other.cursor == 12
+    assert one.ended_ahead == other.ended_ahead == 0
