@@ -28,6 +28,7 @@ from litejoin.runtime.channel import Channel
 from litejoin.runtime.expiry import expire_forever
 from litejoin.runtime.inputs import Inputs
 from litejoin.runtime.join_health import JoinHealth
+from litejoin.runtime.memory import settle_allocator
 from litejoin.runtime.metrics.app import MetricsApp
 from litejoin.runtime.metrics.figures import Figures
 from litejoin.runtime.metrics.process import ProcessFigures, build_figures, file_figures
@@ -100,6 +101,7 @@ class App:
         """
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(THREAD_SWITCH_S)
+        settle_allocator()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._signalled)
         started_ms = self._clock.monotonic_ms()

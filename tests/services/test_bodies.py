@@ -176,3 +176,23 @@ def test_many_sources_that_hang_leave_the_others_in_time(launch: Launcher) -> No
         upstream.wait_polls(5)
         assert len(silent.seen()) == 30
         pipeline.assert_running()
+
+
+def test_a_large_response_is_not_held_until_the_next_poll(launch: Launcher) -> None:
+    """20 MB, other bytes at every poll: between two polls the memory is that of before."""
+    at = Listener()
+    few = json.dumps(ITEMS).encode()
+    with Upstream(ITEMS) as upstream:
+        api = {"url": upstream.url, "interval": "200ms", "key_path": "id", "detect_deletes": True}
+        pipeline = launch(poll_config(at, api, JOIN), at.health)
+        eventually(lambda: len(snapshot(at.url, "rows").results) == len(ITEMS))
+        before = pipeline.rss_mb()
+        for size in range(20_000_000, 20_000_005):
+            upstream.then(Reply(200, few[:-1] + b" " * size + b"]"))
+        pipeline.reset_peak_rss()
+        upstream.wait_polls(7)
+        peak, after = pipeline.peak_rss_mb() - before, pipeline.rss_mb() - before
+        print(f"peak +{peak:.1f} MB, after +{after:.1f} MB")
+        assert 15 < peak < 45
+        assert after < 12
+        assert "poll failed" not in pipeline.log()

@@ -158,17 +158,17 @@ class HttpTransport:
     def _read(self, answer: BaseHTTPResponse) -> Response:
         headers = {name.lower(): ", ".join(answer.headers.getlist(name)) for name in answer.headers}
         ok = 200 <= answer.status < 300
-        body = bytearray()
-        decoder = Decoder(headers.get("content-encoding", ""))
         limit = self._max_bytes if ok else min(self._max_bytes, ERROR_BODY_BYTES)
+        decoder = Decoder(headers.get("content-encoding", ""), answer.length_remaining, limit)
         while chunk := answer.read1(READ_BYTES, decode_content=False):
-            decoder.feed(chunk, body, limit)
-            if len(body) > limit:
+            decoder.feed(chunk)
+            if decoder.size > limit:
                 if not ok:
                     break
                 raise PollError(f"the response is larger than max_response_bytes ({limit:,} bytes)")
         if ok:
             self._check_whole(answer, decoder)
+        body = decoder.body()
         if body.startswith(BOM):
             del body[: len(BOM)]
         return Response(answer.status, headers, body)
