@@ -17,6 +17,7 @@ from litejoin._ext.evaluate import Evaluator
 from litejoin._ext.snapshot import Snapshots
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
+from litejoin.engine import deadlines
 from litejoin.engine.joins import Join, add_join
 from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
@@ -33,18 +34,9 @@ time."""
 EXPIRY_MS = 1_000
 """A join that follows the clock is evaluated in full so often, or less if that takes long."""
 
-FULL_DEADLINE_MS = 30_000
-"""A full re-evaluation that runs longer is interrupted and reported. It reads whole topics, so it
-may take seconds; at most a fifth of the time goes into it, and a shutdown does not wait for it."""
-
 EMIT, EMIT_DIFFERENCES, RECORD_DIFFERENCES = 0, 1, 2
 """What a refresh does with results, as the evaluator takes it: as the join's `emit` says; with
 those that differ only; or with those, without telling anybody."""
-
-DELTA_DEADLINE_MS = 2_000
-DELTA_DEADLINE_PER_KB_MS = 4
-"""The same for the delta statements of one join, and for each KB of changes that they work on: the
-backlog of a restart may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +80,7 @@ class Engine:
         self._evaluator = Evaluator(self._host, self.state.connection)
         self._native = NativeLevel(self._tables, self._evaluator, numbers, self.state, clock)
         self._deadline_ms: int | None = None
-        self._delta_deadline_ms = DELTA_DEADLINE_MS
+        self._delta_deadline_ms = deadlines.DELTA_MS
         self._in_full = self._stopping = False
         self._retry = False
         self._plans, self._window_plans = joins, windows
@@ -217,8 +209,7 @@ class Engine:
 
     def _take_changes(self, changes: Sequence[bytes], *, maps_current: bool) -> None:
         self.changes += self._tables.apply(changes, maps_current=maps_current)
-        kilobytes = sum(map(len, changes)) // 1024
-        self._delta_deadline_ms = DELTA_DEADLINE_MS + DELTA_DEADLINE_PER_KB_MS * kilobytes
+        self._delta_deadline_ms = deadlines.delta_ms(changes)
 
     def idle(self) -> Applied:
         """Run the full re-evaluations that were postponed and are due now, if any are."""
@@ -410,7 +401,7 @@ class Engine:
             join.due = True
             return head
         join.due = False
-        self._deadline_ms, self._in_full = started + FULL_DEADLINE_MS, True
+        self._deadline_ms, self._in_full = started + self._full_deadline_ms(join), True
         mode = EMIT
         if join.rebuild:
             silent = join.plan.on_change == "silent"
@@ -433,6 +424,12 @@ class Engine:
             done = self._clock.monotonic_ms()
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
             join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
+
+    def _full_deadline_ms(self, join: Join) -> int:
+        readers = [r for shard, r in enumerate(self._readers) if shard not in self.left_out]
+        windows = {self._numbers[name] for name in join.plan.windows}
+        topics = {number for number, _ in join.references} - windows
+        return deadlines.full_ms(readers, topics)
 
     def _waits(self, join: Join, error: QueryError) -> str:
         """The failure of a result that needs a row of a shard which was left out; "" for others."""

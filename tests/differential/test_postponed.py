@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+from litejoin.engine.deadlines import FULL_MS, FULL_PER_ROW_US, full_ms
 from litejoin.records import Row, RowKind
 from tests.differential.pipeline import EnginePipeline, engine_pipeline
 
@@ -61,3 +62,33 @@ def test_a_running_re_evaluation_is_interrupted_by_a_shutdown(tmp_path: Path) ->
         stopper.join()
         assert applied.failures == ()
         assert p.engine.state.owed
+
+
+def test_a_large_topic_has_more_time(tmp_path: Path) -> None:
+    with engine_pipeline(tmp_path / "d", 2, FULL) as p:
+        rows = [order(p, f"o{i}") for i in range(1_000)]
+        p.engine.apply(*p.write(rows))
+        p.engine.move_snapshot()
+        topics = [p.numbers["orders"], p.numbers["users"]]
+        assert full_ms(p.store.open_readers(), topics) == FULL_MS + 1_000 * FULL_PER_ROW_US // 1_000
+        assert full_ms([], topics) == FULL_MS
+
+
+def test_a_re_evaluation_is_interrupted_when_its_time_is_over(tmp_path: Path) -> None:
+    with engine_pipeline(tmp_path / "d", 1, RUNAWAY) as p:
+
+        def pass_time() -> None:
+            while not p.engine._in_full:
+                pause.wait(0.01)
+            assert not p.engine.interrupt_if_overdue()
+            p.clock.advance(FULL_MS + 1)
+            # The flag comes before the statement: once more when it surely runs.
+            while p.engine._in_full and not pause.wait(0.05):
+                p.engine.interrupt_if_overdue()
+
+        pause = threading.Event()
+        watch = threading.Thread(target=pass_time)
+        watch.start()
+        applied = p.engine.apply(*p.write([order(p, "a")]))
+        watch.join()
+        assert "interrupted" in applied.failures[0]
