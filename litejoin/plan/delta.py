@@ -283,13 +283,18 @@ class _Delta:
 
     def _through(self, step: Step) -> tuple[str, str | None]:
         """How people read a step, and the key map that it goes through."""
-        far = step.fars[0]
+        fars = step.fars if step.link.either else step.fars[:1]
+        ways = [self._through_one(step, far) for far in fars]
+        texts = list(dict.fromkeys(text for text, _ in ways))
+        return f"through {' or '.join(texts)}", next((each for _, each in ways if each), None)
+
+    def _through_one(self, step: Step, far: Expression) -> tuple[str, str | None]:
         (reference,) = far.references
         if far.bare == "key" and step.link.comparison in ("TEXT", "LOOSE"):
-            return f"through {reference.topic}.key", None
+            return f"{reference.topic}.key", None
         index = self._index(far, step.link.comparison)
         dot = "." if index.path.startswith("$") or far.bare else ": "
-        return f"through {reference.topic}{dot}{index.path}", index.column
+        return f"{reference.topic}{dot}{index.path}", index.column
 
     def _no_scan(self, judge: PlanJudge, sql: str) -> tuple[str, ...]:
         try:

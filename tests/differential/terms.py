@@ -102,6 +102,8 @@ class Terms:
         left, right = self.term(one), self.term(other)
         if self.chance(0.88):
             return f"{left} = {right}" if self.chance(0.5) else f"{right} = {left}"
+        if self.chance(0.5):
+            one, other, left, right = other, one, right, left
         more = self.term(other)
         return self.pick(
             [

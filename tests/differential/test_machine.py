@@ -44,7 +44,11 @@ KNOWN = """
     SELECT a.key AS x0, b.key AS x1 FROM users a JOIN orders b ON a.key = b.key COLLATE NOCASE;
     SELECT key AS x0, payload ->> '$.a' AS x1 FROM users WHERE key = 'U1' COLLATE NOCASE;
     SELECT u.key AS x0 FROM users u
-        WHERE u.key IN (SELECT j.value FROM orders o, json_each(o.payload, '$.tags') j)
+        WHERE u.key IN (SELECT j.value FROM orders o, json_each(o.payload, '$.tags') j);
+    SELECT o.key AS x0, u.key AS x1 FROM orders o
+        JOIN users u ON u.payload ->> '$.a' IN (o.key, o.payload ->> '$.a');
+    SELECT o.key AS x0, u.key AS x1 FROM orders o LEFT JOIN users u
+        ON u.key = o.payload ->> '$.a' OR u.key = o.payload ->> '$.b'
 """
 """Queries that once differed."""
 

@@ -9,11 +9,13 @@ every change of a row of x can alter the result only for such rows of y as the l
 - one in a subquery leads from the subquery's rows to those of the query around it, because rows
   that fail it cannot alter the subquery's value; `x IN (SELECT y ...)`, as a term that every row
   must fulfil, is such an equality, x = y;
+- `x = a OR x = b`, or `x IN (a, b)`, leads from the rows of x to those of a and those of b, but not
+  back: a change of a's row matters for what either of its values finds;
 - where an outer join can put NULLs in place of a row, the side that reads it must be NULL then:
   `coalesce(u.x, 'none') = ...` also holds without a row of u, and leads nowhere.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,7 +23,7 @@ from litejoin.plan.query.expressions import Expression
 from litejoin.plan.query.nodes import NotPlain, Span
 from litejoin.plan.query.resolve import exports, full_pairs, resolve
 from litejoin.plan.query.scope import CoreScope, Instance, Tree
-from litejoin.plan.query.words import conjuncts, equality_sides
+from litejoin.plan.query.words import alternative_sides, conjuncts, equality_sides
 
 Comparison = Literal["", "TEXT", "NUMERIC", "REAL", "LOOSE"]
 """The affinity that an equality applies to its sides. REAL: that of IN may be any numeric one, and
@@ -50,7 +52,9 @@ class Link:
     core: CoreScope
     home: Instance | None
     is_in: bool = False
-    """`left IN (SELECT right ...)`."""
+    """`left IN (SELECT right ...)`, or `left IN (right, ...)`."""
+    either: tuple[str, ...] = ()
+    """The partners of `left` as they are written where it is equal to one of several."""
 
     @property
     def comparison(self) -> Comparison:
@@ -95,6 +99,10 @@ def _of_core(core: CoreScope) -> Iterator[Link]:
             sides = equality_sides(term)
             if sides:
                 yield Link(_side(core, sides[0]), _side(core, sides[1]), core, home)
+                continue
+            either = alternative_sides(term)
+            if either:
+                yield from _alternatives(core, home, *either)
     for left, right in full_pairs(core):
         instance = right.references[0] if right.references else None
         home = _top(instance, core) if instance else None
@@ -105,6 +113,20 @@ def _of_core(core: CoreScope) -> Iterator[Link]:
         if subquery.left is not None:
             outer = Side(_side(core, subquery.left).meanings, None)
             yield Link(Side(tuple(exports(scope, 0)), None), outer, core, None, True)
+
+
+def _alternatives(
+    core: CoreScope, home: Instance | None, left: Span, partners: Sequence[Span]
+) -> Iterator[Link]:
+    """The link of `x = a OR x = b`; none where one side is not understood, or where they are not
+    all compared alike: 5 finds 5.0 as a number, and not as a text.
+    """
+    near, sides = _side(core, left), [_side(core, partner) for partner in partners]
+    comparisons = {Link(near, side, core, home).comparison for side in sides}
+    if len(comparisons) == 1 and all(side.meanings for side in sides):
+        meanings = tuple(meaning for side in sides for meaning in side.meanings)
+        texts = tuple(side.written or "" for side in sides)
+        yield Link(near, Side(meanings, None), core, home, True, texts)
 
 
 def conditions(core: CoreScope) -> list[tuple[Instance | None, Span]]:
@@ -221,7 +243,8 @@ def find_paths(tree: Tree, links: Iterable[Link], keys: Iterable[Instance]) -> d
 
 
 def _steps(link: Link) -> Iterator[Step]:
-    for side, other in ((link.left, link.right), (link.right, link.left)):
+    ways = [(link.left, link.right)] if link.either else []
+    for side, other in ways or [(link.left, link.right), (link.right, link.left)]:
         for near in side.meanings:
             if other.meanings and all(_leads(link, near, far) for far in other.meanings):
                 yield Step(link, near, other.meanings, other.written)

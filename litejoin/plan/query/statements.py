@@ -220,6 +220,12 @@ class Refresh:
         step = self.ways.paths.get(instance)
         if step is None or step.link.core is not instance.core:
             where.append(self._picked(instance, instance.source.alias))
+        elif step.link.either:
+            comparison = step.link.comparison
+            values = ", ".join(picked(text, comparison, "") for text in step.link.either)
+            target = where if step.link.home is None else on
+            alias = instance.source.alias
+            target.append(self._among(instance, alias, step.near, f"IN ({values})"))
         elif not step.by_key and step.written is not None:
             # The query's own equality, once more for the column that finds rows by it.
             value = compared(step.written, step.link.comparison)

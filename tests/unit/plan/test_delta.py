@@ -29,6 +29,37 @@ def test_each_reference_says_how_its_changes_reach_the_result() -> None:
     assert through(grouped) == {"o": "through users.key", "u": "by group $.region"}
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "u.key = o.payload ->> '$.buyer' OR o.payload ->> '$.seller' = u.key",
+        "u.key IN (o.payload ->> '$.buyer', o.payload ->> '$.seller')",
+    ],
+)
+@pytest.mark.parametrize("word", ["JOIN", "LEFT JOIN"])
+def test_one_of_several_equalities_leads_to_each_of_them(condition: str, word: str) -> None:
+    query = f"SELECT o.key, u.key FROM orders o {word} users u ON {condition}"
+    assert through(query) == {"o": "by key", "u": "through orders.$.buyer or orders.$.seller"}
+    other = query.replace("o.key, u.key", "u.key, o.key").replace("LEFT JOIN", "JOIN")
+    assert analyse(other).strategy == "full"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "u.key = o.payload ->> '$.buyer' OR u.payload ->> '$.a' = o.payload ->> '$.seller'",
+        "u.payload ->> '$.a' IN (o.key, o.payload ->> '$.seller')",
+        "u.key = o.payload ->> '$.buyer' OR u.key = 'all'",
+        "u.key = o.payload ->> '$.buyer' OR u.key <> o.payload ->> '$.seller'",
+        "u.key = o.payload ->> '$.buyer' COLLATE NOCASE OR u.key = o.payload ->> '$.seller'",
+        "u.key NOT IN (o.payload ->> '$.buyer', o.payload ->> '$.seller')",
+    ],
+)
+def test_not_if_one_of_them_leads_elsewhere_or_compares_in_another_way(condition: str) -> None:
+    analysis = analyse(f"SELECT o.key FROM orders o JOIN users u ON {condition}")
+    assert analysis.reasons[0][0] == "no equality connects u to the key"
+
+
 def test_the_key_may_be_any_output_column() -> None:
     query = f"SELECT u.key AS user, o.key AS id FROM orders o JOIN users u ON {LINK}"
     assert analyse(query, "ID").key_index == 1
