@@ -42,6 +42,10 @@ types: .venv/.packages ## Check types (mypy --strict)
 stubs: $(READY) ## Compare the native modules with their hand-written stubs
 	$(BIN)/python tools/check_stubs.py
 
+.PHONY: sanitize
+sanitize: .venv/.packages ## Run the tests of native code under the address and UB sanitizers
+	@tools/sanitize $(TESTS)
+
 .PHONY: docs
 docs: $(READY) ## Regenerate the generated reference pages
 	$(BIN)/python -m docs.tools.generate

@@ -322,7 +322,8 @@ cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **ol
     if s.drop_noops and row.head.kind == LJ_UPSERT:
         payload = sq.sqlite3_value_blob(old[1])
         if (<uint32_t>sq.sqlite3_value_bytes(old[1]) == row.head.payload_len
-                and memcmp(payload, row.payload, row.head.payload_len) == 0):
+                # SQLite gives no pointer for an empty value, and memcmp must not be asked about none.
+                and (row.head.payload_len == 0 or memcmp(payload, row.payload, row.head.payload_len) == 0)):
             s.unchanged += 1
             sq.sqlite3_result_int(context, 0)
             return

@@ -147,16 +147,17 @@ def test_the_old_version_is_the_one_before_the_flush(
     writer.close()
 
 
+@pytest.mark.parametrize("payload", ["1", ""])
 def test_a_rewrite_with_the_same_payload_is_a_change_unless_dropped(
-    shards: list[tuple[int, apsw.Connection]],
+    shards: list[tuple[int, apsw.Connection]], payload: str
 ) -> None:
     writer = BatchWriter(shards, SHARDS)
-    writer.write([pack_rows([upsert("k", "1", 1)])], 1)
-    dropped = writer.write([pack_rows([upsert("k", "1", 2)])], 2, drop_noops=True)
+    writer.write([pack_rows([upsert("k", payload, 1)])], 1)
+    dropped = writer.write([pack_rows([upsert("k", payload, 2)])], 2, drop_noops=True)
     assert dropped == (b"", 1, 1, (), (), (), ())
-    kept = writer.write([pack_rows([upsert("k", "1", 3)])], 3)
-    assert next(unpack_changes(kept.changes)).new == Version(b"1", 3, updated=True)
-    assert next(unpack_changes(kept.changes)).old == Version(b"1", 1, updated=False)
+    kept = writer.write([pack_rows([upsert("k", payload, 3)])], 3)
+    assert next(unpack_changes(kept.changes)).new == Version(payload.encode(), 3, updated=True)
+    assert next(unpack_changes(kept.changes)).old == Version(payload.encode(), 1, updated=False)
     writer.close()
 
 
