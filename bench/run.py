@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 BENCHES = {
+    "route": "bench.micro.route",
+    "diff": "bench.micro.record_diff",
     "writer": "bench.micro.writer",
     "joins": "bench.micro.joins",
     "http": "bench.micro.http_load",

@@ -1,11 +1,12 @@
 """The whole pipeline beside its yardsticks, in one run: HTTP arrays of 100 in, results log out.
 
-    python -m bench.e2e.pipeline [ROUNDS] [--pathway PYTHON] [--bytewax PYTHON]
+    python -m bench.e2e.pipeline [ROUNDS] [--share N] [--pathway PYTHON] [--bytewax PYTHON]
 
 Yardsticks: a C program (SQLite upserts and a hash join in memory, batches of 1000), hand-written
 Python on the standard library's sqlite3 with delta SQL, and, memory only, Pathway and Bytewax:
 PYTHON is the interpreter of an environment that has the package and orjson. Medians over the
-rounds, run in turn.
+rounds, run in turn; N takes 1/N of the messages. After each of LiteJoin's runs its results are
+compared with a join of the messages in Python.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,32 @@ def post_all(port: int, prepared: list[bytes], connections: int = CONNECTIONS) -
         raise RuntimeError(errors[0])
 
 
-def run_pipeline(folder: Path, prepared: list[bytes], messages: int) -> dict[str, float]:
+def joined(lines: list[bytes]) -> dict[str, tuple[float, str]]:
+    """Order -> amount and name: what the join must hold in the end."""
+    latest: dict[str, dict[str, dict[str, Any]]] = {"orders": {}, "users": {}}
+    for line in lines:
+        message = json.loads(line)
+        latest[message["topic"]][message["key"]] = message["payload"]
+    users = latest["users"]
+    return {
+        key: (order["amount"], users[order["user_id"]]["name"])
+        for key, order in latest["orders"].items()
+    }
+
+
+def check_results(port: int, expected: dict[str, tuple[float, str]]) -> None:
+    """Raises RuntimeError when the results are not those of the messages."""
+    url = f"http://127.0.0.1:{port}/snapshot?join=*&limit=1000000"
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        rows = [result["rows"][0] for result in json.load(answer)]
+    found = {row["order_id"]: (row["amount"], row["name"]) for row in rows}
+    if found != expected or len(rows) != len(expected):
+        raise RuntimeError(f"{len(rows)} results, not the {len(expected)} that were expected")
+
+
+def run_pipeline(
+    folder: Path, prepared: list[bytes], messages: int, expected: dict[str, tuple[float, str]]
+) -> dict[str, float]:
     folder.mkdir()
     with daemon(folder, JOIN) as running:
         cpu, started = running.cpu_s(), time.perf_counter()
@@ -90,7 +117,7 @@ def run_pipeline(folder: Path, prepared: list[bytes], messages: int) -> dict[str
         acked = time.perf_counter() - started
         head = running.wait_until_evaluated()
         seconds = time.perf_counter() - started
-        return {
+        figures = {
             "seconds": seconds,
             "rate": messages / seconds,
             "acked_rate": messages / acked,
@@ -99,6 +126,8 @@ def run_pipeline(folder: Path, prepared: list[bytes], messages: int) -> dict[str
             "results": head,
             "start_s": running.started_s,
         }
+        check_results(running.port, expected)
+        return figures
 
 
 def run_c(folder: Path, program: Path, workload: Path, messages: int) -> dict[str, float]:
@@ -134,32 +163,35 @@ def beside(options: argparse.Namespace) -> dict[str, tuple[str, str]]:
 
 
 def measure(
-    folder: Path, rounds: int, programs: dict[str, tuple[str, str]]
+    folder: Path, rounds: int, share: int, programs: dict[str, tuple[str, str]]
 ) -> dict[str, dict[str, float]]:
     workload = folder / "workload.jsonl"
-    write_workload(workload)
+    write_workload(workload, share=share)
     program, source = folder / "join", YARDSTICKS / "join.c"
     subprocess.run(["gcc", "-O2", "-o", program, source, "-lsqlite3", "-lpthread"], check=True)
     lines = workload.read_bytes().splitlines()
-    prepared = requests(lines)
+    prepared, expected = requests(lines), joined(lines)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("litejoin", "c", *programs)}
     for number in range(rounds):
-        found["litejoin"].append(run_pipeline(folder / f"l{number}", prepared, len(lines)))
+        ours = run_pipeline(folder / f"l{number}", prepared, len(lines), expected)
+        found["litejoin"].append(ours)
         found["c"].append(run_c(folder / f"c{number}", program, workload, len(lines)))
         for name, (python, script) in programs.items():
             found[name].append(run_beside(folder / f"{name}{number}", python, script, workload))
     return {name: median(each) for name, each in found.items()}
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description="The whole pipeline beside its yardsticks")
     parser.add_argument("rounds", nargs="?", type=int, default=3)
+    parser.add_argument("--share", type=int, default=1)
     parser.add_argument("--pathway", metavar="PYTHON")
     parser.add_argument("--bytewax", metavar="PYTHON")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
     try:
-        figures: dict[str, Any] = {**measure(folder, options.rounds, beside(options))}
+        found = measure(folder, options.rounds, options.share, beside(options))
+        figures: dict[str, Any] = {**found}
         ours = figures["litejoin"]["rate"]
         ratios = {
             f"rate_vs_{name}": round(ours / each["rate"], 3)
@@ -172,4 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,6 +12,7 @@ orders load in about a minute for each join; ten million need ten times that and
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -140,11 +141,11 @@ def fifty() -> dict[str, float]:
     return found
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--joins", default=",".join(QUERIES))
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     sizes, figures = [int(size) for size in options.sizes.split(",")], dict[str, object]()
     strategies = {join.name: join.strategy for join in make_plans(QUERIES, SHARDS)[1]}
     for name in options.joins.split(","):
@@ -158,4 +159,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

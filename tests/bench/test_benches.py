@@ -1,0 +1,104 @@
+"""Benchmarks run, and find the results right before and after they time them; no time is judged.
+
+Each runs on a fraction of its load. What needs a peer's environment, a broker or minutes is run by
+hand.
+"""
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from bench import report, run
+from bench.e2e import latency, pipeline
+from bench.micro import http_load, joins, record_diff, route
+
+
+def figures_of(
+    bench: ModuleType, name: str, arguments: list[str], out: Path, patch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """What a benchmark reports; its file goes to `out`, not over the last measurement."""
+    patch.setattr(report, "OUT", out)
+    bench.main(arguments)
+    document = json.loads((out / f"{name}.json").read_text())
+    assert document["commit"]
+    assert document["sqlite"]
+    found: dict[str, Any] = document["figures"]
+    return found
+
+
+def test_every_lane_of_make_bench_is_a_program() -> None:
+    for module in run.BENCHES.values():
+        assert callable(importlib.import_module(module).main)
+    rows = [line for line in (report.ROOT / "bench" / "README.md").read_text().splitlines()]
+    told = {row.split("`")[1] for row in rows if row.startswith("| `")}
+    assert told == set(run.BENCHES)
+
+
+def test_the_router_is_timed_beside_its_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = figures_of(route, "route", ["--keys", "2000", "--rounds", "1"], tmp_path, monkeypatch)
+    for each in found["key"].values():
+        assert each["native_ns"] > 0
+        assert each["python_ns"] > 0
+        assert each["fullest_shard"] < 1.5
+
+
+def test_the_diff_is_timed_on_results_that_are_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--records", "1000", "--rounds", "1"]
+    found = figures_of(record_diff, "diff", arguments, tmp_path, monkeypatch)
+    assert set(found["pairs_us_per_record"]) == {"same_bytes", "other_bytes", "one_change"}
+    assert all(each["native_us"] > 0 for each in found["polls_us_per_record"].values())
+
+
+def test_wrong_diffs_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = [(b'{"a":1}', b'{"a":1.0}')]
+    record_diff.check_pairs(same, equal=True)
+    with pytest.raises(AssertionError):
+        record_diff.check_pairs(same, equal=False)
+    monkeypatch.setattr(record_diff.Native, "poll", lambda self, body: (0, 0, 0))
+    with pytest.raises(AssertionError, match="first"):
+        record_diff.measure_polls(100, 1)
+
+
+def test_joins_are_timed_at_two_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "MANY_ROWS", 2_000)
+    found = figures_of(
+        joins, "joins", ["--sizes", "500,2000", "--joins", "inner"], tmp_path, monkeypatch
+    )
+    assert found["inner"]["strategy"] == "native"
+    assert found["inner"]["orders_2000"]["full_ms"] > 0
+    assert found["inner"]["growth"]["one_us"] > 0
+
+
+def test_the_pipeline_is_timed_beside_its_yardsticks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = figures_of(pipeline, "pipeline", ["1", "--share", "100"], tmp_path, monkeypatch)
+    assert found["litejoin"]["results"] > 0
+    assert found["rate_vs_c"] > 0
+    assert found["rate_vs_hand"] > 0
+    with pytest.raises(KeyError):
+        pipeline.joined([b'{"topic":"orders","key":"o","payload":{"user_id":"u","amount":1}}'])
+
+
+def test_the_latency_of_orders_and_users_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = figures_of(latency, "latency", ["30", "--sizes", "200"], tmp_path, monkeypatch)
+    for change in ("order", "user"):
+        times = found["orders_200"][change]
+        assert 0 < times["ack_p50_ms"] <= times["event_p50_ms"] <= times["event_p99_ms"]
+
+
+def test_http_load_is_timed_beside_uvicorn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    http_load.main(["--seconds", "0.1", "--rounds", "1", "--out", str(tmp_path / "http.json")])
+    assert json.loads(capsys.readouterr().out)["servers"]
