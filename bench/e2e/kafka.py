@@ -22,7 +22,7 @@ from typing import Any
 
 from bench import report
 from bench.e2e.daemon import Daemon, daemon
-from bench.e2e.pipeline import JOIN, median, requests, run_pipeline
+from bench.e2e.pipeline import JOIN, expected_of, median, requests, run_pipeline
 from bench.yardsticks.workload import write_workload
 from tests.harness.broker import Broker
 
@@ -115,13 +115,13 @@ def measure(
     folder: Path, broker: Broker, lines: list[bytes], rounds: int
 ) -> dict[str, dict[str, float]]:
     fill(broker, lines)
-    prepared, count = requests(lines), len(lines)
+    prepared, count, expected = requests(lines), len(lines), expected_of(lines)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for n in range(rounds):
         found["client"].append(client_alone(broker, count))
         found["consume"].append(pipeline(folder / f"consume-{n}", broker, count, STORED))
         found["joined"].append(joined(folder / f"joined-{n}", broker, count))
-        found["http"].append(run_pipeline(folder / f"http-{n}", prepared, count))
+        found["http"].append(run_pipeline(folder / f"http-{n}", prepared, count, expected))
     return {name: median(each) for name, each in found.items()}
 
 

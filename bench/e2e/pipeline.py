@@ -84,7 +84,7 @@ def post_all(port: int, prepared: list[bytes], connections: int = CONNECTIONS) -
         raise RuntimeError(errors[0])
 
 
-def joined(lines: list[bytes]) -> dict[str, tuple[float, str]]:
+def expected_of(lines: list[bytes]) -> dict[str, tuple[float, str]]:
     """Order -> amount and name: what the join must hold in the end."""
     latest: dict[str, dict[str, dict[str, Any]]] = {"orders": {}, "users": {}}
     for line in lines:
@@ -170,7 +170,7 @@ def measure(
     program, source = folder / "join", YARDSTICKS / "join.c"
     subprocess.run(["gcc", "-O2", "-o", program, source, "-lsqlite3", "-lpthread"], check=True)
     lines = workload.read_bytes().splitlines()
-    prepared, expected = requests(lines), joined(lines)
+    prepared, expected = requests(lines), expected_of(lines)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in ("litejoin", "c", *programs)}
     for number in range(rounds):
         ours = run_pipeline(folder / f"l{number}", prepared, len(lines), expected)

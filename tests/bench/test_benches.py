@@ -85,7 +85,7 @@ def test_the_pipeline_is_timed_beside_its_yardsticks(
     assert found["rate_vs_c"] > 0
     assert found["rate_vs_hand"] > 0
     with pytest.raises(KeyError):
-        pipeline.joined([b'{"topic":"orders","key":"o","payload":{"user_id":"u","amount":1}}'])
+        pipeline.expected_of([b'{"topic":"orders","key":"o","payload":{"user_id":"u","amount":1}}'])
 
 
 def test_the_latency_of_orders_and_users_is_timed(
