@@ -7,7 +7,7 @@ topics' rows as they are now: one that was written after the result is marked.
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import apsw
@@ -17,7 +17,7 @@ from litejoin.cli.config import load_plan
 from litejoin.delivery.ledger import Ledger
 from litejoin.engine.inputs import InputRow, TopicReader, Value
 from litejoin.plan.inputs import inputs_query
-from litejoin.plan.nodes import JoinPlan, Plan
+from litejoin.plan.nodes import JoinPlan, Plan, WindowPlan
 from litejoin.records import Result, ResultOp, rfc3339
 from litejoin.sinks.sse.params import key_texts
 from litejoin.store.layout import Layout
@@ -29,7 +29,10 @@ MAX_COMBINATIONS = 10_000
 SHOWN = 20
 """Inputs of a topic in the text form; the JSON form has all."""
 
-OPS = {1: "created", 2: "updated"}
+OPS = {0: "message", 1: "created", 2: "updated"}
+
+Inputs = Mapping[str, Collection[InputRow]]
+"""Rows by topic."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -38,15 +41,17 @@ def run(argv: Sequence[str]) -> int:
     plan = load_plan(options)
     if plan is None:
         return 2
-    joins = [join for join in plan.joins if options.sink in join.sinks]
-    if not joins:
+    views: list[JoinPlan | WindowPlan] = [*plan.joins, *plan.windows]
+    views = [view for view in views if options.sink in view.sinks]
+    if not views:
         known = ", ".join(sink.name for sink in plan.sinks)
-        sys.stderr.write(f"litejoin why: no join writes to {options.sink!r}; sinks: {known}\n")
+        problem = f"no join or window writes to {options.sink!r}; sinks: {known}"
+        sys.stderr.write(f"litejoin why: {problem}\n")
         return 2
     if not Layout(plan.storage.data_dir).state.exists():
         sys.stderr.write(f"litejoin why: nothing was run yet in {plan.storage.data_dir}\n")
         return 1
-    found = list(_answers(plan, joins, options))
+    found = list(_answers(plan, views, options))
     if options.format == "json":
         print(json.dumps(found, ensure_ascii=False, indent=2))
     else:
@@ -72,36 +77,35 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _answers(plan: Plan, joins: Sequence[JoinPlan], options: Namespace) -> Iterator[dict[str, Any]]:
+def _answers(
+    plan: Plan, views: Sequence[JoinPlan | WindowPlan], options: Namespace
+) -> Iterator[dict[str, Any]]:
     topics = [topic.name for topic in plan.topics]
     reader = TopicReader(plan.storage.data_dir, plan.storage.shard_count, topics)
     log = ResultLog(Layout(plan.storage.data_dir).state, plan.name, reader.epoch)
     try:
-        for join in joins:
+        for view in views:
             for key in sorted(key_texts(options.key)):
-                result = log.last(join.name, key)
+                result = log.last(view.name, key)
                 if result is not None:
-                    yield _answer(plan, join, result, reader, options.sink)
+                    yield _answer(plan, view, result, reader, options.sink)
     finally:
         log.close()
         reader.close()
 
 
 def _answer(
-    plan: Plan, join: JoinPlan, result: Result, reader: TopicReader, sink: str
+    plan: Plan, view: JoinPlan | WindowPlan, result: Result, reader: TopicReader, sink: str
 ) -> dict[str, Any]:
-    query = inputs_query(join, MAX_COMBINATIONS)
-    note = query if isinstance(query, str) else ""
-    rows: Mapping[str, set[InputRow]] = {}
-    if not isinstance(query, str):
-        key: Value = json.loads(result.key)
-        try:
-            rows = reader.rows(query.sql, key, query.topics)
-        except apsw.Error as error:
-            note = f"its inputs cannot be asked for: {error}"
+    if isinstance(view, WindowPlan):
+        topics = [view.topic]
+        rows, note = _window_inputs(view, result, reader)
+    else:
+        topics = sorted({r.topic for r in view.references})
+        rows, note = _join_inputs(view, result, reader)
     fed_by = {topic.name: list(topic.fed_by) for topic in plan.topics}
     return {
-        "join": join.name,
+        "join": view.name,
         **json.loads(result.body()),
         "delivery": _delivery(plan, sink, result),
         "note": note,
@@ -117,8 +121,37 @@ def _answer(
             for topic in rows
             for row_key, timestamp_ms, op in sorted(rows[topic], key=lambda row: (-row[1], row))
         ],
-        **({"topics": sorted({r.topic for r in join.references})} if note else {}),
+        **({"topics": topics} if note else {}),
     }
+
+
+def _join_inputs(join: JoinPlan, result: Result, reader: TopicReader) -> tuple[Inputs, str]:
+    """The rows of each topic, and why they are not all, or "" when they are."""
+    query = inputs_query(join, MAX_COMBINATIONS)
+    if isinstance(query, str):
+        return {}, query
+    key: Value = json.loads(result.key)
+    try:
+        return reader.rows(query.sql, key, query.topics), ""
+    except apsw.Error as error:
+        return {}, f"its inputs cannot be asked for: {error}"
+
+
+def _window_inputs(window: WindowPlan, result: Result, reader: TopicReader) -> tuple[Inputs, str]:
+    """The messages of the span, as far as they are kept."""
+    if result.start_ms is None or result.end_ms is None:
+        return {}, "it has no span"
+    found = reader.messages(window, result, MAX_COMBINATIONS)
+    note = ""
+    if window.key_index is not None:
+        note = "these are all messages of the window, of which the key's rows are a part"
+    if not found:
+        note = "the messages of a window that has closed are not kept"
+        if window.time_path is None and window.partition_by is None:
+            span = result.start_ms, result.end_ms
+            found = reader.written_between(window.topic, *span, MAX_COMBINATIONS)
+            note += "; these are the rows that are still as they were written in its span"
+    return {window.topic: found}, note
 
 
 def _delivery(plan: Plan, sink: str, result: Result) -> str:
@@ -148,8 +181,11 @@ def _text(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"  delivery  {answer['delivery']}"
     for row in answer["rows"][:SHOWN]:
         yield f"  row       {_shown(row)}"
+    if "window" in answer:
+        yield f"  window    {answer['window']['start']} to {answer['window']['end']}"
     if answer["note"]:
-        yield f"  inputs    unknown: {answer['note']}; topics: {', '.join(answer['topics'])}"
+        what = "" if answer["inputs"] else "unknown: "
+        yield f"  inputs    {what}{answer['note']}; topics: {', '.join(answer['topics'])}"
     elif not answer["inputs"]:
         yield "  inputs    none now: what it was made of is gone"
     for entry in answer["inputs"][:SHOWN]:

@@ -38,7 +38,8 @@ class Outputs:
         self.sinks: dict[str, Sink] = {}
         archive = plan.storage.archive
         self._history = History(plan, archive, clock) if archive else None
-        self._hubs: dict[Address, SseHub] = {}
+        self._hubs: dict[tuple[str, ...], SseHub] = {}
+        """By the names of the sse sinks of one address."""
         for sink in plan.sinks:
             if isinstance(sink, HttpSinkPlan):
                 self.sinks[sink.name] = (HttpBatchSink if sink.max_batch else HttpSink)(sink)
@@ -58,7 +59,8 @@ class Outputs:
             self._add_hub(plan, listeners, address)
 
     def _add_hub(self, plan: Plan, listeners: Listeners, address: Address) -> None:
-        names = {s.name for s in plan.sinks if isinstance(s, SseSinkPlan) and s.addr == address}
+        sinks = [s for s in plan.sinks if isinstance(s, SseSinkPlan) and s.addr == address]
+        names = {sink.name for sink in sinks}
         joins = [join for join in plan.joins if names & set(join.sinks)]
         hidden = [join.name for join in joins if join.on_delete == "ignore"]
         shown = [join.name for join in joins]
@@ -69,7 +71,7 @@ class Outputs:
         subscribe, snapshot = SubscribeApp(hub), SnapshotApp(hub, self._history)
         listeners.add(address, "GET", "/subscribe", subscribe, "subscribe", query_token=True)
         listeners.add(address, "GET", "/snapshot", snapshot, "subscribe")
-        self._hubs[address] = hub
+        self._hubs[tuple(sink.name for sink in sinks)] = hub
 
     def open(self, reader: LogReader, signal: LogSignal) -> None:
         """Let subscribers in: the storage is ready."""
@@ -77,8 +79,13 @@ class Outputs:
             hub.open(reader.clone(), signal)
 
     def health(self) -> dict[str, dict[str, object]]:
-        """By address: what the SSE hubs do."""
-        return {f"sse {address}": hub.health() for address, hub in self._hubs.items()}
+        """By sse sink: what its hub does; for those that share an address, under the first name."""
+        found: dict[str, dict[str, object]] = {}
+        for (first, *others), hub in self._hubs.items():
+            found[first] = hub.health()
+            more = {"status": found[first]["status"], "served_with": first}
+            found |= {name: dict(more) for name in others}
+        return found
 
     async def close(self) -> None:
         """End every stream."""

@@ -2,7 +2,7 @@
 
 The runtime adds handlers, starts the listeners when the store is open and stops them before it
 closes. Everything runs on the event loop that `start` is called on; signals are not touched. Not
-uvicorn, which lacks most of the limits and takes twice the time a request: see
+uvicorn, which lacks most of the limits and takes half as long again for a request: see
 docs/explanation/http.md.
 """
 

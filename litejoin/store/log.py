@@ -125,8 +125,10 @@ class ResultLog:
         """The newest entry of a key (JSON text), a delete too. Scans for a key without a result."""
         marks, ids = self._join_filter((query,))
         where, bindings = self._state_filter((query,), (key,), (None, None), join_log=True)
-        columns = "l.pos, l.join_id, l.op, l.emit_at_ms, l.key, l.rows"
-        found = self._results(f"SELECT {columns} FROM {where} LIMIT 1", bindings)
+        columns = ", ".join(f"l.{name}" for name in _COLUMNS.split(", "))
+        found = self._results(
+            f"SELECT {columns} FROM {where} ORDER BY s.pos DESC LIMIT 1", bindings
+        )
         if not found:
             sql = f"SELECT {_COLUMNS} FROM log WHERE key = ? AND join_id IN ({marks})"
             found = self._results(f"{sql} ORDER BY pos DESC LIMIT 1", (key, *ids))

@@ -8,10 +8,10 @@ import pytest
 import urllib3
 import zstandard
 
-from tests.harness.configs import Listener, push_config
+from tests.harness.configs import Listener, push_config, sse_sink
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
-from tests.harness.sse import snapshot
+from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import eventually, never
 
 CERTIFICATE = Path(__file__).resolve().parents[1] / "unit" / "runtime" / "localhost.pem"
@@ -116,3 +116,14 @@ def test_a_zstd_body_is_taken_and_a_bomb_is_not(launch: Launcher) -> None:
         bomb = zstandard.compress(b" " * (64 << 20))
         assert client.post(bomb, Content_Encoding="zstd").status == 413
     eventually(lambda: len(snapshot(at.url, "rows").results) == 500)
+
+
+def test_health_names_each_sse_sink(launch: Launcher) -> None:
+    at, other = Listener(), Listener()
+    sinks = [sse_sink(at, "live"), sse_sink(at, "board"), sse_sink(other, "far")]
+    launch(push_config(at, {"rows": "SELECT key, payload FROM t"}, sinks=sinks), at.health)
+    with IngestClient(at.url) as client, Subscriber(at.url, "rows"):
+        eventually(lambda: client.get("/health").body["sinks"]["live"]["clients"] == 1)
+        shown = client.get("/health").body["sinks"]
+    assert shown["board"] == {"status": "ok", "served_with": "live"}
+    assert (shown["far"]["status"], shown["far"]["clients"]) == ("ok", 0)

@@ -97,4 +97,41 @@ def test_it_works_when_the_pipeline_is_stopped(pipeline: Pipeline) -> None:
     assert "no result of 'nobody' for hook" in nothing.stderr
     unknown = why(pipeline, "pigeon", "o1")
     assert unknown.returncode == 2
-    assert "no join writes to 'pigeon'; sinks: hook" in unknown.stderr
+    assert "no join or window writes to 'pigeon'; sinks: hook" in unknown.stderr
+
+
+WINDOWS: list[dict[str, Any]] = [
+    {"name": "by_user", "partition_by": "user", "query": "SELECT count(*) AS n FROM orders"},
+    {"name": "users", "key_column": "usr",
+     "query": "SELECT payload ->> '$.user' AS usr, count(*) AS n FROM orders GROUP BY 1"},
+]  # fmt: skip
+
+
+def test_a_window_names_the_messages_of_its_span(
+    launch: Launcher, receiver: WebhookReceiver
+) -> None:
+    at = Listener()
+    span = {"type": "tumbling", "topic": "orders", "size": "1h", "emit": "update", "sink": "hook"}
+    brief = {**span, "name": "brief", "size": "1s", "emit": "close",
+             "query": "SELECT count(*) AS n FROM orders"}  # fmt: skip
+    config = push_config(
+        at, {}, topics=["orders"], sinks=[http_sink(f"{receiver.url}/hook")],
+        windows=[*({**span, **window} for window in WINDOWS), brief],
+    )  # fmt: skip
+    pipeline = launch(config, at.health)
+    with IngestClient(at.url) as client:
+        rows = {"o1": "u1", "o2": "u1", "o3": "u2"}
+        client.send([message("orders", key, {"user": user}) for key, user in rows.items()])
+    eventually(lambda: any(r.json["query"] == "brief" for r in receiver.delivered()))
+    mine = answers(pipeline, "u1")
+    assert inputs(mine["by_user"]) == {("orders", "o1"), ("orders", "o2")}
+    assert mine["by_user"]["window"]["start"].endswith(":00:00.000Z")
+    assert mine["by_user"]["inputs"][0]["sources"] == ["in"]
+    assert inputs(mine["users"]) == {("orders", key) for key in rows}
+    assert "of which the key's rows are a part" in mine["users"]["note"]
+    closed = answers(pipeline, "null")["brief"]
+    assert inputs(closed) <= {("orders", key) for key in rows}
+    assert len(closed["inputs"]) == closed["rows"][0]["n"]
+    text = why(pipeline, "hook", "u1").stdout
+    assert "  window    20" in text
+    assert why(pipeline, "nobody", "u1").returncode == 2
