@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from confluent_kafka import Producer
 from tests.e2e.test_kafka import JOIN_S, kafka_config, rows, soon
 from tests.faults.test_process_kafka import health
 from tests.harness.broker import Broker
+from tests.harness.certificates import Authority
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
@@ -141,3 +143,33 @@ def test_settings_that_the_client_does_not_take_refuse_the_start(
     text = pipeline.output()
     assert "security.protocol" in text
     assert "hunter2" not in text
+
+
+def test_tls_with_a_client_certificate_both_ways(tmp_path: Path, launch: Launcher) -> None:
+    authority = Authority(tmp_path)
+    broker = Broker(authority=authority)
+    try:
+        broker.create("in", "back")
+        at = Listener()
+        cert_file, key_file = map(str, authority.client("litejoin"))
+        files = {"ca_file": str(authority.ca_file), "cert_file": cert_file, "key_file": key_file}
+        security = {"protocol": "ssl", **files}
+        config = kafka_config(broker, at, "in", security=security)
+        settings = {"brokers": broker.brokers, "topic": "back", "security": security}
+        config["sinks"].append({"name": "back", "type": "kafka", "config": settings})
+        config["joins"][0] = {
+            "name": "rows", "query": 'SELECT key, payload FROM "in"', "sinks": ["out", "back"],
+        }  # fmt: skip
+        pipeline = launch(config, at.health)
+        broker.produce("in", [("a", b"1")])
+        soon(lambda: [m.key() for m in broker.read("back", 1)] == [b"a"])
+        assert pipeline.stop() == 0
+        # Without its certificate it is refused, and is not well.
+        del security["cert_file"], security["key_file"]
+        pipeline.file.write_text(json.dumps(config))
+        pipeline.start()
+        soon(lambda: health(at)["status"] == "degraded")
+        assert health(at)["state"] == "joining"
+        assert pipeline.stop() == 0
+    finally:
+        broker.close()

