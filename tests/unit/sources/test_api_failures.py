@@ -89,6 +89,17 @@ WAITS: dict[str, tuple[int, dict[str, str], int | None]] = {
     "budget left": (200, {"x_ratelimit_remaining": "9", "x_ratelimit_reset": "5"}, None),
     "a 403 of GitHub": (403, {"x_ratelimit_remaining": "0", "x_ratelimit_reset": "1700000001"},
                         1_000),
+    "milliseconds": (429, {"retry_after_ms": "1500", "retry_after": "2"}, 1_500),
+    "a date of RFC 3339": (429, {"retry_after": "2023-11-14T22:13:29Z"}, 9_000),
+    "reset at a date": (429, {"x_ratelimit_reset": "2023-11-14T22:13:29Z"}, 9_000),
+    "reset in words": (429, {"x_ratelimit_reset": "soon"}, None),
+    "reset after": (429, {"x_ratelimit_reset_after": "1.25"}, 1_250),
+    "RateLimit of the first drafts": (429, {"ratelimit": "limit=9, remaining=0, reset=4"}, 4_000),
+    "RateLimit": (429, {"ratelimit": '"hour";r=3;t=9'}, 9_000),
+    "the last request of RateLimit": (200, {"ratelimit": '"day";r=7;t=90, "hour";r=0;t=6'}, 6_000),
+    "RateLimit with requests left": (200, {"ratelimit": '"day";r=7;t=90'}, None),
+    "RateLimit with no numbers": (429, {"ratelimit": '"day";r=x;t=y, limit=9'}, None),
+    "a 403 of RateLimit": (403, {"ratelimit": "limit=9, remaining=0, reset=4"}, 4_000),
     "bare": (429, {}, None),
 }  # fmt: skip
 
