@@ -1,4 +1,4 @@
-"""Reads stored rows and compares each with its checksum: for the scrub and `litejoin check`.
+"""Reads stored rows and compares each with its checksum: for the scrub, `litejoin check` and the API sources.
 
 A statement a call, so that no transaction stays open between chunks; the GIL is released while rows are
 read. Twin: `row_checksum` of tests/reference/checksum.py over the same rows.
@@ -6,8 +6,12 @@ read. Twin: `row_checksum` of tests/reference/checksum.py over the same rows.
 
 from collections import namedtuple
 
-from libc.stdint cimport int64_t, uint32_t
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
 
+from buffer cimport LjBuffer, lj_buffer_free, lj_buffer_reserve
 from csqlite3 cimport *
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
 
@@ -20,6 +24,13 @@ cdef const char *TOPIC_ROWS = (
     "SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM t%d WHERE id > ?1 ORDER BY id LIMIT ?2")
 cdef const char *STATE_ROWS = (
     "SELECT id, key, payload, 0, 0, hash, checksum FROM s%d WHERE id > ?1 ORDER BY id LIMIT ?2")
+
+cdef const char *STATE_ROW = "SELECT id, key, payload, 0, 0, hash, checksum FROM s%d WHERE key = ?1"
+
+ctypedef struct Found:
+    const char *key
+    int key_size
+    int size  # of the payload, -1: no such row
 
 
 cdef bint is_as_written(sqlite3_stmt *stmt, int table, bint state, int64_t *size) noexcept nogil:
@@ -65,9 +76,81 @@ def verify_rows(connection, int table, bint state, long long after_id, int limit
     name = f"{'s' if state else 't'}{table}"
     if not sound:
         raise CorruptionError(f"row {last_id} of {name} fails its checksum", extended=SQLITE_CORRUPT)
+    fail(rc, name, message)
+    return Verified(rows, size, last_id)
+
+
+cdef fail(int rc, str name, str message):
     if rc == SQLITE_NOMEM:
         raise MemoryError
     if rc != SQLITE_DONE:
         is_damage = rc & 0xFF in (SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR)
         raise (CorruptionError if is_damage else StorageError)(f"{name}: {message}", extended=rc)
-    return Verified(rows, size, last_id)
+
+
+cdef int read_state(sqlite3_stmt *stmt, int table, Found *row, LjBuffer *out, bint *sound) noexcept nogil:
+    """SQLITE_DONE, also when there is no such row; `sound`: what there is is what was written."""
+    cdef int64_t size = 0
+    cdef int rc = sqlite3_bind_text(stmt, 1, row.key, row.key_size, SQLITE_STATIC)
+    row.size = -1
+    if rc != SQLITE_OK:
+        return rc
+    rc = sqlite3_step(stmt)
+    if rc == SQLITE_ROW:
+        sound[0] = is_as_written(stmt, table, True, &size)
+        if not sound[0]:
+            return SQLITE_CORRUPT
+        row.size = sqlite3_column_bytes(stmt, 2)
+        if lj_buffer_reserve(out, <size_t>row.size + 1) < 0:
+            return SQLITE_NOMEM
+        if row.size:
+            memcpy(out.data + out.len, sqlite3_column_blob(stmt, 2), <size_t>row.size)
+        out.len += <size_t>row.size
+        rc = SQLITE_DONE
+    if rc == SQLITE_DONE:
+        sqlite3_reset(stmt)
+    return rc
+
+
+def read_states(connection, int table, list keys not None):
+    cdef sqlite3 *db
+    cdef sqlite3_stmt *stmt = NULL
+    cdef char *sql
+    cdef int rc
+    cdef Py_ssize_t i, at = 0, count = len(keys)
+    cdef bint sound = True
+    cdef LjBuffer out
+    cdef bytes key
+    cdef Found *rows = <Found *>calloc(<size_t>count + 1, sizeof(Found))
+    if rows == NULL:
+        raise MemoryError
+    memset(&out, 0, sizeof(out))
+    try:
+        for i, key in enumerate(keys):
+            rows[i].key = key
+            rows[i].key_size = <int>len(key)
+        lj_set_api(<size_t>bridge.api_pointer())
+        db = <sqlite3 *><size_t>connection.sqlite3_pointer()
+        with nogil:
+            sql = sqlite3_mprintf(STATE_ROW, table)
+            rc = SQLITE_NOMEM if sql == NULL else sqlite3_prepare_v3(db, sql, -1, 0, &stmt, NULL)
+            sqlite3_free(sql)
+            if rc == SQLITE_OK:
+                rc = SQLITE_DONE
+            while rc == SQLITE_DONE and at < count:
+                rc = read_state(stmt, table, &rows[at], &out, &sound)
+                at += 1
+        message = sqlite3_errmsg(db).decode("utf-8", "replace")
+        sqlite3_finalize(stmt)
+        if not sound:
+            name = keys[at - 1].decode("utf-8", "replace")[:80]
+            raise CorruptionError(f"the state row of {name!r} (s{table}) is not what was written", extended=rc)
+        fail(rc, f"s{table}", message)
+        found, at = [], 0
+        for i in range(count):
+            found.append(None if rows[i].size < 0 else PyBytes_FromStringAndSize(<const char *>out.data + at, rows[i].size))
+            at += max(rows[i].size, 0)
+        return found
+    finally:
+        free(rows)
+        lj_buffer_free(&out)

@@ -18,3 +18,9 @@ def verify_rows(
     the shard, for the first row that is not what was written and for pages that cannot be read;
     StorageError when SQLite says something else.
     """
+
+def read_states(connection: apsw.Connection, table: int, keys: list[bytes]) -> list[bytes | None]:
+    """The payloads of these keys in s<table>, None where there is no row. Blocks; releases the GIL.
+
+    Raises what `verify_rows` raises.
+    """

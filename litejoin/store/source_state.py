@@ -7,7 +7,6 @@ whose checksum does not fit is never handed out.
 """
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import apsw
 
 from litejoin._ext.checksum import row_checksum
 from litejoin._ext.route import shard_of
+from litejoin._ext.verify import read_states
 from litejoin.errors import CorruptionError
 from litejoin.store.failures import read_error
 from litejoin.store.manifest import SourceEntry
@@ -23,6 +23,7 @@ from litejoin.store.quarantine import Quarantine
 
 TOPIC_ROW, STATE_ROW = 0, 1
 """Kinds of a row in its checksum (_ext/rowsum.h)."""
+HINT = "restore the shard's file from a backup"
 
 
 class StateReaders:
@@ -56,22 +57,18 @@ class StateReaders:
 
     def payloads(self, number: int, keys: Sequence[bytes]) -> list[bytes | None]:
         """The stored records of some keys, None where there is none. Blocks."""
-        query = f"""SELECT key, hash, payload, checksum FROM s{number}
-            WHERE key IN (SELECT value FROM json_each(?))"""
-        found: dict[bytes, bytes] = {}
+        found: dict[bytes, bytes | None] = {}
         with self._lock:
             connections = self._open()
-            asked: list[list[str]] = [[] for _ in connections]
+            asked: list[list[bytes]] = [[] for _ in connections]
             for key in keys:
-                asked[shard_of(key, len(connections))].append(key.decode())
+                asked[shard_of(key, len(connections))].append(key)
             for shard, names in enumerate(asked):
                 if not names or shard in self._out():
                     continue
-                with self._watched(shard):
-                    rows = connections[shard].execute(query, (json.dumps(names),))
-                    for row in rows:
-                        key, _, payload = _checked(shard, number, *row)
-                        found[key] = payload
+                with self._watched(shard), _named(shard), _transaction(connections[shard]):
+                    states = read_states(connections[shard], number, names)
+                    found.update(zip(names, states, strict=True))
         return [found.get(key) for key in keys]
 
     def topic(self, number: int) -> list[bytes]:
@@ -148,6 +145,28 @@ class ShardSourceState:
         await asyncio.to_thread(self._mark_started)
 
 
+@contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    """One look at the WAL for all reads, not one each."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _named(shard: int) -> Iterator[None]:
+    """Damage that native code met, with its shard."""
+    try:
+        yield
+    except CorruptionError as error:
+        raise CorruptionError(
+            f"shard {shard}: {error}", extended=error.extended, shard=shard, hint=HINT
+        ) from None
+
+
 def _checked_topic(
     shard: int,
     number: int,
@@ -163,7 +182,7 @@ def _checked_topic(
         raise CorruptionError(
             f"shard {shard}: the row of {key[:80]!r} (t{number}) is not what was written",
             shard=shard,
-            hint="restore the shard's file from a backup",
+            hint=HINT,
         )
     return raw
 
@@ -176,6 +195,6 @@ def _checked(
         raise CorruptionError(
             f"shard {shard}: the state row of {key[:80]!r} (s{number}) is not what was written",
             shard=shard,
-            hint="restore the shard's file from a backup",
+            hint=HINT,
         )
     return raw_key, digest, raw_payload

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from litejoin.errors import ShardQuarantinedError
+from litejoin.errors import ShardQuarantinedError, StorageError
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.sources.base import SourceState
 from litejoin.store.layout import Layout
@@ -88,3 +88,27 @@ def test_the_records_of_another_topic_are_those_of_now_and_checked(open_store: O
         with pytest.raises(ShardQuarantinedError):
             asyncio.run(state.parents("teams"))  # type: ignore[arg-type]
     assert "is not what was written" in store.quarantine.reasons()[0]
+
+
+def test_of_a_thousand_keys_each_gets_its_own_payload(open_store: Opener) -> None:
+    """Sizes from none to larger than a page, keys of any text, in any order, some twice."""
+    store = open_store(4)
+    state: SourceState = store.source_state("shop")
+    texts = {f"k\u00e9{n}": "x" * (n * 7 % 9000) for n in range(1000)}
+    store.flush([pack_rows([state_row(state.number, key, text) for key, text in texts.items()])])
+    asked = [*reversed(texts), "none", "k\u00e9500", "\u2028"]
+    found = asyncio.run(state.payloads([key.encode() for key in asked]))  # type: ignore[arg-type]
+    assert found == [text.encode() if (text := texts.get(key)) is not None else None
+                     for key in asked]  # fmt: skip
+    assert asyncio.run(state.payloads([])) == []  # type: ignore[arg-type]
+
+
+def test_a_read_leaves_no_transaction_open(open_store: Opener) -> None:
+    store = open_store(1)
+    state = store.source_state("shop")
+    for text in ("1", "2"):
+        store.flush([pack_rows([state_row(state.number, "k", text)])])
+        assert asyncio.run(state.payloads([b"k"])) == [text.encode()]
+    with pytest.raises(StorageError, match="s77"):
+        store._state_readers.payloads(77, [b"k"])
+    assert [c.in_transaction for c in store._state_readers._connections] == [False]
