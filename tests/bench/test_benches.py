@@ -15,6 +15,11 @@ import pytest
 from bench import report, run
 from bench.e2e import latency, pipeline
 from bench.micro import http_load, joins, record_diff, route
+from tests.harness.configs import Listener, push_config
+from tests.harness.fixtures import Launcher
+from tests.harness.ingest import IngestClient, message
+from tests.harness.sse import snapshot
+from tests.harness.waiting import eventually
 
 
 def figures_of(
@@ -84,8 +89,31 @@ def test_the_pipeline_is_timed_beside_its_yardsticks(
     assert found["litejoin"]["results"] > 0
     assert found["rate_vs_c"] > 0
     assert found["rate_vs_hand"] > 0
-    with pytest.raises(KeyError):
-        pipeline.expected_of([b'{"topic":"orders","key":"o","payload":{"user_id":"u","amount":1}}'])
+
+
+def test_wrong_results_are_no_figures(launch: Launcher) -> None:
+    at = Listener()
+    query = (
+        "SELECT o.key AS order_id, o.payload ->> 'amount' AS amount, u.payload ->> 'name' AS name"
+    )
+    query += " FROM orders o JOIN users u ON u.key = o.payload ->> 'user_id'"
+    launch(push_config(at, {"j": query}, topics=["orders", "users"]), at.health)
+    user = message("users", "u", {"name": "Ann"})
+    order = message("orders", "o", {"user_id": "u", "amount": 1})
+    with IngestClient(at.url) as client:
+        client.send([user, order])
+
+    def check(*messages: dict[str, Any]) -> None:
+        expected = pipeline.expected_of([json.dumps(each).encode() for each in messages])
+        pipeline.check_results(at.port, expected)
+
+    eventually(lambda: snapshot(at.url, "j").results != [])
+    check(user, order)
+    check(user, order, order | {"payload": {"user_id": "u", "amount": 2}})  # either may be last
+    with pytest.raises(RuntimeError, match="1 results, not the 2"):
+        check(user, order, order | {"key": "o2"})
+    with pytest.raises(RuntimeError, match="no message makes"):
+        check(user, order | {"payload": {"user_id": "u", "amount": 2}})
 
 
 def test_the_latency_of_orders_and_users_is_timed(
