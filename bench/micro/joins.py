@@ -1,13 +1,17 @@
 """The engine's cost of one change as topics grow, beside full re-execution; many joins a topic.
 
-    python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins inner,left,three,group]
+    python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins inner,left,three,group,...]
 
 Store and engine without HTTP: CPU of the engine's thread per changed row, in microseconds.
 `ordered`: flushes of 1000 neighbouring keys, `random`: 1000 keys all over the topic, `one`: a flush
 of one random key. `user`: random rows of the other side, two orders each. `growth` divides the
 largest size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS. `fifty`
-is a topic of 10^5 rows with one join, and with fifty that each filter by another value. A million
-orders load in about a minute for each join; ten million need ten times that and 10 GB of disk.
+is a topic of 10^5 rows with one join, and with fifty that each filter by another value. In
+`one_group` all rows are one group.
+
+The topics of a size are loaded once, and each join is then added to them: its first results are
+made from the stored topics at `start_s`. Ten million orders (`--sizes 10000,10000000`) take about
+five minutes for each join, 8 GB of disk and 4 GB of memory.
 """
 
 import argparse
@@ -20,13 +24,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import report
-from litejoin.records import Row, RowKind, pack_rows
+from litejoin.records import ROW_HEADER, Row, RowKind, pack_rows
 from tests.differential.pipeline import EnginePipeline, engine_pipeline, make_plans
 
 SIZES = "10000,100000,1000000"
 FULL_ROWS = 1_000_000
 SHARDS = 8
-LOAD_ROWS = 20_000
+LOAD_ROWS = 50_000
+RANDOM_FLUSHES, WARM_FLUSHES = 15, 3
+"""Flushes of random keys that count, and those before them."""
 BUDGET_S = 3.0
 """A case that costs more than this stops after the flush that passed it."""
 
@@ -43,6 +49,9 @@ QUERIES = {
     " JOIN products p ON p.key = o.payload ->> 'product_id'",
     "group": f"SELECT o.payload ->> 'region' AS region, COUNT(*) AS n, SUM({AMOUNT}) AS total"
     " FROM orders o GROUP BY region",
+    "one_group": f"SELECT o.payload ->> 'shop' AS shop, COUNT(*) AS n, SUM({AMOUNT}) AS total,"
+    f" AVG({AMOUNT}) AS mean, MIN({AMOUNT}) AS least, MAX({AMOUNT}) AS most"
+    " FROM orders o GROUP BY shop",
 }
 PRODUCTS = 1_000
 MANY_ROWS = 100_000
@@ -59,17 +68,18 @@ class Load:
         self._numbers, self.orders, self.users = p.numbers, orders, orders // 2
 
     def order(self, i: int, amount: int) -> Row:
-        payload = b'{"user_id":"u%07d","product_id":"p%d","region":"r%d","amount":%d.25}' % (
-            i * 31 % self.users, i % PRODUCTS, i % 50, amount,
-        )  # fmt: skip
+        # Of one length, so that rows can be made from the first one.
+        payload = (
+            b'{"user_id":"u%07d","product_id":"p%03d","region":"r%02d","shop":"s","amount":%d.25}'
+        ) % (i * 31 % self.users, i % PRODUCTS, i % 50, 10**8 + amount)
         return Row(self._numbers["orders"], RowKind.UPSERT, 1, b"o%08d" % i, payload)
 
     def user(self, i: int, name: int) -> Row:
-        payload = b'{"name":"Name %d"}' % name
+        payload = b'{"name":"Name %09d"}' % abs(name)
         return Row(self._numbers["users"], RowKind.UPSERT, 1, b"u%07d" % i, payload)
 
     def product(self, i: int) -> Row:
-        return Row(self._numbers["products"], RowKind.UPSERT, 1, b"p%d" % i, b'{"title":"T"}')
+        return Row(self._numbers["products"], RowKind.UPSERT, 1, b"p%03d" % i, b'{"title":"T"}')
 
     def into(self, p: EnginePipeline) -> None:
         counts: tuple[tuple[int, Make], ...] = (
@@ -79,20 +89,49 @@ class Load:
         )
         for count, make in counts:
             for at in range(0, count, LOAD_ROWS):
-                rows = [make(i) for i in range(at, min(at + LOAD_ROWS, count))]
-                p.engine.apply(*p.write(rows))
+                flush = p.store.flush([packed(make, range(at, min(at + LOAD_ROWS, count)))])
+                p.engine.apply(flush.changes, flush.seq)
+                p.store.trim_batches(dict.fromkeys(range(SHARDS), flush.seq))
+
+
+def packed(make: Make, numbers: range) -> bytes:
+    """Rows of one length, packed: the header is that of the first."""
+    header = pack_rows([make(numbers[0])])[: ROW_HEADER.size]
+    rows = (make(i) for i in numbers)
+    bodies = [header + row.key + row.payload for row in rows]
+    padding = bytes(-len(bodies[0]) % 8)
+    return padding.join([*bodies, b""])
 
 
 @contextmanager
-def loaded(queries: Mapping[str, str], orders: int) -> Iterator[tuple[EnginePipeline, Load]]:
+def loaded(orders: int) -> Iterator[tuple[EnginePipeline, Load]]:
+    """The topics of a size, without any join."""
     folder = Path(tempfile.mkdtemp(prefix="litejoin-bench-"))
     try:
-        with engine_pipeline(folder / "data", SHARDS, queries) as p:
+        with engine_pipeline(folder / "data", SHARDS, {}) as p:
             load = Load(p, orders)
             load.into(p)
             yield p, load
     finally:
         shutil.rmtree(folder)
+
+
+def with_joins(p: EnginePipeline, queries: Mapping[str, str]) -> float:
+    """Open the same topics with these joins and no results; the CPU seconds of the start.
+
+    Then once more, with all of it checkpointed: those results are one transaction, whose log would
+    be searched at every look-up until a checkpoint has ended.
+    """
+    p.close()
+    for file in p.root.glob("state.db*"):
+        file.unlink()
+    p.plan(p.root, SHARDS, queries)
+    started = time.thread_time()
+    p.open()
+    spent_s = round(time.thread_time() - started, 2)
+    p.close()
+    p.open()
+    return spent_s
 
 
 def cost_us(p: EnginePipeline, row: Make, flushes: int, per_flush: int) -> float:
@@ -110,33 +149,36 @@ def cost_us(p: EnginePipeline, row: Make, flushes: int, per_flush: int) -> float
     return round(spent / done * 1e6, 2)
 
 
-def measure(name: str, orders: int) -> dict[str, float]:
-    with loaded({name: QUERIES[name]}, orders) as (p, load):
-        step = 104_729  # a prime: keys all over the topic
+def measure(name: str, p: EnginePipeline, load: Load) -> dict[str, float]:
+    orders = load.orders
+    step = 104_729  # a prime: keys all over the topic
+    at = iter(range(10**9))
 
-        def at_random(n: int) -> Row:
-            return load.order(n * step % orders, -n)
+    def at_random(_: int) -> Row:
+        n = next(at)
+        return load.order(n * step % orders, n)
 
-        found = {
-            "one_us": cost_us(p, at_random, 300, 1),
-            "ordered_us": cost_us(p, lambda n: load.order(n % orders, -n - 1), 10, 1000),
-            "random_us": cost_us(p, lambda n: at_random(n + 10**6), 10, 1000),
-        }
-        if name != "group":
-            found["user_us"] = cost_us(p, lambda n: load.user(n * step % load.users, -n), 5, 1000)
-        if orders <= FULL_ROWS:
-            started = time.thread_time()
-            p.full_query(QUERIES[name])
-            found["full_ms"] = round((time.thread_time() - started) * 1e3, 1)
-        return found
+    found = {"start_s": with_joins(p, {name: QUERIES[name]})}
+    found["one_us"] = cost_us(p, at_random, 300, 1)
+    found["ordered_us"] = cost_us(p, lambda n: load.order(n % orders, n + 1), 10, 1000)
+    cost_us(p, at_random, WARM_FLUSHES, 1000)
+    found["random_us"] = cost_us(p, at_random, RANDOM_FLUSHES, 1000)
+    if "users" in QUERIES[name]:
+        found["user_us"] = cost_us(p, lambda n: load.user(n * step % load.users, n), 5, 1000)
+    if orders <= FULL_ROWS:
+        started = time.thread_time()
+        p.full_query(QUERIES[name])
+        found["full_ms"] = round((time.thread_time() - started) * 1e3, 1)
+    return found
 
 
 def fifty() -> dict[str, float]:
     """One changed row at a time, of users that the joins filter by."""
     found: dict[str, float] = {}
-    for label, queries in (("one", {"j0": MANY["j0"]}), ("fifty", MANY)):
-        with loaded(queries, MANY_ROWS) as (p, load):
-            found[f"{label}_us"] = cost_us(p, lambda n: load.order(n * 7919 % 99, -n), 300, 1)
+    with loaded(MANY_ROWS) as (p, load):
+        for label, queries in (("one", {"j0": MANY["j0"]}), ("fifty", MANY)):
+            with_joins(p, queries)
+            found[f"{label}_us"] = cost_us(p, lambda n: load.order(n * 7919 % 99, n), 300, 1)
     found["ratio"] = round(found["fifty_us"] / found["one_us"], 2)
     return found
 
@@ -148,10 +190,17 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     sizes, figures = [int(size) for size in options.sizes.split(",")], dict[str, object]()
     strategies = {join.name: join.strategy for join in make_plans(QUERIES, SHARDS)[1]}
-    for name in options.joins.split(","):
-        by_size = {size: measure(name, size) for size in sizes}
+    names = options.joins.split(",")
+    measured: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}
+    for size in sizes:
+        with loaded(size) as (p, load):
+            for name in names:
+                measured[name][size] = found = measure(name, p, load)
+                print(f"{size} orders, {name}: {found}", file=sys.stderr, flush=True)
+    for name, by_size in measured.items():
         small, large = by_size[sizes[0]], by_size[sizes[-1]]
-        growth = {case: round(large[case] / small[case], 2) for case in large if case in small}
+        cases = [case for case in large if case.endswith("_us")]
+        growth = {case: round(large[case] / small[case], 2) for case in cases}
         rows = {f"orders_{size}": each for size, each in by_size.items()}
         figures[name] = {"strategy": strategies[name], **rows, "growth": growth}
     figures["fifty"] = fifty()

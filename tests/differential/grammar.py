@@ -234,7 +234,7 @@ class QueryMaker(Terms):
         if kind < 0.75:
             self.tags.add("in subquery")
             where = f" WHERE {self.predicate(inner)}" if self.chance(0.4) else ""
-            distinct = "DISTINCT " if self.chance(0.1) else ""
+            distinct = "DISTINCT " if not self.twins and self.chance(0.1) else ""
             return (
                 f"{self.term(outer)} IN (SELECT {distinct}{self.term(inner)} FROM {source}{where})"
             )
