@@ -14,7 +14,6 @@ import json
 import os
 import random
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from tests.reference.window_streams import (
     SessionOracle,
     StreamOracle,
     View,
+    received,
 )
 
 SEEDS = range(int(os.environ.get("LITEJOIN_TEST_STREAMS", "24")))
@@ -228,26 +228,6 @@ def _stream(plans: list[WindowPlan], path: str | None) -> StreamOracle:
         path is not None,
         min(plan.idle_timeout_ms for plan in plans),
     )
-
-
-def received(bodies: list[dict[str, Any]], names: list[str]) -> dict[str, View]:
-    """What a receiver holds that applies every result, each later than the one before."""
-    views: dict[str, View] = {name: {} for name in names}
-    seq: dict[str, int] = {}
-    for body in bodies:
-        name, window = body["query"], body["window"]
-        assert body["seq"] > seq.get(name, 0)
-        seq[name] = body["seq"]
-        place = (json.dumps(body["key"]), _ms(window["start"]))
-        if body["op"] == "delete":
-            del views[name][place]
-        else:
-            views[name][place] = (_ms(window["end"]), body["rows"])
-    return views
-
-
-def _ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -285,3 +285,23 @@ class StreamOracle:
         for window in self.windows:
             window.restart(closed_ms.get(window.plan.name, NEVER))
         self.fire(None, monotonic_ms)
+
+
+def received(bodies: list[dict[str, Any]], names: list[str]) -> dict[str, View]:
+    """What a receiver holds that applies every result, each later than the one before."""
+    views: dict[str, View] = {name: {} for name in names}
+    seq: dict[str, int] = {}
+    for body in bodies:
+        name, window = body["query"], body["window"]
+        assert body["seq"] > seq.get(name, 0)
+        seq[name] = body["seq"]
+        place = (json.dumps(body["key"]), _ms(window["start"]))
+        if body["op"] == "delete":
+            del views[name][place]
+        else:
+            views[name][place] = (_ms(window["end"]), body["rows"])
+    return views
+
+
+def _ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
