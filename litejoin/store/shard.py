@@ -23,6 +23,7 @@ from typing import Literal
 import apsw
 
 from litejoin.errors import CorruptionError, StartRefusedError
+from litejoin.store.checkpoint import RESTART_PAGES
 from litejoin.store.failures import read_error
 from litejoin.store.files import create_private
 from litejoin.store.layout import wal_of
@@ -71,6 +72,8 @@ def open_writer(
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep_wal)
             if create:
                 connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                # Of a file that has tables this changes nothing.
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
                 connection.execute("PRAGMA journal_mode = WAL")
                 initialize(connection, identity)
             check_identity(connection, path, identity)
@@ -89,6 +92,8 @@ def open_writer(
 def _tune_writer(connection: apsw.Connection, synchronous: Synchronous) -> None:
     # Checkpoints run on a thread of their own; inside a commit they are the slowest of commits.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
+    # What a reader that stayed long made of the log is cut off when the log starts again.
+    connection.execute(f"PRAGMA journal_size_limit = {RESTART_PAGES * PAGE_BYTES}")
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")

@@ -18,8 +18,9 @@ from litejoin._ext.checksum import xxh64
 from litejoin.errors import CorruptionError, StartRefusedError, StorageError, StorageIOError
 from litejoin.store import shard as shards
 from litejoin.store.checkpoint import Checkpointer
-from litejoin.store.failures import file_error, read_error
+from litejoin.store.failures import file_error, read_error, storage_error
 from litejoin.store.files import make_directory
+from litejoin.store.freed import STEP_PAGES, give_back
 from litejoin.store.layout import Layout
 from litejoin.store.lock import DirectoryLock
 from litejoin.store.manifest import Manifest, SourceEntry, load_manifest
@@ -346,6 +347,39 @@ class ShardStore:
         if self._writer is not None:
             for number, seq in applied.items():
                 self._writer.trim(number, seq)
+
+    def give_back(self, pages: int) -> int:
+        """Give at most so many pages that deleted rows left free back to the file system, over all
+        shards, in small transactions between flushes. Returns how many. Blocks on the disk.
+
+        A full disk and damage end it early; an I/O error is raised by the next flush.
+        """
+        left = pages
+        for number, connection in enumerate(self._connections):
+            given = -1
+            while left > 0 and given:
+                with self._flushing:
+                    if self._writer is None or number in self.quarantine.shards:
+                        break
+                    given = self._give_back(number, connection, min(left, STEP_PAGES))
+                left -= given
+        return pages - left
+
+    def _give_back(self, number: int, connection: apsw.Connection, pages: int) -> int:
+        writer, _marks, checkpointer = self._usable()
+        checkpointer.make_room()
+        try:
+            given = give_back(connection, pages)
+        except apsw.Error as error:
+            found = storage_error(error, number)
+            if isinstance(found, CorruptionError):
+                self.quarantine.take(found)
+            elif isinstance(found, StorageIOError):
+                self._failure = found
+            return 0
+        if given:
+            checkpointer.notify(writer.wal_pages())
+        return given
 
     # --- reading ----------------------------------------------------------------------------------
 

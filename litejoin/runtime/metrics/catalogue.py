@@ -141,6 +141,8 @@ STORAGE = (
           "storage.quarantined"),
     counter("litejoin_storage_scrub_rounds", "Background checks of all rows and pages.",
             "storage.scrub_rounds"),
+    counter("litejoin_storage_returned_bytes", "Space of deleted rows given back to the disk.",
+            "storage.returned_bytes"),
 )  # fmt: skip
 
 ARCHIVE = (
