@@ -21,6 +21,7 @@ BENCHES = {
     "windows": "bench.windows.streams",
     "polls": "bench.e2e.polls",
     "kafka": "bench.e2e.kafka",
+    "storage": "bench.e2e.storage",
 }
 
 

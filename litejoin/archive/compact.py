@@ -15,6 +15,7 @@ from operator import xor
 import apsw
 
 from litejoin._ext.expired import ExpiredRows, pack_expiries
+from litejoin._ext.route import shard_of
 from litejoin.archive.arrow import RowStream
 from litejoin.archive.duck import Duck
 from litejoin.archive.manifest import ArchiveFile, Manifest
@@ -133,11 +134,14 @@ class Compactor:
         """
         file = self._manifest.file(number)
         path = str(self._paths.file(file.name))
-        pairs: list[tuple[str, int]] = []
-        for pair in self._duck.rows(_EXPIRIES, (path,), path):
-            pairs.append((pair[0], pair[1]))
-            if len(pairs) == EXPIRY_ROWS:
-                yield pack_expiries(file.topic, pairs), len(pairs)
-                pairs = []
-        if pairs:
-            yield pack_expiries(file.topic, pairs), len(pairs)
+        shards = len(self._readers)
+        pairs: list[list[tuple[str, int]]] = [[] for _ in range(shards)]
+        for key, checksum in self._duck.rows(_EXPIRIES, (path,), path):
+            # Rows of one shard: the flush that deletes them is one transaction, not one a shard.
+            mine = pairs[shard_of(key, shards)]
+            mine.append((key, checksum))
+            if len(mine) == EXPIRY_ROWS:
+                yield pack_expiries(file.topic, mine), len(mine)
+                mine.clear()
+        for left in filter(None, pairs):
+            yield pack_expiries(file.topic, left), len(left)

@@ -62,11 +62,15 @@ class Duck:
     Its first use raises ConfigError when the package is missing.
     """
 
-    def __init__(self, memory_bytes: int, spill: Path, threads: int = 1) -> None:
+    def __init__(
+        self, memory_bytes: int, spill: Path, threads: int = 1, *, keeps_files: bool = True
+    ) -> None:
+        """`keeps_files`: parts of files that were read stay in memory for the next query."""
         self._config: dict[str, object] = {
             "memory_limit": f"{max(MIN_DUCKDB_BYTES, int(memory_bytes * DUCKDB_SHARE))}B",
             "threads": threads,
             "temp_directory": str(spill),
+            "enable_external_file_cache": keeps_files,
             # Nothing is fetched from anywhere behind the user's back.
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -57,7 +57,8 @@ class Worker:
         self._lock(paths.lock)
         self._manifest = Manifest.open(paths.manifest, epoch)
         self._closing.callback(self._manifest.close)
-        duck = Duck(memory_limit_bytes, paths.temporary)
+        # It reads each file once, to compare it with what was to be written.
+        duck = Duck(memory_limit_bytes, paths.temporary, keeps_files=False)
         self._closing.callback(duck.close)
         self._compactor = Compactor(
             paths,

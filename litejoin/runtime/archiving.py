@@ -21,6 +21,10 @@ from litejoin.runtime.channel import Channel
 from litejoin.runtime.copying import Copying
 from litejoin.store.writer import ShardStore
 
+YIELD_FACTOR = 9
+"""While pushes arrive, a deletion is followed by a pause of so many times its own length: a tenth
+of the writer's time is what moving rows may take from them."""
+
 log = logging.getLogger("litejoin.archive")
 
 
@@ -109,9 +113,17 @@ class Archiving:
             if not header["rows"]:
                 break
             fresh = False
-            await self._channel.room(frees=True)
-            await self._channel.submit(batch, header["rows"], frees=True)
+            await self._delete(batch, header["rows"])
         await self._worker.ask("settle", file=file)
+
+    async def _delete(self, batch: bytes, rows: int) -> None:
+        """One transaction; then a pause, if others wanted to write meanwhile: they go first."""
+        await self._channel.room(frees=True)
+        loop, before = asyncio.get_running_loop(), self._channel.submitted
+        started_s = loop.time()
+        await self._channel.submit(batch, rows, frees=True)
+        if self._channel.submitted - before > 1:
+            await asyncio.sleep(YIELD_FACTOR * (loop.time() - started_s))
 
     def _report(self, what: str, text: str) -> None:
         if self._problems.get(what) != text:
