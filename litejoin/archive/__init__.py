@@ -11,6 +11,7 @@ upkeep    small files made one, old files dropped
 worker    the process that does all this
 cloud     the one place that imports obstore
 copies    files into an object store, read back
+copied_manifest  the manifest's own copy, with which a new disk begins
 copier    the process that does that
 cache     files that only the object store has, fetched for queries
 serving   what both processes have in common

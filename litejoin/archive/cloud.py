@@ -94,6 +94,17 @@ class ObjectStore:
             found.update(piece)
         return found.result()
 
+    def get(self, name: str, path: Path) -> bool:
+        """Write the object into a new file; False when there is none."""
+        with self._failing(name):
+            try:
+                found = self._module.get(self._store, name)
+            except FileNotFoundError:
+                return False
+            with path.open("xb") as file:
+                file.writelines(found.stream(min_chunk_size=READ_BYTES))
+        return True
+
     def delete(self, name: str) -> None:
         """Delete an object; does nothing when there is none."""
         with self._failing(name):

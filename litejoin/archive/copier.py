@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from litejoin.archive.cloud import CloudSettings, ObjectStore
+from litejoin.archive.copied_manifest import CopiedManifest
 from litejoin.archive.copies import Copies
 from litejoin.archive.frames import Header
 from litejoin.archive.manifest import Manifest
@@ -23,13 +24,22 @@ class Copier:
     def __init__(self) -> None:
         self._closing = ExitStack()
 
-    def open(self, data_dir: str, cloud: Mapping[str, object]) -> Header:
+    def open(self, data_dir: str, epoch: str, cloud: Mapping[str, object]) -> Header:
+        """Connect to the object store; reads and writes nothing yet."""
+        self._paths = ArchivePaths(Layout(Path(data_dir)).archive)
+        self._store = ObjectStore(CloudSettings(**cloud))  # type: ignore[arg-type]
+        self._copied_manifest = CopiedManifest(self._paths, epoch, self._store)
+        return {}
+
+    def restore(self) -> Header:
+        """Begin with the copy of the manifest where there is none here."""
+        return {"restored": self._copied_manifest.restore()}
+
+    def join(self) -> Header:
         """Join the archive that the worker has opened."""
-        paths = ArchivePaths(Layout(Path(data_dir)).archive)
-        store = ObjectStore(CloudSettings(**cloud))  # type: ignore[arg-type]
-        manifest = Manifest.join(paths.manifest)
-        self._closing.callback(manifest.close)
-        self._copies = Copies(paths, manifest, store)
+        self._manifest = Manifest.join(self._paths.manifest)
+        self._closing.callback(self._manifest.close)
+        self._copies = Copies(self._paths, self._manifest, self._store)
         return {}
 
     def waiting(self) -> Header:
@@ -42,7 +52,10 @@ class Copier:
         return {"bytes": copied.bytes, "problem": copied.problem}
 
     def delete_dropped(self, now_ms: int) -> Header:
-        """Delete objects that nothing needs."""
+        """Delete objects that nothing needs. The manifest's copy comes first: what it names is
+        there whenever a new disk has to begin with it.
+        """
+        self._copied_manifest.update(self._manifest)
         return {"deleted": self._copies.delete_dropped(now_ms)}
 
     def close(self) -> None:

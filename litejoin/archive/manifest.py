@@ -74,6 +74,9 @@ FORMAT = 2
 _STEPS = {1: "ALTER TABLE files ADD COLUMN is_upload_begun DEFAULT 0"}
 """What makes the next format of each older one."""
 
+LOST_NUMBERS = 100_000
+"""More than are given out between two copies of the manifest."""
+
 
 class Manifest:
     """An open manifest. One thread at a time; every method blocks on the disk."""
@@ -158,6 +161,15 @@ class Manifest:
         if row is None:
             raise KeyError(number)
         return _file(row)
+
+    def write_copy(self, path: Path) -> None:
+        """Write all of it, as of now, into a new file."""
+        self._connection.execute("VACUUM INTO ?", (str(path),))
+
+    def skip_numbers(self) -> None:
+        """Give out no number again that a newer manifest, which was lost, may have given out."""
+        sql = "UPDATE meta SET value = value + ? WHERE name IN ('seq', 'number')"
+        self._connection.execute(sql, (LOST_NUMBERS,))
 
     def is_dropped(self, number: int) -> bool:
         """True when the file is not part of the archive any more."""

@@ -49,6 +49,11 @@ def file_name(topic: int, day: int, epoch: str, number: int) -> str:
     return f"t{topic}/{day_text(day)}/{epoch[:EPOCH_DIGITS]}-{number:08d}.parquet"
 
 
+def manifest_name(epoch: str) -> str:
+    """The name of the manifest's copy in an object store."""
+    return f"manifest-{epoch[:EPOCH_DIGITS]}.db"
+
+
 def day_text(day: int) -> str:
     """`2026-11-24`, of a day counted from 1970-01-01; days no calendar has are numbers."""
     try:

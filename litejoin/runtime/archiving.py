@@ -43,7 +43,9 @@ class Archiving:
         self._interval_s = archive.compaction_interval_ms / 1000
         self._kept = {store.topic_number(t.name): t.retention_ms for t in plan.topics}
         self._worker = WorkerProcess(opening(plan, archive, store.epoch))
-        self._copying = Copying(plan, archive, archive.cloud, clock) if archive.cloud else None
+        self._copying = (
+            Copying(plan, archive, archive.cloud, store.epoch, clock) if archive.cloud else None
+        )
         self._problems: dict[str, str] = {}
         self._figures: dict[str, Any] = {}
         self._moved = 0
@@ -62,6 +64,8 @@ class Archiving:
                 await asyncio.sleep(self._interval_s)
 
     async def _round(self) -> None:
+        if self._copying and not self._copying.ready.is_set():
+            await self._copying.restore()
         if await self._worker.start():
             opened = self._worker.opened
             for name in opened["missing"]:

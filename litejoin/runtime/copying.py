@@ -12,11 +12,13 @@ from dataclasses import asdict
 from typing import Any
 
 from litejoin.archive.cloud import settings_of
+from litejoin.archive.paths import ArchivePaths
 from litejoin.archive.process import WorkerProcess
 from litejoin.clock import SteadyClock
 from litejoin.errors import LiteJoinError
 from litejoin.plan.nodes import ArchivePlan, CloudPlan, Plan
 from litejoin.records import rfc3339
+from litejoin.store.layout import Layout
 
 log = logging.getLogger("litejoin.archive")
 
@@ -28,13 +30,20 @@ class Copying:
     """The copies of a running pipeline. Event loop only."""
 
     def __init__(
-        self, plan: Plan, archive: ArchivePlan, cloud: CloudPlan, clock: SteadyClock
+        self,
+        plan: Plan,
+        archive: ArchivePlan,
+        cloud: CloudPlan,
+        epoch: str,
+        clock: SteadyClock,
     ) -> None:
         self._clock = clock
+        self._manifest = ArchivePaths(Layout(plan.storage.data_dir).archive).manifest
         self._interval_s = archive.compaction_interval_ms / 1000
         self._copier = WorkerProcess(
             {
                 "data_dir": str(plan.storage.data_dir.absolute()),
+                "epoch": epoch,
                 "cloud": asdict(settings_of(cloud)),
             },
             "litejoin.archive.copier",
@@ -42,6 +51,7 @@ class Copying:
         self.ready = asyncio.Event()
         """Set once the archive's manifest is there."""
         self._failures, self._failed = 0, 0
+        self._joined = False
         self._problem = ""
         self._bad_files: dict[int, str] = {}
         self._uploads, self._bytes, self._errors = 0, 0, 0
@@ -60,12 +70,24 @@ class Copying:
                 self._note(str(error))
             await asyncio.sleep(self._pause_s())
 
+    async def restore(self) -> None:
+        """Begin with the copy of the manifest where this machine has none. Raises ObjectStoreError:
+        an archive that begins anew beside the old one's objects would not know of them.
+        """
+        if self._manifest.exists():
+            return
+        await self._copier.start()
+        if (await self._copier.ask("restore"))["restored"]:
+            log.warning("archive: its manifest was gone; the copy in the object store is used")
+
     def _pause_s(self) -> float:
         grown = self._interval_s * 2.0 ** min(self._failures, 20)
         return max(self._interval_s, min(MAX_PAUSE_S, grown))
 
     async def _round(self) -> None:
-        await self._copier.start()
+        if await self._copier.start() or not self._joined:
+            await self._copier.ask("join")
+            self._joined = True
         waiting: list[int] = (await self._copier.ask("waiting"))["files"]
         # The file that failed comes last: one that the store refuses must not hold up the others.
         files = sorted(waiting, key=lambda file: (file <= self._failed, file))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -53,6 +54,11 @@ def local_files(pipeline: Pipeline) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.glob("t*/*/*.parquet")}
 
 
+def parquet(server: StoreServer) -> dict[str, bytes]:
+    objects = server.objects().items()
+    return {name: data for name, data in objects if name.endswith(".parquet")}
+
+
 def copies(pipeline: Pipeline) -> Mapping[str, Any]:
     return dict(health(pipeline)["archive"]["copies"])
 
@@ -92,8 +98,9 @@ def test_copied_files_leave_this_machine_and_are_still_asked(
 def test_a_store_that_is_down_keeps_files_here_and_is_named(
     launch: Launcher, server: StoreServer
 ) -> None:
-    server.fail(Fault.SAY_500)
     pipeline = start(launch, server, local_retention="1ms")
+    eventually(lambda: health(pipeline)["archive"].get("rows") == 0, 30)
+    server.fail(Fault.SAY_500)
     send_old(pipeline, "a", 10)
     eventually(lambda: health(pipeline)["status"] == "degraded", 30)
     (reason,) = health(pipeline)["reasons"]
@@ -126,8 +133,31 @@ def test_a_kill_in_the_middle_of_an_upload_loses_nothing(
     pipeline.wait_exit()
     pipeline.start()
     eventually(lambda: copies(pipeline)["uploads"] == 1, 30)
-    assert server.objects() == local_files(pipeline) != {}
+    assert parquet(server) == local_files(pipeline) != {}
     assert len(keys_asked(pipeline)) == 20
+
+
+def test_a_new_disk_begins_with_the_copied_manifest(launch: Launcher, server: StoreServer) -> None:
+    pipeline = start(launch, server)
+    send_old(pipeline, "a", 20)
+    eventually(lambda: any("manifest-" in name for name in server.objects()), 30)
+    eventually(lambda: copies(pipeline)["uploads"] > 0, 30)
+    eventually(lambda: len(server.objects()) > 1, 30)
+    assert pipeline.stop() == 0
+    shutil.rmtree(pipeline.work_dir / "data/archive")
+    # Nothing is archived beside objects that nobody knows of.
+    server.fail(Fault.SAY_500)
+    pipeline.start()
+    send_old(pipeline, "b", 5)
+    eventually(lambda: health(pipeline)["reasons"], 30)
+    assert local_files(pipeline) == {}
+    server.heal()
+    eventually(lambda: health(pipeline)["archive"].get("rows") == 25, 60)
+    assert "the copy in the object store is used" in pipeline.log()
+    assert keys_asked(pipeline) == sorted(
+        [*(f"a{n}" for n in range(20)), "b0", "b1", "b2", "b3", "b4"]
+    )
+    eventually(lambda: copies(pipeline)["uploads"] > 0 and not health(pipeline)["reasons"], 30)
 
 
 def test_a_copier_that_dies_is_started_again(launch: Launcher, server: StoreServer) -> None:
@@ -146,5 +176,5 @@ def test_a_copier_that_dies_is_started_again(launch: Launcher, server: StoreServ
     server.on_request(kill_copier)
     send_old(pipeline, "k", 20)
     eventually(lambda: killed and copies(pipeline)["uploads"] == 1, 30)
-    assert server.objects() == local_files(pipeline) != {}
+    assert parquet(server) == local_files(pipeline) != {}
     pipeline.assert_running()
