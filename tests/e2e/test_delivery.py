@@ -95,6 +95,31 @@ def test_at_least_once_retries_the_same_bytes_until_they_are_taken(
     never(lambda: len(receiver.seen()) > len(attempts), 0.5)
 
 
+@pytest.mark.parametrize("default", ["best_effort", "at_least_once"])
+def test_a_sink_may_have_a_guarantee_of_its_own(
+    launch: Launcher, receiver: WebhookReceiver, default: str
+) -> None:
+    at = Listener()
+    other = {"best_effort": "at_least_once", "at_least_once": "best_effort"}[default]
+    sinks = [
+        http_sink(f"{receiver.url}/default", "first"),
+        {**http_sink(f"{receiver.url}/own", "second"), "guarantee": other},
+    ]
+    delivery = {"guarantee": default, "dlq": RETRY}
+    pipeline = launch(push_config(at, JOIN, sinks=sinks, delivery=delivery), at.health)
+    kept, dropped = ("/own", "/default") if other == "at_least_once" else ("/default", "/own")
+    receiver.then(Reply(500), Reply(500))
+    with IngestClient(at.url) as client:
+        client.send(message("t", "k", 1))
+        eventually(lambda: [r.path for r in receiver.delivered()] == [kept])
+        never(lambda: receiver.delivered(dropped), 0.5)
+        told = client.get("/health").body["sinks"]
+    assert (told["first"]["dropped"], told["second"]["dropped"]) == (
+        (1, 0) if dropped == "/default" else (0, 1)
+    )
+    assert pipeline.stop() == 0
+
+
 def test_a_refused_connection_is_retried_until_the_receiver_is_back(
     launch: Launcher, receiver: WebhookReceiver
 ) -> None:
