@@ -34,6 +34,7 @@ They are there within a fraction of that, and what the wait costs is a third of 
 4 senders and synced commits a flush holds all four instead of two."""
 
 FULL_DISK_RETRY_S = 1.0
+TELL_FULL_EVERY_MS = 10_000
 RELEASE_AFTER_S = 0.2
 """Idle time after which the read snapshots are let go, so that checkpoints can reset the WAL."""
 
@@ -87,6 +88,7 @@ class FlushThread(threading.Thread):
         """Rows of the newest flush: the monitor's writer-batch."""
         self._batches = self._rows = self._spent_ms = self._took_ms = 0
         self._longest_wait_ms = longest_wait_ms
+        self._tell_full_at_ms = 0
 
     def figures(self) -> dict[str, float]:
         """For /metrics: flushes, their rows and the time they took. Any thread."""
@@ -135,13 +137,20 @@ class FlushThread(threading.Thread):
         if not shards:
             return {}
         error = StorageFullError(f"no space left for shards {', '.join(map(str, shards))}")
-        store_log.error("store: %s", error)
+        self._tell_full(str(error))
         count = self._store.shard_count
         return {
             position: error
             for position, item in enumerate(items)
             if any(shard_of(row.key, count) in shards for row in unpack_rows(item.batch))
         }
+
+    def _tell_full(self, text: str) -> None:
+        """Every refused push would be a line, on a disk that is full."""
+        now_ms = self._clock.monotonic_ms()
+        if now_ms >= self._tell_full_at_ms:
+            self._tell_full_at_ms = now_ms + TELL_FULL_EVERY_MS
+            store_log.error("store: %s; pushes for them are refused", text)
 
 
 class EvaluateThread(threading.Thread):

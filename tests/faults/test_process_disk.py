@@ -95,6 +95,8 @@ def test_a_full_disk_is_waited_for_without_a_restart(
     assert set(statuses) <= {200, 503}, "503 asks the sender to come again, nothing else"
     if files == "/shard-":
         assert 503 in statuses
+        told = story.pipeline.log().count("no space left for shards")
+        assert 0 < told < statuses.count(503), "not a line for every push"
     story.pipeline.assert_running()
     story.disk.set(Fault.NONE)
     receiver.default = lambda _: Reply()
