@@ -200,7 +200,12 @@ def _readers(window: WindowPlan) -> str:
 def _buffer(window: WindowPlan) -> str:
     if window.buffer_bound_ms is None:
         return "holds a message while its session lasts: no bound"
-    return f"holds a message for {duration_text(window.buffer_bound_ms)} at most (size + lateness)"
+    terms = (
+        "size + lateness, twice for late updates"
+        if window.on_late == "update"
+        else "size + lateness"
+    )
+    return f"holds a message for {duration_text(window.buffer_bound_ms)} at most ({terms})"
 
 
 def _messages(window: WindowPlan) -> str:

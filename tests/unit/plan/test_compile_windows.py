@@ -2,6 +2,7 @@
 
 import pytest
 
+from litejoin.plan.explain import explain
 from tests.unit.plan.documents import SOURCES, findings_of, plan_of
 
 
@@ -25,6 +26,20 @@ windows:
         (None, None, 1_800_000, None),
     ]
     assert plan.unsupported == ()
+
+
+def test_plan_says_that_late_updates_double_what_is_held() -> None:
+    plan = plan_of(
+        SOURCES
+        + """
+windows:
+  - {name: a, type: tumbling, size: 5m, allowed_lateness: 1m, topic: orders, sink: out,
+     query: SELECT count(*) AS n FROM orders, on_late: update}
+"""
+    )
+    (window,) = plan.windows
+    assert window.buffer_bound_ms == 720_000
+    assert "for 12m at most (size + lateness, twice for late updates)" in explain(plan, "text")
 
 
 @pytest.mark.parametrize(
