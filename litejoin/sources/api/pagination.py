@@ -235,6 +235,8 @@ class TimeSlice(_Pager):
         return self._span() or draft
 
     def next(self, answer: Response, records: int) -> Draft | None:
+        if linked(answer.headers.get("link", ""), "next"):
+            raise Incomplete("a span has more than one page: a shorter step is needed")
         return self._span()
 
     def _span(self) -> Draft | None:

@@ -203,6 +203,14 @@ def test_a_cap_ends_the_walk_as_incomplete(name: str) -> None:
     assert why in after.incomplete
 
 
+def test_a_span_with_more_than_one_page_is_no_complete_walk() -> None:
+    paging = "{type: time_slice, from: 3h, step: 1h, from_param: since, to_param: until}"
+    more = page({"d": items(0, 2)}, link='<https://api.test/items?page=2>; rel="next"')
+    found, after = walk(f"{U}, pagination: {paging}", [more])
+    assert len(found) == 1
+    assert "a shorter step is needed" in after.incomplete
+
+
 def test_pages_wait_for_page_delay() -> None:
     paging = "{type: cursor, path: next, param: c, page_delay: 250ms}"
     _, after = walk(f"{U}, pagination: {paging}", TWO)
