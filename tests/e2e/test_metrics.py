@@ -19,6 +19,9 @@ ELSEWHERE = {
     "litejoin_source_messages_total",
     "litejoin_source_bad_messages_total",
     "litejoin_source_lag_messages",
+    "litejoin_source_partitions",
+    "litejoin_source_stopped_partitions",
+    "litejoin_source_broker_errors_total",
     *(metric.name for metric in ARCHIVE),
 }
 """Need a broker, or an archive: tests/e2e/test_archive_cloud.py."""
