@@ -135,7 +135,11 @@ class Size:
 class Ledger:
     """The open file. Raises StartRefusedError for a file that is not ours, else apsw.Error."""
 
-    def __init__(self, path: Path, *, durable: bool, create: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, durable: bool, create: bool = True, is_replicated: bool = False
+    ) -> None:
+        """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint)."""
+        self._is_replicated = is_replicated
         if create and not path.exists():
             make_directory(path.parent)
             create_private(path)  # results may be confidential
@@ -150,6 +154,9 @@ class Ledger:
     def _open(self, path: Path, durable: bool) -> None:
         self.db = open_database(path, create=False)
         self.db.execute("PRAGMA journal_mode = WAL").fetchall()
+        if self._is_replicated:
+            self.db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
+            self.db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self.db:
             self.db.execute(_SCHEMA).fetchall()
@@ -284,7 +291,7 @@ class Ledger:
         )
 
     def close(self) -> None:
-        """Checkpoint and close, so that no -wal file is left."""
+        """Checkpoint and close, so that no -wal file is left unless it is replicated."""
         self.db.close()
 
 

@@ -66,10 +66,12 @@ class Engine:
         gate: AbstractContextManager[object],
         clock: Clock,
         windows: Sequence[WindowPlan] = (),
+        *,
+        is_replicated: bool = False,
     ) -> None:
         self._clock, self._gate, self._readers = clock, gate, readers
         self._numbers = numbers
-        self.state = StateDatabase(state_path, synchronous)
+        self.state = StateDatabase(state_path, synchronous, is_replicated=is_replicated)
         self._host = open_memory()
         self._tables = TopicTables(self._host, readers)
         self._snapshots = Snapshots(readers)

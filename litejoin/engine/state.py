@@ -13,6 +13,7 @@ Layout:
             'tail'                     every entry after it is still in log, older ones stay only
                                        while they are the current result of their key
             'applied'                  last flush whose changes are in
+            'lost'                     [[after, upto], ..]: positions that a restore has left out
             'owed'                     ids of joins whose full re-evaluation was postponed, JSON
             'rebuilding'               ids of joins whose results were made with another definition
 """
@@ -50,7 +51,7 @@ CACHE_KIB = 8_192
 system's cache."""
 
 TRIM_CHUNK = 1_000
-"""Log positions looked at in one trim: about a millisecond on the engine's thread."""
+"""Log entries looked at in one trim: about a millisecond on the engine's thread."""
 
 LOG_WINDOW = 100_000
 """Results kept behind every cursor, so that an SSE client that was away can resume."""
@@ -63,8 +64,13 @@ Owed = tuple[frozenset[int], frozenset[int]]
 class StateDatabase:
     """The engine's side of state.db. One thread at a time; every method blocks."""
 
-    def __init__(self, path: Path, synchronous: Literal["full", "normal"]) -> None:
+    def __init__(
+        self, path: Path, synchronous: Literal["full", "normal"], *, is_replicated: bool = False
+    ) -> None:
+        """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint)."""
+        self._is_replicated = is_replicated
         self.connection = open_database(path)
+        self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_replicated)
         path.chmod(0o600)
         execute = self.connection.execute
         execute("PRAGMA journal_mode = WAL")
@@ -78,7 +84,7 @@ class StateDatabase:
         self._wal_pages = 0
         # Takes the place of automatic checkpoints, which would run inside a commit.
         self.connection.set_wal_hook(self._note_wal)
-        self._checkpointer = Checkpointer({0: path}, None)
+        self._checkpointer = Checkpointer({0: path}, None, copies_back=not is_replicated)
         self.head = self._meta("head")
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")
@@ -181,7 +187,10 @@ class StateDatabase:
         goal = min(low, self.head - LOG_WINDOW)
         if goal <= self.tail:
             return False
-        upto = min(goal, self.tail + TRIM_CHUNK)
+        # A restore leaves out positions by the thousand million: entries are counted, not those.
+        nth = "SELECT pos FROM log WHERE pos > ? ORDER BY pos LIMIT 1 OFFSET ?"
+        entry = self.connection.execute(nth, (self.tail, TRIM_CHUNK - 1)).get
+        upto = goal if entry is None else min(goal, int(entry))
         with self.connection:
             self.connection.execute(
                 "DELETE FROM log WHERE pos IN (SELECT l.pos FROM log l LEFT JOIN state s"
@@ -194,10 +203,13 @@ class StateDatabase:
         return upto < goal
 
     def close(self) -> None:
-        """Checkpoint and close: no write-ahead log stays behind unless a reader holds it."""
+        """Checkpoint and close: no write-ahead log stays behind unless a reader holds it, or it is
+        replicated.
+        """
         self._checkpointer.close()
         try:
-            self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            if not self._is_replicated:
+                self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except apsw.BusyError:
             pass
         self.connection.close()

@@ -7,6 +7,11 @@ the log to its start. That also needs every reader of the shard to have ended it
 readers end theirs when an evaluation is over. One that does not is waited for BUSY_MS, and again
 half a log later.
 
+Where the files are replicated it never copies anything back (`copies_back` False): Litestream reads
+the logs, and alone may start them again. A log that starts again while Litestream is away takes
+commits with it that the replica then lacks without a word: its check finds the last frame it knows
+still in place, and goes on at the start of the new log. So the log grows until Litestream is back.
+
 It also syncs the marks after each flush, if they are to be synced. Started and closed by the store.
 One connection a shard, opened when first needed, used here only.
 """
@@ -34,8 +39,15 @@ BUSY_MS = 200
 class Checkpointer:
     """The thread. The flush thread calls `make_room` before and `notify` after each flush."""
 
-    def __init__(self, paths: Mapping[int, Path], sync_marks: Callable[[], None] | None) -> None:
+    def __init__(
+        self,
+        paths: Mapping[int, Path],
+        sync_marks: Callable[[], None] | None,
+        *,
+        copies_back: bool = True,
+    ) -> None:
         self._paths = dict(paths)
+        self._copies_back = copies_back
         self._sync_marks = sync_marks
         self._unsynced = False
         self._connections: dict[int, apsw.Connection] = {}
@@ -56,7 +68,7 @@ class Checkpointer:
         """Tell how many pages each shard's WAL has. Never blocks on the disk."""
         with self._wake:
             for shard, count in pages.items():
-                if shard in self._left_out:
+                if shard in self._left_out or not self._copies_back:
                     continue
                 if count < self._seen[shard]:
                     self._seen[shard] = 0  # the log has started again

@@ -8,6 +8,7 @@ quarantine.json shards that are out of service, and why; only while there are an
 shard-0000.db   topics and diff state, one file a shard
 reshard/        new shard files while their number is changed (store.reshard)
 state.db        the engine's results log and state
+catalogue.db    copy of manifest.json that can be replicated; only with replication
 dlq.db          delivery's cursors and dead letters (its path can be configured)
 archive/        Parquet files of rows that are no longer kept here (litejoin.archive)
 """
@@ -45,6 +46,10 @@ class Layout:
     @property
     def state(self) -> Path:
         return self.root / "state.db"
+
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "catalogue.db"
 
     @property
     def dlq(self) -> Path:

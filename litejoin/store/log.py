@@ -10,12 +10,13 @@ thread its own.
             start_ms, end_ms                           the span of a window's (else NULL)
                                                        op 3: a current result that is not delivered
     state   join_id, key, pos                          the current result of each key
-    meta    'head', 'tail'                             last position given out; LogReader.tail
+    meta    'head', 'tail', 'lost'                     last position given out; as in LogReader
 
 No read holds a transaction open between calls: a slow reader never keeps the WAL from being
 checkpointed.
 """
 
+import json
 from array import array
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -60,6 +61,13 @@ class ResultLog:
     def tail(self) -> int:
         """Every result after this position is still in the log."""
         return self._meta("tail")
+
+    def lost(self) -> Sequence[tuple[int, int]]:
+        """Positions (after, upto) that a restore has left out (engine.restored)."""
+        sql = "SELECT value FROM meta WHERE name = 'lost'"
+        return [
+            (after, upto) for after, upto in json.loads(self._connection.execute(sql).get or "[]")
+        ]
 
     def read(
         self,

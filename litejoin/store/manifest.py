@@ -71,6 +71,10 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the file durably. Blocks on the disk."""
+        replace_file(path, self.text().encode())
+
+    def text(self) -> str:
+        """The file's content."""
         body = {
             "format": FORMAT_VERSION,
             "shard_count": self.shard_count,
@@ -83,7 +87,12 @@ class Manifest:
                 for name, entry in self.sources.items()
             },
         }
-        replace_file(path, json.dumps(body, indent=1).encode() + b"\n")
+        return json.dumps(body, indent=1) + "\n"
+
+
+def manifest_of(layout: Layout, text: str) -> Manifest:
+    """The manifest that a text holds, for the directory `layout`. Raises StartRefusedError."""
+    return _parse(layout, _checked(layout, text.encode()))
 
 
 def stored_shard_count(layout: Layout) -> int:
@@ -136,8 +145,17 @@ def _refusal(layout: Layout, what: str, hint: str) -> StartRefusedError:
 
 def _read(layout: Layout) -> dict[str, object]:
     try:
-        body = json.loads(layout.manifest.read_bytes())
-    except (OSError, ValueError) as error:
+        return _checked(layout, layout.manifest.read_bytes())
+    except OSError as error:
+        raise _refusal(
+            layout, f"has an unreadable manifest.json: {error}", "restore it from a backup"
+        ) from error
+
+
+def _checked(layout: Layout, text: bytes) -> dict[str, object]:
+    try:
+        body = json.loads(text)
+    except ValueError as error:
         raise _refusal(
             layout, f"has an unreadable manifest.json: {error}", "restore it from a backup"
         ) from error

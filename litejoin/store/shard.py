@@ -7,7 +7,8 @@
       s<N>_key(key) unique                               diff state of api source N
     batches(seq INTEGER PRIMARY KEY, body BLOB, checksum INTEGER)
                                                          change rows of each transaction
-    meta(name TEXT PRIMARY KEY, value)                   epoch and number of the shard
+    meta(name TEXT PRIMARY KEY, value)                   epoch and number of the shard; t<N> and
+                                                         s<N>: whose table that is
 
 `op` is 1 created, 2 updated: whether the topic had the key before the flush that wrote it.
 `checksum` of a row is that of _ext/rowsum.h; of a batch record it is XXH64 of the body with `seq`
@@ -52,10 +53,15 @@ class Identity:
 
 
 def open_writer(
-    path: Path, identity: Identity, synchronous: Synchronous, *, create: bool
+    path: Path,
+    identity: Identity,
+    synchronous: Synchronous,
+    *,
+    create: bool,
+    keeps_log: bool = False,
 ) -> apsw.Connection:
     """The one connection that writes the shard. `create` makes what is missing, private to its
-    owner.
+    owner; with `keeps_log` closing it leaves the write-ahead log as it is.
 
     Raises StartRefusedError when the file cannot be opened or is another shard's, CorruptionError
     when it is damaged; without `create` it is as before then.
@@ -78,7 +84,7 @@ def open_writer(
                 initialize(connection, identity)
             check_identity(connection, path, identity)
             _tune_writer(connection, synchronous)
-            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps_log)
             undo.pop_all()
     except DAMAGED as error:
         raise read_error(error, identity.number) from error
@@ -138,6 +144,12 @@ def check_identity(connection: apsw.Connection, path: Path, identity: Identity) 
             f" {found.get('shard')!r})",
             hint="restore the file that belongs here from a backup",
         )
+
+
+def names_of(connection: apsw.Connection) -> dict[str, str]:
+    """Whose the numbered tables of a shard are: by table, the name of the topic or source."""
+    query = "SELECT name, value FROM meta WHERE name NOT IN ('epoch', 'shard')"
+    return {str(table): str(name) for table, name in connection.execute(query)}
 
 
 def create_topic_table(connection: apsw.Connection, number: int, *, time_index: bool) -> None:

@@ -26,8 +26,10 @@ def open_shards(
     synchronous: shards.Synchronous,
     quarantine: Quarantine,
     opened: list[apsw.Connection],
+    *,
+    keeps_logs: bool = False,
 ) -> None:
-    """Append the writing connection of every shard to `opened`, in order.
+    """Append the writing connection of every shard to `opened`, in order; see shard.open_writer.
 
     Raises StartRefusedError; what was opened until then is in `opened`.
     """
@@ -37,7 +39,11 @@ def open_shards(
             try:
                 create = not manifest.created
                 connection = shards.open_writer(
-                    layout.shard(number), identity, synchronous, create=create
+                    layout.shard(number),
+                    identity,
+                    synchronous,
+                    create=create,
+                    keeps_log=keeps_logs,
                 )
             except CorruptionError as error:
                 quarantine.take(error)

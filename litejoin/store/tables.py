@@ -1,5 +1,8 @@
 """Makes the numbered tables of topics and sources in every shard. Used by the store's flush thread.
 
+Each shard also says whose its tables are, in the transaction that makes them: a file that is
+restored is worth nothing without that, and the catalogue's copy may be a moment older.
+
 Tables that a crash left unmade (the catalogue is written first) are made at the next start.
 """
 
@@ -66,6 +69,8 @@ class TableMaker:
                     connection,
                     {topics[name]: self._has_time_index(name) for name in new_topics},
                     [sources[name].number for name in new_sources],
+                    {f"t{topics[name]}": name for name in new_topics}
+                    | {f"s{sources[name].number}": name for name in new_sources},
                 )
             except apsw.Error as error:
                 raise storage_error(error, number) from error
@@ -73,7 +78,11 @@ class TableMaker:
         self._sources.update(new_sources)
 
     def _make_in(
-        self, connection: apsw.Connection, topics: Mapping[int, bool], sources: Sequence[int]
+        self,
+        connection: apsw.Connection,
+        topics: Mapping[int, bool],
+        sources: Sequence[int],
+        names: Mapping[str, str],
     ) -> None:
         present = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         missing_topics = {
@@ -82,7 +91,9 @@ class TableMaker:
             if f"t{number}_key" not in present or (f"t{number}_time" in present) != timed
         }
         missing_sources = [number for number in sources if f"s{number}_key" not in present]
-        if not missing_topics and not missing_sources:
+        named = shards.names_of(connection)
+        unnamed = [(table, name) for table, name in names.items() if named.get(table) != name]
+        if not missing_topics and not missing_sources and not unnamed:
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -90,6 +101,7 @@ class TableMaker:
                 shards.create_topic_table(connection, number, time_index=timed)
             for number in missing_sources:
                 shards.create_state_table(connection, number)
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", unnamed)
             connection.execute("COMMIT")
         except apsw.Error:
             if connection.in_transaction:

@@ -17,6 +17,7 @@ from litejoin._ext.batch import BatchWriter
 from litejoin._ext.checksum import xxh64
 from litejoin.errors import CorruptionError, StartRefusedError, StorageError, StorageIOError
 from litejoin.store import shard as shards
+from litejoin.store.catalogue import Catalogue
 from litejoin.store.checkpoint import Checkpointer
 from litejoin.store.failures import file_error, read_error, storage_error
 from litejoin.store.files import make_directory
@@ -30,6 +31,7 @@ from litejoin.store.reshard import refuse_unfinished
 from litejoin.store.source_state import ShardSourceState, StateReaders
 from litejoin.store.startup import judge_marks, look_at, open_shards, refuse_if_all, stand_in
 from litejoin.store.tables import TableMaker
+from litejoin.store.trimming import TrimDelay
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,11 @@ class ShardStore:
         lock: DirectoryLock,
         manifest: Manifest,
         synchronous: shards.Synchronous,
+        *,
+        is_replicated: bool = False,
     ) -> None:
         self.layout = layout
+        self.is_replicated = is_replicated
         self.quarantine = Quarantine(layout.quarantine)
         """The shards that are out of service. Whoever meets damage adds to it."""
         self.notices: list[str] = []
@@ -78,6 +83,8 @@ class ShardStore:
         self._readers: list[apsw.Connection] = []
         self._state_readers = StateReaders(self.open_readers, self.quarantine)
         self._marks: Marks | None = None
+        self._copy: Catalogue | None = None
+        self._trim_delay = TrimDelay() if is_replicated else None
         self._writer: BatchWriter | None = None
         self._checkpointer: Checkpointer | None = None
         self._tables: TableMaker | None = None
@@ -95,10 +102,14 @@ class ShardStore:
         shard_count: int,
         synchronous: shards.Synchronous,
         has_time_index: Callable[[str], bool] = lambda topic: False,
+        is_replicated: bool = False,
+        prepare: Callable[[Layout], None] = lambda layout: None,
     ) -> "ShardStore":
         """Lock, check and open the directory; create it if it is new. Blocks on the disk.
 
-        `has_time_index` says which topics need an index on their timestamp (retention). Raises
+        `has_time_index` says which topics need an index on their timestamp (retention). `prepare`
+        is called under the lock before anything is looked at, and may restore files.
+        `is_replicated`: Litestream reads the write-ahead logs, which are left to it. Raises
         DataDirInUseError, and StartRefusedError when the directory does not match; nothing was
         created then.
         """
@@ -113,7 +124,9 @@ class ShardStore:
         lock = DirectoryLock.acquire(layout.lock, pipeline)
         try:
             refuse_unfinished(layout)
-            store = cls(layout, lock, load_manifest(layout, shard_count), synchronous)
+            prepare(layout)
+            manifest = load_manifest(layout, shard_count)
+            store = cls(layout, lock, manifest, synchronous, is_replicated=is_replicated)
         except BaseException:
             lock.release()
             raise
@@ -126,9 +139,18 @@ class ShardStore:
 
     def _open(self, has_time_index: Callable[[str], bool]) -> None:
         manifest = self._manifest
+        if self.is_replicated:
+            self._copy = Catalogue.open(self.layout.catalogue, manifest)
         if not manifest.created:
             self._save_manifest()
-        open_shards(self.layout, manifest, self._synchronous, self.quarantine, self._connections)
+        open_shards(
+            self.layout,
+            manifest,
+            self._synchronous,
+            self.quarantine,
+            self._connections,
+            keeps_logs=self.is_replicated,
+        )
         if not manifest.created:
             manifest.created = True
             self._save_manifest()
@@ -147,7 +169,7 @@ class ShardStore:
             self._writer.leave_out(number)
         paths = {number: self.layout.shard(number) for number in range(manifest.shard_count)}
         sync_marks = self._marks.sync if self._marks and self._synchronous == "full" else None
-        self._checkpointer = Checkpointer(paths, sync_marks)
+        self._checkpointer = Checkpointer(paths, sync_marks, copies_back=not self.is_replicated)
 
     def _open_marks(self) -> None:
         found = [shards.last_seq(connection) for connection in self._connections]
@@ -246,6 +268,8 @@ class ShardStore:
             self._manifest.save(self.layout.manifest)
         except OSError as error:
             raise file_error(error, str(self.layout.manifest)) from error
+        if self._copy is not None:
+            self._copy.keep(self._manifest)
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -342,8 +366,11 @@ class ShardStore:
 
     def trim_batches(self, applied: Mapping[int, int]) -> None:
         """Batch records up to `applied[shard]` are not needed again: the next transaction of the
-        shard deletes them. Never blocks.
+        shard deletes them. Never blocks. With replication that waits a while: state.db, which has
+        them applied, may be restored from a moment before the shard's.
         """
+        if self._trim_delay is not None:
+            applied = self._trim_delay.due(applied)
         if self._writer is not None:
             for number, seq in applied.items():
                 self._writer.trim(number, seq)
@@ -436,8 +463,8 @@ class ShardStore:
         }
 
     def close(self) -> None:
-        """Checkpoint and close everything, leaving no -wal file; release the lock. May be called
-        twice.
+        """Checkpoint and close everything, leaving no -wal file, unless it is replicated; release
+        the lock. May be called twice.
 
         The threads that use the store's readers must be done.
         """
@@ -447,12 +474,15 @@ class ShardStore:
             self._writer.close()
         if self._marks:
             self._marks.close()
+        if self._copy:
+            self._copy.close()
+            self._copy = None
         self._writer = self._marks = self._checkpointer = None
         for reader in self._readers:
             reader.close()
         self._leave_out()
         for number, connection in enumerate(self._connections):
-            if number in self._left_out:
+            if number in self._left_out or self.is_replicated:
                 connection.close()
             else:
                 _checkpoint_and_close(connection)
