@@ -17,6 +17,7 @@
     │   ├── ShardQuarantinedError       LJ-SHARD: a key's shard is out of service; retry later
     │   ├── ObjectStoreError            LJ-CLOUD: the archive's object store refused, or is away
     │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
+    ├── ReplicaError                    LJ-REPLICA: the replica of the data files cannot be had
     ├── QueryError                      LJ-QUERY: a user query failed or ran too long
     └── SinkError                       LJ-SINK: a delivery failed
 
@@ -192,6 +193,13 @@ class CorruptionError(StorageError):
     """A stored row or a database page is not what was written."""
 
     code = "LJ-CORRUPT"
+
+
+class ReplicaError(LiteJoinError):
+    """The replica of the data files cannot be asked, or does not give what it has."""
+
+    code = "LJ-REPLICA"
+    retriable = True
 
 
 class QueryError(LiteJoinError):

@@ -36,7 +36,12 @@ def run(argv: Sequence[str]) -> int:
         return 2
     if not plan.delivery.dlq.path.exists():
         return _nothing(options, plan)
-    ledger = Ledger(plan.delivery.dlq.path, durable=True, create=False)
+    ledger = Ledger(
+        plan.delivery.dlq.path,
+        durable=True,
+        create=False,
+        is_replicated=plan.replication is not None,
+    )
     try:
         return _ACTIONS[options.action](ledger, options, _selection(options))
     finally:

@@ -56,6 +56,7 @@ GROUPS: tuple[tuple[str, tuple[Command, ...]], ...] = (
         "stored data",
         (
             Command("check", "-c FILE", "is all stored data sound? --deep reads every row"),
+            Command("restore", "-c FILE", "bring lost data files back from the replica"),
             Command("reshard", "-c FILE --shards N", "spread stored keys over N files, offline"),
         ),
     ),

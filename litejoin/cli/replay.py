@@ -38,4 +38,5 @@ def temporary_plan(plan: Plan) -> Iterator[Plan]:
             plan,
             storage=replace(plan.storage, data_dir=data_dir),
             delivery=replace(plan.delivery, dlq=dlq),
+            replication=None,
         )

@@ -482,7 +482,7 @@ _warning(
     "LJ270",
     "not supported yet",
     "The config is valid, but this version of `litejoin run` refuses the feature.",
-    "replication: {enabled: true}",
+    "feature: {enabled: true}",
     "Remove it, or wait for a version that runs it.",
 )
 

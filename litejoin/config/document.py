@@ -4,6 +4,7 @@ Made by `check.load_config`; the plan compiler reads it and makes its own findin
 Read only. Pointers are JSON pointers into `value` (`/joins/0/query`).
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,9 +18,11 @@ from litejoin.config.diagnostics import (
     pointer_of,
 )
 from litejoin.config.ignores import Ignores
-from litejoin.config.nodes import Node, Scalar, Sequence
+from litejoin.config.nodes import Node, Piece, Scalar, Sequence
 from litejoin.config.schema import Schema, branches, child, discriminator, marks, resolved
 from litejoin.plan.nodes import Place, Unsupported
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Document:
@@ -92,6 +95,17 @@ class Document:
         """A scalar as written, `${VAR}` not expanded: safe to show. None when not written."""
         node = find(self._root, self._file_path(pointer))
         return node.written if isinstance(node, Scalar) else None
+
+    def with_variables(self, pointer: str) -> tuple[str, bool]:
+        """A text in which `${NAME}` stays for another program to expand, and whether there is one.
+
+        Every other expansion is done: a default that applies, `${file:..}`, `$${`.
+        """
+        node = find(self._root, self._file_path(pointer))
+        if not isinstance(node, Scalar) or not node.pieces:
+            return str(self.get(pointer)), False
+        parts = [_with_name(node.written, piece) for piece in node.pieces]
+        return "".join(parts), any(p.startswith("${") for p in parts)
 
     def finding(
         self,
@@ -206,3 +220,11 @@ def _is_off(value: Any, schema: Schema, mark: Any) -> bool:
     if "off" in mark:
         return bool(value == off)
     return "default" in schema and value == schema["default"]
+
+
+def _with_name(written: str, piece: Piece) -> str:
+    inner = written[piece.start + 2 : piece.start + piece.length - 1]
+    name, _, default = inner.partition(":-")
+    if piece.literal or piece.value == default or not _VARIABLE.fullmatch(name):
+        return piece.value
+    return f"${{{name}}}"

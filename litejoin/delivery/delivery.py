@@ -70,7 +70,10 @@ class Delivery:
         self._random = random or Random()
         durable = plan.storage.synchronous == "full"
         dlq = plan.delivery.dlq
-        self._keeper = Keeper(partial(Ledger, dlq.path, durable=durable), on_fatal)
+        ledger = partial(
+            Ledger, dlq.path, durable=durable, is_replicated=plan.replication is not None
+        )
+        self._keeper = Keeper(ledger, on_fatal)
         self._dispatchers = {s.name: self._dispatcher(s) for s in plan.sinks if self._is_routed(s)}
         self._retriers: dict[str, Retrier] = {}
         self._tasks: list[asyncio.Task[None]] = []

@@ -15,6 +15,7 @@ from litejoin.config.semantic import CLOUD_OPTIONS
 from litejoin.frozen import dataclass
 from litejoin.plan.budget import check_budgets
 from litejoin.plan.compile_joins import QueryCompiler
+from litejoin.plan.compile_replication import compile_replication
 from litejoin.plan.compile_sinks import compile_sink
 from litejoin.plan.compile_sources import compile_source
 from litejoin.plan.estimate import estimate
@@ -151,6 +152,7 @@ def _plan(root: Section, parts: _Parts) -> Plan:
             duckdb_bytes=_duckdb_bytes(root.section("storage").section("archive")),
         ),
         unsupported=tuple(document.unsupported()),
+        replication=compile_replication(root.section("replication")),
     )
 
 

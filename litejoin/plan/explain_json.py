@@ -19,6 +19,7 @@ from litejoin.plan.nodes import (
     Plan,
     Reason,
     ReferencePlan,
+    ReplicationPlan,
     SourcePlan,
     StoragePlan,
     TopicPlan,
@@ -50,8 +51,20 @@ def plan_tree(plan: Plan, warnings: Sequence[Mapping[str, object]]) -> Tree:
             for s in plan.sinks
         ],
         "estimates": _estimates(plan.estimates),
+        "replication": _replication(plan.replication),
         "unsupported": [{"feature": u.feature, **_place(u.place)} for u in plan.unsupported],
         "warnings": [dict(warning) for warning in warnings],
+    }
+
+
+def _replication(replication: ReplicationPlan | None) -> Tree | None:
+    if replication is None:
+        return None
+    return {
+        "mode": replication.mode,
+        "to": replication.shown_url,
+        "sync_interval_ms": replication.sync_interval_ms,
+        "retention_ms": replication.retention_ms,
     }
 
 

@@ -19,6 +19,7 @@ from litejoin.plan.nodes import (
     KafkaSinkPlan,
     Plan,
     PostgresSinkPlan,
+    ReplicationPlan,
     SinkPlan,
     SourcePlan,
     SqliteSinkPlan,
@@ -48,11 +49,21 @@ def plan_text(plan: Plan, findings: Sequence[str], *, with_sql: bool = False) ->
         *section("Joins", join_lines(plan.joins, plan.file, with_sql)),
         *section("Windows", window_lines(plan.windows, plan.file)),
         *section("Sinks", table([_sink(sink) for sink in plan.sinks])),
+        *section("Replication", _replication(plan.replication)),
         *section("Not supported yet (run refuses)", _unsupported(plan)),
         *section("Estimate", _estimate(plan.estimates)),
         *section("Warnings", (line for text in findings for line in wrapped(f"  {text}", 4))),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _replication(replication: ReplicationPlan | None) -> Iterable[str]:
+    if replication is not None:
+        every, kept = replication.sync_interval_ms, replication.retention_ms
+        yield from wrapped(
+            f"  {replication.shown_url}   {replication.mode}, every {duration_text(every)}, kept"
+            f" {duration_text(kept)}"
+        )
 
 
 def _sources(sources: Sequence[SourcePlan]) -> Iterable[str]:

@@ -123,6 +123,23 @@ class DeliveryPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicationPlan:
+    """How the data files are replicated by Litestream."""
+
+    mode: Literal["sidecar", "embedded"]
+    written_url: str
+    """`replica_url` for Litestream: a `${NAME}` of the environment is left for it to expand."""
+    expands: bool
+    """The URL has such a `${NAME}`."""
+    shown_url: str
+    """For people: without credentials and query."""
+    sync_interval_ms: int
+    restore_on_boot: bool
+    snapshot_interval_ms: int
+    retention_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A bearer token and what it opens."""
 
@@ -669,6 +686,7 @@ class Plan:
     sinks: tuple[SinkPlan, ...]
     estimates: Estimates
     unsupported: tuple[Unsupported, ...] = field(default=())
+    replication: ReplicationPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)

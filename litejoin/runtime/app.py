@@ -35,6 +35,7 @@ from litejoin.runtime.metrics.process import ProcessFigures, build_figures, file
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
 from litejoin.runtime.plan_view import PlanApp
+from litejoin.runtime.replication import Replication
 from litejoin.runtime.server import Listeners
 from litejoin.runtime.storage_care import StorageCare
 from litejoin.runtime.tap import Tap
@@ -88,6 +89,9 @@ class App:
         self._health = Health(clock)
         self._figures = Figures(self._health)
         self._join_health = JoinHealth(plan.joins, clock, plan.windows)
+        self._replication = (
+            Replication(plan, plan.replication, clock) if plan.replication is not None else None
+        )
         self._engine: Engine | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -134,8 +138,11 @@ class App:
             shard_count=plan.storage.shard_count,
             synchronous=plan.storage.synchronous,
             has_time_index=lambda topic: topic.lower() in retained,
+            is_replicated=self._replication is not None,
+            prepare=self._replication.prepare if self._replication else lambda layout: None,
         )
         closing.push_async_callback(self._close_store)
+        closing.push_async_callback(self._close_replication)
         for notice in self._store.notices:
             log.warning("store: %s", notice)
 
@@ -169,6 +176,7 @@ class App:
         self._tap.open(reader.clone(), self._signal)
         self._start_threads(engine)
         closing.push_async_callback(self._drain, engine)
+        await self._start_replication()
         self._start_sources()
         self._start_expiry(closing)
         closing.push_async_callback(self._cancel_tasks)
@@ -211,6 +219,7 @@ class App:
                 store.commit_gate,
                 self._clock,
                 plan.windows,
+                is_replicated=store.is_replicated,
             )
             engine.leave_out(store.quarantine.shards)
             try:
@@ -247,6 +256,13 @@ class App:
             self._channel, self._flusher, self._evaluator, lambda: self._store.last_seq
         )
         self._run(monitor.run())
+
+    async def _start_replication(self) -> None:
+        if self._replication is not None:
+            await self._replication.start()
+            self._health.replication = self._replication.health
+            self._figures.add("replicated", self._replication.figures)
+            self._run(self._replication.watch())
 
     def _start_sources(self) -> None:
         self._inputs.open()
@@ -356,7 +372,8 @@ class App:
             )
             _exit_now(EXIT_FAILED)
         self._signal.publish(engine.state.head)
-        left = await self._delivery.drain(max(0.1, self._left_s() - 1.0))
+        kept_s = self._replication.reserve_s(self._graceful_timeout_s) if self._replication else 0.0
+        left = await self._delivery.drain(max(0.1, self._left_s() - 1.0 - kept_s))
         for sink, count in left.items():
             log.warning("litejoin: %d results for sink %s are left for the next start", count, sink)
         await self._delivery.close()
@@ -366,6 +383,10 @@ class App:
 
     async def _close_listeners(self) -> None:
         await self._listeners.stop(max(0.0, min(2.0, self._left_s())))
+
+    async def _close_replication(self) -> None:
+        if self._replication is not None:
+            await self._replication.close(max(1.0, self._left_s()))
 
     async def _close_store(self) -> None:
         await asyncio.to_thread(self._store.close)

@@ -67,6 +67,7 @@ class Health:
         self.joins: Callable[[], Mapping[str, Mapping[str, object]]] = dict
         self.archive: Callable[[], Mapping[str, Any]] | None = None
         """None: the pipeline has none."""
+        self.replication: Callable[[], Mapping[str, Any]] | None = None
 
     def __call__(self) -> dict[str, object]:
         """The whole answer; the server hides the details from those without the admin token."""
@@ -77,8 +78,9 @@ class Health:
             *shards.get("reasons", ()),
             *_reasons("source", sources), *_reasons("join", joins), *_reasons("sink", sinks),
         ]  # fmt: skip
-        archive = {"archive": self.archive()} if self.archive else {}
-        reasons += archive.get("archive", {}).get("reasons", ())
+        parts = {"archive": self.archive, "replication": self.replication}
+        others = {name: part() for name, part in parts.items() if part is not None}
+        reasons += [reason for part in others.values() for reason in part["reasons"]]
         status = self.phase if self.phase != "ok" else ("degraded" if reasons else "ok")
         return {
             "status": status,
@@ -90,7 +92,7 @@ class Health:
             "joins": dict(joins),
             "sinks": dict(sinks),
             "shards": dict(shards),
-            **archive,
+            **others,
         }
 
 

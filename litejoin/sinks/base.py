@@ -109,6 +109,12 @@ class LogReader(Protocol):
         """Every result after this position is still in the log."""
         ...
 
+    def lost(self) -> Sequence[tuple[int, int]]:
+        """Positions (after, upto) whose results a restore could not bring back: who has seen one
+        cannot go on from there.
+        """
+        ...
+
     def read(
         self,
         after: int,

@@ -254,6 +254,26 @@ def test_06_a_tiered_pipeline_runs(launch: Launcher) -> None:
     assert pipeline.stop() == 0
 
 
+def test_08_a_replicated_pipeline_runs_and_says_how_its_litestream_is_started(
+    launch: Launcher,
+) -> None:
+    push, sse = Listener(), Listener()
+    text = stand_in(
+        "08-replication.yaml", {'":8080"': f'":{push.port}"', '":9100"': f'":{sse.port}"'}
+    )
+    # No credentials: they are those of the sidecar alone, and this process cannot ask the replica.
+    without = {"AWS_ACCESS_KEY_ID": "", "AWS_PROFILE": "", "HOME": str(launch.base_dir)}
+    pipeline = launch(text, push.health, env={**without, "AWS_EC2_METADATA_DISABLED": "true"})
+    with IngestClient(push.url) as client:
+        client.send([order(1, amount=250.5), order(2, amount=99)])
+    eventually(lambda: len(snapshot(sse.url).results) == 2)
+    config = pipeline.work_dir / "data" / "litestream.yml"
+    assert f"litestream replicate -config {config}" in pipeline.log()
+    assert "s3://backups/litejoin/shard-0007.db" in config.read_text()
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert pipeline.stop() == 0
+
+
 def test_07_three_joins_over_three_topics(launch: Launcher) -> None:
     push, sse = Listener(), Listener()
     text = stand_in(

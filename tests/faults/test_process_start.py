@@ -87,18 +87,6 @@ def test_bad_usage_is_told_in_one_line_with_exit_2(tmp_path: Path, args: list[st
     assert list(tmp_path.iterdir()) == []
 
 
-UNSUPPORTED = ["08-replication.yaml"]
-
-
-@pytest.mark.parametrize("name", UNSUPPORTED)
-def test_a_feature_that_does_not_run_yet_is_refused_by_name(launch: Launcher, name: str) -> None:
-    pipeline = launch.prepare((CONFORMANCE / name).read_text(encoding="utf-8"))
-    output = refused(pipeline, 2)
-    assert "not supported yet" in output
-    assert re.search(r"pipeline\.yaml:\d+", output), output
-    assert pipeline.files() == [], "a refused start wrote something"
-
-
 def test_a_second_instance_is_refused_within_a_second_and_names_the_holder(
     launch: Launcher,
 ) -> None:

@@ -143,6 +143,12 @@ STORAGE = (
             "storage.scrub_rounds"),
     counter("litejoin_storage_returned_bytes", "Space of deleted rows given back to the disk.",
             "storage.returned_bytes"),
+    gauge("litejoin_replication_up", "1 while Litestream answers.",
+          "replicated.up"),
+    gauge("litejoin_replication_behind_seconds", "For how long a file has not been copied.",
+          "replicated.behind_s"),
+    counter("litejoin_replication_restarts", "Times Litestream was started again.",
+            "replicated.restarts"),
 )  # fmt: skip
 
 ARCHIVE = (

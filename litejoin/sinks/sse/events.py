@@ -7,6 +7,7 @@ data    the result object; one line, because JSON text holds no raw line break
 """
 
 import json
+from collections.abc import Sequence
 
 from litejoin.records import Result
 
@@ -20,7 +21,9 @@ RETRY = b"retry: 2000\n\n"
 class Wire:
     """Encodes for one epoch."""
 
-    def __init__(self, epoch: str) -> None:
+    def __init__(self, epoch: str, lost: Sequence[tuple[int, int]] = ()) -> None:
+        """`lost`: LogReader.lost."""
+        self._lost = lost
         self.prefix = epoch[:EPOCH_DIGITS]
         self._prefix = self.prefix.encode()
 
@@ -34,6 +37,10 @@ class Wire:
         if prefix != self.prefix or not digits.isdecimal() or len(digits) > 18:
             return None
         return int(digits)
+
+    def is_lost(self, pos: int) -> bool:
+        """The results up to `pos` are not those that a client with this position has seen."""
+        return any(after < pos <= upto for after, upto in self._lost)
 
     def event(self, result: Result) -> bytes:
         """A change."""

@@ -92,7 +92,7 @@ class SseHub:
         """
         self.pos = signal.head
         readers = Readers(reader, self._reader_count)
-        self._opened = (reader, readers, signal, Wire(reader.epoch))
+        self._opened = (reader, readers, signal, Wire(reader.epoch, reader.lost()))
         self._tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._beat())]
 
         def ended(task: asyncio.Task[None]) -> None:

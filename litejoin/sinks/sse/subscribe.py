@@ -4,7 +4,8 @@ request                                 what comes
 nothing more                            changes from now on
 replay=true                             the current results, replay_complete, then changes
 Last-Event-ID: <id of a result>         every change after that result
-Last-Event-ID too old, another epoch    reset, the current results, replay_complete, changes
+Last-Event-ID too old, another epoch,   reset, the current results, replay_complete, changes
+lost by a restore
 """
 
 import asyncio
@@ -101,6 +102,8 @@ class _Stream:
         pos = self._wire.position_of(asked)
         if pos is None:
             await self._reset("the position belongs to another epoch of the data directory")
+        elif self._wire.is_lost(pos):
+            await self._reset("the results at the position were lost with the data files")
         elif pos > self._hub.head:
             await self._reset("the position is ahead of the results log")
         else:

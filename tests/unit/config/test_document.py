@@ -1,10 +1,12 @@
 """The document: defaults, places, what is left of a config with mistakes, overrides, ignores."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 
 from litejoin.config import Diagnostic, Document, load_config, read_env_file
+from litejoin.config.schema import root_schema
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import Place
 
@@ -192,15 +194,20 @@ def test_an_ignored_unknown_key_leaves_the_document_complete() -> None:
 
 
 def test_what_run_refuses_is_listed_with_its_place() -> None:
-    document = load(
-        SHOP
-        + "replication: {enabled: true, replica_url: 's3://b/p'}\n"
-        + "windows:\n  - {name: w, type: session, gap: 1m, topic: orders,"
-        + " query: SELECT 1, sink: out}\n"
-    )
-    features = {each.feature: each.place for each in document.unsupported()}
-    assert features == {"replication": Place(12, 14)}
-    assert load(SHOP + "replication: {enabled: false}\n").unsupported() == []
+    """No feature is refused in this version: one is marked as if it were."""
+    schema = deepcopy(root_schema())
+    schema["properties"]["replication"]["x-litejoin"] = {
+        "run": False, "off": {"enabled": False}, "feature": "replication"
+    }  # fmt: skip
+
+    def unsupported(replication: str) -> dict[str, Place]:
+        document = load(SHOP + f"replication: {replication}\n")
+        assert document.unsupported() == []
+        document._schema = schema
+        return {each.feature: each.place for each in document.unsupported()}
+
+    assert unsupported("{enabled: true, replica_url: 's3://b/p'}") == {"replication": Place(12, 14)}
+    assert unsupported("{enabled: false}") == {}
 
 
 def test_env_files(tmp_path: Path) -> None:

@@ -49,4 +49,5 @@ def test_every_file_is_about_the_code_in_its_name() -> None:
 
 
 def test_every_rule_has_an_example() -> None:
-    assert {path.name[:5] for path in FILES} == set(CODES)
+    refused = {"LJ270"}  # no feature of the language, in this version
+    assert {path.name[:5] for path in FILES} == set(CODES) - refused

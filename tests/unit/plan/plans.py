@@ -21,6 +21,7 @@ from litejoin.plan.nodes import (
     PostgresSinkPlan,
     Reason,
     ReferencePlan,
+    ReplicationPlan,
     Secret,
     ServerLimits,
     ServerPlan,
@@ -185,4 +186,8 @@ def shop_plan() -> Plan:
             ("10 new keys/s", "250 B a row"),
         ),
         unsupported=(Unsupported("windows", Place(40, 3)),),
+        replication=ReplicationPlan(
+            "embedded", f"s3://b/p?key={URL_SECRET}", False, "s3://b/p", 1000, True,
+            3_600_000, 259_200_000,
+        ),
     )  # fmt: skip

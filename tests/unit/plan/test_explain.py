@@ -72,6 +72,9 @@ Sinks
   pg        postgres   at_least_once                PostgreSQL, a table per join
   own       custom     best_effort                  chat of an installed package
 
+Replication
+  s3://b/p   embedded, every 1s, kept 72h
+
 Not supported yet (run refuses)
   windows   shop.yaml:40:3
 
@@ -142,7 +145,7 @@ def test_the_json_form_has_the_documented_names() -> None:
     tree = json.loads(explain(shop_plan(), "json", [WARNING]))
     assert list(tree) == [
         "name", "config_hash", "storage", "delivery", "sources", "budgets", "topics", "joins",
-        "windows", "sinks", "estimates", "unsupported", "warnings",
+        "windows", "sinks", "estimates", "replication", "unsupported", "warnings",
     ]  # fmt: skip
     assert tree["sources"][0] == {
         "name": "orders-api",

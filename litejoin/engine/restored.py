@@ -1,0 +1,52 @@
+"""What state.db must know after data files came back from a replica, each of its own moment.
+
+Called by the restore, before the engine opens the file. Which results still fit the topics is not
+known then, so every join is owed: the next start computes it from the topics, and tells what
+differs.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from litejoin.engine.state import StateDatabase
+
+SKIPPED_POSITIONS = 1 << 32
+"""Positions that are never given out again after state.db lost the newest ones: those may have been
+delivered, and a receiver would take another result of the same id for the one it has. More than a
+million a second for an hour; a `seq` stays below 2^53, the last that every JSON reader can hold,
+for two million restores."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateFigures:
+    """How far the file was."""
+
+    applied: int
+    head: int
+    joins: int
+    results: int
+
+
+def note_restored(path: Path, *, lost_positions: bool) -> StateFigures:
+    """Make every join owed; with `lost_positions` go on far behind the last position. Blocks."""
+    state = StateDatabase(path, "full")
+    try:
+        execute = state.connection.execute
+        ids = [row[0] for row in execute("SELECT id FROM joins WHERE definition <> ''")]
+        results = int(execute("SELECT count(*) FROM state").get)
+        found = StateFigures(state.applied, state.head, len(ids), results)
+        with state.connection:
+            update = "INSERT OR REPLACE INTO meta VALUES(?, ?)"
+            execute(update, ("owed", json.dumps(ids)))
+            execute("DELETE FROM grouped")
+            execute("DELETE FROM groups")
+            if lost_positions:
+                head = state.head + SKIPPED_POSITIONS
+                kept = execute("SELECT value FROM meta WHERE name = 'lost'").get
+                lost = [*json.loads(kept or "[]"), [state.head, head]]
+                execute(update, ("lost", json.dumps(lost)))
+                execute(update, ("head", head))
+        return found
+    finally:
+        state.close()

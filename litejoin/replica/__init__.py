@@ -1,0 +1,1 @@
+"""Replication of the data files with Litestream, and their way back."""
