@@ -22,6 +22,7 @@ BENCHES = {
     "polls": "bench.e2e.polls",
     "kafka": "bench.e2e.kafka",
     "storage": "bench.e2e.storage",
+    "replication": "bench.e2e.replication",
 }
 
 
