@@ -29,7 +29,7 @@ from litejoin._ext.checksum import xxh64
 from litejoin.errors import StartRefusedError
 from litejoin.records import Result, ResultOp
 from litejoin.store.files import create_private, make_directory
-from litejoin.store.sqlite import open_database
+from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database
 
 FORMAT = 1
 
@@ -157,6 +157,7 @@ class Ledger:
         if self._is_replicated:
             self.db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
             self.db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            self.db.set_busy_timeout(REPLICATED_BUSY_TIMEOUT_MS)
         self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self.db:
             self.db.execute(_SCHEMA).fetchall()

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import apsw
 
 from litejoin.store.checkpoint import Checkpointer
-from litejoin.store.sqlite import open_database
+from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS joins(
@@ -71,6 +71,8 @@ class StateDatabase:
         self._is_replicated = is_replicated
         self.connection = open_database(path)
         self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_replicated)
+        if is_replicated:
+            self.connection.set_busy_timeout(REPLICATED_BUSY_TIMEOUT_MS)
         path.chmod(0o600)
         execute = self.connection.execute
         execute("PRAGMA journal_mode = WAL")

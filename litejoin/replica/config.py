@@ -18,8 +18,9 @@ MIN_CHECKPOINT_PAGES = 4_000
 """16 MB of log before Litestream copies it back. It holds up the file's writer meanwhile, so rather
 a few times than at each sync, as its default of 1,000 would."""
 
-TRUNCATE_PAGES = 64_000
-"""256 MB of log: then it waits for readers, and copies the whole file to the replica once more."""
+TRUNCATE_PAGES = 121_359
+"""500 MB of log, Litestream's default: then it waits for readers, and copies the whole file to the
+replica once more, holding the write lock meanwhile."""
 
 SCHEMES = {"gcs": "gs", "azure": "abs"}
 """What Litestream calls them."""

@@ -56,6 +56,11 @@ class LitestreamProcess:
         """Why it does not run; empty while it does."""
 
     @property
+    def is_started(self) -> bool:
+        """It is to be running, whether it is or not."""
+        return self._task is not None
+
+    @property
     def pid(self) -> int | None:
         """Of the process that runs."""
         return self._process.pid if self._process else None

@@ -82,6 +82,8 @@ def fetch_missing(target: Target, replica: Replica, say: Callable[[str], None]) 
     check_lineage(target, manifest, remote)
     _check_local(target, manifest)
     found = _look(target, replica, missing)
+    if local is not None and not found and not pending:
+        return None  # what is missing was never there
     say(f"fetching {len(found)} of {len(missing)} missing files from the replica")
     _fetch(target, replica, list(found))
     for name in found:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from litejoin.clock import Clock
-from litejoin.errors import ConfigError, ReplicaError, StartRefusedError
+from litejoin.errors import ConfigError, LiteJoinError, ReplicaError, StartRefusedError
 from litejoin.plan.nodes import HttpSourcePlan, Plan, ReplicationPlan
 from litejoin.replica import config as configs
 from litejoin.replica import control
@@ -41,6 +41,9 @@ BEHIND_S = 10.0
 
 UNSEEN_S = 60.0
 """The same where Litestream is beside: it may be started after this process, or be restarted."""
+
+LAST_SYNC_S = 10.0
+"""A replica that cannot be had does not hold up the end for longer: the logs keep what is left."""
 
 LAST_SYNC_AGAIN_S = 0.1
 END_S = 1.0
@@ -159,17 +162,17 @@ class Replication:
     async def _check_again(self) -> None:
         """Nothing is copied over the replica of another directory: until it answers, nothing is."""
         target = target_of(self._plan, Layout(self._plan.storage.data_dir))
-        program = await asyncio.to_thread(require_litestream)
-        replica = Replica(program, self._replication, self._config, None)
         try:
+            program = await asyncio.to_thread(require_litestream)
+            replica = Replica(program, self._replication, self._config, None)
             await asyncio.to_thread(self._check_lineage, target, replica, LATER_ASK_S)
-        except ReplicaError as error:
-            self._problem = f"whose the replica is could not be asked: {error}"
-            await asyncio.sleep(CHECK_AGAIN_S)
         except StartRefusedError as error:
             self._problem = f"nothing is copied: {error}"
             log.error("replication: %s (%s)", self._problem, error.hint)
             await asyncio.Event().wait()
+        except LiteJoinError as error:
+            self._problem = f"whose the replica is could not be asked: {error}"
+            await asyncio.sleep(CHECK_AGAIN_S)
         else:
             self._problem, self._is_unchecked = "", False
             if self._process is not None:
@@ -295,9 +298,12 @@ class Replication:
         process = self._process
         if process is None:
             return
+        if not process.is_started:
+            log.error("replication: nothing was copied: %s", self._problem)
+            return
         deadline_s = self._now_s() + timeout_s
         process.hurry()
-        failed = await self._last_sync(max(0.5, timeout_s - END_S))
+        failed = await self._last_sync(max(0.5, min(LAST_SYNC_S, timeout_s - END_S)))
         if failed:
             log.error("replication: the last sync failed, the logs keep what is left: %s", failed)
         await process.close(max(0.5, deadline_s - self._now_s()))

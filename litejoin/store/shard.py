@@ -28,7 +28,7 @@ from litejoin.store.checkpoint import RESTART_PAGES
 from litejoin.store.failures import read_error
 from litejoin.store.files import create_private
 from litejoin.store.layout import wal_of
-from litejoin.store.sqlite import open_database, open_readonly
+from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database, open_readonly
 
 Synchronous = Literal["full", "normal"]
 
@@ -85,6 +85,8 @@ def open_writer(
             check_identity(connection, path, identity)
             _tune_writer(connection, synchronous)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keeps_log)
+            if keeps_log:
+                connection.set_busy_timeout(REPLICATED_BUSY_TIMEOUT_MS)
             undo.pop_all()
     except DAMAGED as error:
         raise read_error(error, identity.number) from error

@@ -20,6 +20,10 @@ MINIMUM_VERSION = (3, 51, 3)
 BUSY_TIMEOUT_MS = 5_000
 """Only admin connections ever wait: each file has one writer. Enough for a checkpoint to end."""
 
+REPLICATED_BUSY_TIMEOUT_MS = 60_000
+"""Where Litestream writes beside us: when it has to start a long log again, it holds the file's
+write lock while it copies the whole file once."""
+
 _load_lock = threading.Lock()
 
 

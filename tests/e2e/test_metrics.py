@@ -23,8 +23,12 @@ ELSEWHERE = {
     "litejoin_source_stopped_partitions",
     "litejoin_source_broker_errors_total",
     *(metric.name for metric in ARCHIVE),
+    "litejoin_replication_up",
+    "litejoin_replication_behind_seconds",
+    "litejoin_replication_restarts_total",
 }
-"""Need a broker, or an archive: tests/e2e/test_archive_cloud.py."""
+"""Need a broker, an archive (tests/e2e/test_archive_cloud.py) or a replica
+(tests/faults/test_process_replication.py)."""
 
 LABELS = {metric.name: metric.labels for metric in CATALOGUE}
 Sample = Mapping[tuple[str, ...], float]

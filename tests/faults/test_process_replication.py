@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import sqlite3
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from litejoin.replica.binary import require_litestream
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
+from tests.harness.object_stores import BUCKET, Fault, StoreServer
 from tests.harness.process import Pipeline, run_command
 from tests.harness.results import Delivered, difference, snapshot_state
 from tests.harness.sse import Subscriber, snapshot
@@ -100,6 +102,11 @@ class Shop:
         found: dict[str, Any] = self.health()["replication"]
         return found
 
+    def metric(self, name: str) -> float:
+        text = urllib3.request("GET", f"{self.at.url}/metrics", retries=False).data.decode()
+        [line] = [each for each in text.splitlines() if each.startswith(f"{name} ")]
+        return float(line.split()[1])
+
     def litestream(self) -> int:
         """The process id of its Litestream."""
         return int(eventually(lambda: self.replication()["pid"]))
@@ -142,6 +149,13 @@ class Shop:
             want = oracle.groups(query)
             assert got == want, f"{name}: {difference(got, want)}"
         return True
+
+
+@pytest.fixture
+def s3() -> Iterator[StoreServer]:
+    server = StoreServer("s3")
+    yield server
+    server.stop()
 
 
 def gone(pid: int) -> bool:
@@ -318,6 +332,28 @@ def test_an_empty_directory_waits_for_a_replica_that_cannot_be_asked(launch: Lau
     assert "not-to-be-told" not in written + shop.pipeline.output()
 
 
+def test_nothing_is_copied_before_it_is_known_whose_the_replica_is(
+    launch: Launcher, s3: StoreServer
+) -> None:
+    options = "region=us-east-1&force-path-style=true"
+    shop = Shop(launch, replica_url=f"s3://{BUCKET}/shop?endpoint={s3.endpoint}&{options}")
+    shop.pipeline.env |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    shop.start()
+    shop.push(3)
+    assert shop.pipeline.stop() == 0
+    s3.fail(Fault.SAY_403)
+    shop.start()
+    shop.push(3)
+    assert (shop.replication()["status"], shop.replication()["pid"]) == ("degraded", None)
+    s3.heal()
+    eventually(lambda: shop.replication()["status"] == "ok", timeout_s=60)
+    shop.copied()
+    shop.pipeline.kill()
+    shop.lose()
+    shop.start()
+    eventually(partial(shop.agrees_with, shop.oracle))
+
+
 def test_a_litestream_that_is_killed_is_started_again_and_misses_nothing(
     launch: Launcher,
 ) -> None:
@@ -329,6 +365,8 @@ def test_a_litestream_that_is_killed_is_started_again_and_misses_nothing(
         shop.push(10)
         eventually(lambda pid=before: shop.replication()["pid"] not in (None, pid))
     assert shop.replication()["restarts"] == 2
+    eventually(lambda: shop.metric("litejoin_replication_up") == 1)
+    assert shop.metric("litejoin_replication_restarts_total") == 2
     eventually(lambda: shop.health()["status"] == "ok")
     assert shop.pipeline.stop() == 0
     shop.lose()
@@ -409,6 +447,29 @@ def restored_to(pipeline: Pipeline, *more: str) -> dict[str, Any]:
     assert done.returncode == 0, done
     found: dict[str, Any] = json.loads(done.stdout)
     return found
+
+
+def test_a_bucket_brings_back_what_was_copied_and_is_waited_for(
+    launch: Launcher, s3: StoreServer
+) -> None:
+    options = "region=us-east-1&force-path-style=true"
+    shop = Shop(launch, replica_url=f"s3://{BUCKET}/shop?endpoint={s3.endpoint}&{options}")
+    shop.pipeline.env |= {
+        "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "not-to-be-told"
+    }  # fmt: skip
+    shop.start()
+    shop.push()
+    shop.copied()
+    s3.fail(Fault.SAY_403)
+    shop.push()
+    eventually(lambda: "degraded" in shop.replication()["status"], timeout_s=40)
+    s3.heal()
+    eventually(lambda: shop.replication()["status"] == "ok", timeout_s=60)
+    assert shop.pipeline.stop() == 0
+    assert "not-to-be-told" not in shop.pipeline.output()
+    shop.lose()
+    shop.start()
+    eventually(partial(shop.agrees_with, shop.oracle))
 
 
 def test_a_drill_beside_the_running_pipeline_verifies_what_it_brings_back(

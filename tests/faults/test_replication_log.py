@@ -3,6 +3,7 @@ with it which the replica then lacks without a word. So the logs of a replicated
 """
 
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,22 @@ def test_what_is_written_while_litestream_is_away_is_in_the_replica_afterwards(
     connection.close()
     assert len(rows) == 1201
     assert restored_rows(tmp_path, f"t{topic}") == rows
+
+
+def test_a_write_waits_while_litestream_holds_the_file(
+    open_store: Callable[..., ShardStore],
+) -> None:
+    """Longer than the 5 s after which a foreign lock is an error elsewhere."""
+    store = open_store()
+    topic = store.create_topic("t")
+    other = apsw.Connection(str(store.layout.shard(0)))
+    other.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(6.0, lambda: other.execute("ROLLBACK"))
+    timer.start()
+    flush = store.flush([batch(topic, 0, 1)])
+    timer.join()
+    other.close()
+    assert flush.rows == 1
 
 
 def test_the_results_log_is_never_copied_back_either(tmp_path: Path) -> None:
