@@ -43,6 +43,7 @@ def load_client() -> ModuleType:
     """The confluent_kafka module. Raises ConfigError when the extra is not installed."""
     try:
         import confluent_kafka
+        import confluent_kafka.admin
     except ImportError as error:
         raise ConfigError(
             f"kafka needs the package confluent-kafka, which cannot be imported: {error}",

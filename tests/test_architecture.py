@@ -65,7 +65,7 @@ STAGES = SQLITE | {
     "delivery",
 }
 MAY_IMPORT["runtime"] = STAGES
-MAY_IMPORT["cli"] = STAGES | {"runtime"}
+MAY_IMPORT["cli"] = STAGES | {"runtime", "kafka"}
 
 MAX_LINES = 500
 """Longer files say in their first 30 lines why they are one room."""

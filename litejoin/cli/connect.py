@@ -1,8 +1,9 @@
 """`validate --connect`: can what a config names be reached from here? One line a source or sink.
 
-Asks as little as it can: a GET source is fetched once, as a poll would; of everything else it only
-opens a connection (and TLS), so nothing is delivered, created or consumed. Redirects are not
-followed. Answers are never shown, URLs only as the config writes them.
+Asks as little as it can: a GET source is fetched once, as a poll would; brokers of Kafka are asked
+for their topics; of everything else it only opens a connection (and TLS), so nothing is delivered,
+created or consumed. Redirects are not followed. Answers are never shown, URLs only as the config
+writes them.
 """
 
 import os
@@ -19,7 +20,14 @@ from litejoin.clock import SystemClock
 from litejoin.config import Document
 from litejoin.config.text import printable
 from litejoin.config.values import parse_address
-from litejoin.plan.compile_sources import headers_of, url_as_written
+from litejoin.errors import ConfigError
+from litejoin.kafka import connection_options, load_client, redacted
+from litejoin.plan.compile_sources import (
+    headers_of,
+    kafka_options,
+    kafka_security,
+    url_as_written,
+)
 from litejoin.plan.section import Section
 
 TIMEOUT_SECONDS = 5.0
@@ -213,6 +221,29 @@ def _brokers(section: Section) -> str:
     return f"{', '.join(brokers)} accept connections"
 
 
+def _kafka(section: Section) -> str:
+    """Brokers by TCP, then as a client: credentials are accepted, and the topics are there."""
+    reached = _brokers(section)
+    try:
+        client = load_client()
+    except ConfigError as error:
+        raise _Problem("warn", f"{reached}; {error}") from None
+    config = section.section("config")
+    options, security = kafka_options(config), kafka_security(config)
+    asked = {**connection_options(config.text("brokers"), security), **options}
+    try:
+        admin = client.admin.AdminClient(asked)
+        found = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+    except (client.KafkaException, TypeError, ValueError) as error:
+        text = redacted(str(error.args[0]), options)
+        raise _Problem("fail", f"{reached}, but do not answer a client: {text}") from None
+    names = section.texts("topics") if section.has("topics") else (config.text("topic"),)
+    missing = [name for name in names if name[0] != "^" and name not in found]
+    if missing:
+        raise _Problem("warn", f"{reached}, but have no topic {', '.join(missing)}")
+    return f"{reached} and answer"
+
+
 def _listener(section: Section) -> str:
     """Tries to listen; in use may as well mean that the pipeline is running."""
     address = parse_address(section.section("config").text("addr"))
@@ -271,10 +302,10 @@ def _stdout(_: Section) -> str:
 _CHECKS: dict[tuple[str, str], Callable[[Section], str]] = {
     ("source", "api"): _api_source,
     ("source", "http"): _listener,
-    ("source", "kafka"): _brokers,
+    ("source", "kafka"): _kafka,
     ("sink", "http"): _http_sink,
     ("sink", "sse"): _listener,
-    ("sink", "kafka"): _brokers,
+    ("sink", "kafka"): _kafka,
     ("sink", "sqlite"): _file,
     ("sink", "file"): _file,
     ("sink", "postgres"): _postgres,

@@ -11,6 +11,7 @@ import pytest
 from litejoin.cli import main as cli
 from litejoin.cli.connect import Probe, probe
 from litejoin.config import load_config
+from tests.harness.broker import Broker
 
 JOIN = "joins:\n  - {name: j, query: SELECT key FROM orders, sink: out}\n"
 OUT = "sinks:\n  - {name: out, type: stdout}\n"
@@ -132,9 +133,18 @@ def test_brokers_and_databases(upstream: str, closed: str) -> None:
     def kafka(brokers: str) -> str:
         return sink(f"type: kafka, config: {{brokers: '{brokers}', topic: t}}")
 
-    assert probes(kafka(upstream))[1].level == "ok"
+    found = probes(kafka(upstream))[1]
+    assert found.level == "fail" and "do not answer a client" in found.text
     assert probes(kafka(f"{closed},{upstream}"))[1].level == "warn"
     assert probes(kafka(closed))[1].level == "fail"
+    broker = Broker()
+    try:
+        found = probes(kafka(broker.brokers))[1]
+        assert found.level == "warn" and "no topic t" in found.text
+        broker.create("t")
+        assert probes(kafka(broker.brokers))[1].level == "ok"
+    finally:
+        broker.close()
     host, port = closed.split(":")
     for dsn in (f"postgres://u:hunter22hunter@{closed}/db", f"host={host} port={port}"):
         found = probes(sink(f"type: postgres, config: {{dsn: '{dsn}', table: t}}"))[1]
