@@ -5,3 +5,8 @@ def fnv1a32(key: bytes | str) -> int:
 
 def shard_of(key: bytes | str, shards: int) -> int:
     """`fnv1a32(key) % shards`; ValueError when `shards` < 1."""
+
+def shards_of(batch: bytes, shards: int) -> list[int]:
+    """The shards in which the rows of a batch live, rising. `shards`: 1 to 256. Raises ValueError
+    for another number, and for bytes that are not a row batch.
+    """

@@ -16,7 +16,7 @@ from litejoin.sources.api.budget import Budgets
 from litejoin.sources.api.transport import Transport
 from litejoin.sources.base import Source
 from litejoin.sources.http import HttpSource, by_address
-from litejoin.sources.http_keys import StoredAnswers
+from litejoin.sources.http_marks import StoredAnswers
 from litejoin.sources.http_webhook import WebhookSource
 from litejoin.sources.kafka.source import KafkaSource
 from litejoin.store.writer import ShardStore
@@ -81,7 +81,9 @@ class Inputs:
 
     def _answers(self, plans: Sequence[HttpSourcePlan]) -> StoredAnswers:
         name = min(plan.name for plan in plans)  # whatever their order in the config
-        return StoredAnswers(lambda: self._store.source_state(name), self._channel, self._clock)
+        return StoredAnswers(
+            lambda: self._store.source_state(name), self._store.shard_count, self._clock
+        )
 
     def _api(self, plan: ApiSourcePlan, polls: ThreadPoolExecutor, budgets: Budgets) -> ApiSource:
         return ApiSource(

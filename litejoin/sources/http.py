@@ -5,6 +5,7 @@ are in `http_webhook`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from litejoin._ext.ingest import RowScanner
 from litejoin.clock import Clock
@@ -46,18 +47,20 @@ class HttpSource(PushEndpoint):
     async def _once(self, fields: Fields, body: bytes, lines: bool) -> int:
         key = fields.get(b"idempotency-key")
         if key is None:
-            return await self._take(body, lines)
-        return await self._keyed.once(key, body, lambda: self._take(body, lines))
+            batch, rows = self._rows(body, lines)
+            await self.submit(batch, rows, rows, len(body))
+            return rows
+        submit = partial(self.submit, size=len(body))
+        return await self._keyed.once(key, body, lambda: self._rows(body, lines), submit)
 
-    async def _take(self, body: bytes, lines: bool) -> int:
-        """Scan, submit, wait until durable; the number of rows."""
+    def _rows(self, body: bytes, lines: bool) -> tuple[bytes, int]:
+        """The row batch of a body, and its rows. Raises BadRowError."""
         now_ms = self.clock.now_ms()
         batch, rows, unknown = self._scanner.scan(body, now_ms, lines)
         if unknown is not None:
             self._add_topics(unknown)
             batch, rows, _ = self._scanner.scan(body, now_ms, lines)
-        await self.submit(batch, rows, len(body))
-        return rows
+        return batch, rows
 
     def _add_topics(self, unknown: dict[str, int]) -> None:
         """Learn the numbers of topics seen for the first time, each with the row that names it.

@@ -1,12 +1,10 @@
-"""Answers to requests that carry an Idempotency-Key: the same key gets the same answer, once.
+"""Requests that carry an Idempotency-Key: the same key gets the same answer, and changes once.
 
-The http source asks here before it submits a keyed request and records the answer when its rows
-are durable, before it is sent. So an answered request is never taken in again, whatever happens to
-the process; one that was cut off before its answer may be, as its sender expects.
+Both kinds of http sources run their keyed requests through `KeyedRequests`. What was answered is
+kept in memory here; `http_marks` keeps it in the shards as well, in the transactions of the rows.
 """
 
 import asyncio
-import json
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,8 +13,6 @@ from typing import Protocol
 
 from litejoin.clock import Clock, SteadyClock
 from litejoin.errors import RequestError
-from litejoin.records import Row, RowKind, pack_rows
-from litejoin.sources.base import Intake, SourceState
 
 KEPT_MS = 24 * 3_600_000
 """How long a key is remembered."""
@@ -30,12 +26,21 @@ FORGET_AT_ONCE = 100
 MAX_KEY_BYTES = 255
 
 
+RowsOf = Callable[[], tuple[bytes, int]]
+"""Makes the row batch of a body; and the number of its rows. Raises BadRowError."""
+
+Submit = Callable[[bytes, int, int], Awaitable[None]]
+"""Waits until a batch is durable: (batch, rows in it, rows of the request)."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
     """What was answered: the rows taken, and for which body."""
 
     body_hash: bytes
     rows: int
+    marks: tuple[int, ...] = ()
+    """What `http_marks` has stored of it."""
 
 
 class AnswerStore(Protocol):
@@ -45,8 +50,10 @@ class AnswerStore(Protocol):
         """The answer given within the last 24 hours."""
         ...
 
-    async def keep(self, digest: bytes, answer: KeptAnswer) -> None:
-        """Remember an answer; done when it would survive what the store promises to survive."""
+    async def take(self, digest: bytes, answer: KeptAnswer, batch: bytes, submit: Submit) -> None:
+        """Take the rows of a request in and remember its answer, for as long and as surely as the
+        store does. Raises what `submit` raises; then the request counts as not answered.
+        """
         ...
 
 
@@ -65,8 +72,9 @@ class MemoryAnswers:
             return None
         return kept[1]
 
-    async def keep(self, digest: bytes, answer: KeptAnswer) -> None:
-        """Remember an answer until the process ends."""
+    async def take(self, digest: bytes, answer: KeptAnswer, batch: bytes, submit: Submit) -> None:
+        """Take the rows in, and remember the answer until the process ends."""
+        await submit(batch, answer.rows, answer.rows)
         self.add(digest, self.now_ms(), answer)
         self.forget()
 
@@ -79,76 +87,17 @@ class MemoryAnswers:
         self._answers[digest] = (at_ms, answer)
         self._answers.move_to_end(digest)
 
-    def forget(self) -> list[bytes]:
-        """Drop what is too old or too much; the digests that were dropped."""
-        dropped: list[bytes] = []
+    def forget(self) -> list[tuple[bytes, KeptAnswer]]:
+        """Drop what is too old or too much; what was dropped."""
+        dropped: list[tuple[bytes, KeptAnswer]] = []
         oldest_ms = self.now_ms() - KEPT_MS
         while self._answers and len(dropped) < FORGET_AT_ONCE:
-            digest, (at_ms, _) = next(iter(self._answers.items()))
+            digest, (at_ms, answer) = next(iter(self._answers.items()))
             if at_ms >= oldest_ms and len(self._answers) <= self._max_answers:
                 break
             del self._answers[digest]
-            dropped.append(digest)
+            dropped.append((digest, answer))
         return dropped
-
-
-class StoredAnswers:
-    """The same, with a copy in the shards: one state row a key, as api sources keep their state.
-
-        key      hash       payload
-        digest   of body    {"at": Unix ms, "rows": n}
-
-    `open_state` blocks on the disk and is called off the event loop, with the first keyed request:
-    pipelines without any pay nothing.
-    """
-
-    def __init__(self, open_state: Callable[[], SourceState], intake: Intake, clock: Clock) -> None:
-        self._open_state = open_state
-        self._intake = intake
-        self._memory = MemoryAnswers(clock)
-        self._state: SourceState | None = None
-        self._opening = asyncio.Lock()
-
-    async def find(self, digest: bytes) -> KeptAnswer | None:
-        """The answer given within the last 24 hours. Raises CorruptionError, StorageError."""
-        await self._open()
-        return await self._memory.find(digest)
-
-    async def keep(self, digest: bytes, answer: KeptAnswer) -> None:
-        """Remember an answer durably. Raises OverloadedError and StorageFullError: then the request
-        counts as not answered.
-        """
-        state = await self._open()
-        now_ms = self._memory.now_ms()
-        payload = json.dumps({"at": now_ms, "rows": answer.rows}).encode()
-        key = digest.hex().encode()
-        kept = Row(state.number, RowKind.STATE_UPSERT, now_ms, key, payload, answer.body_hash)
-        forgotten = [
-            Row(state.number, RowKind.STATE_DELETE, now_ms, old.hex().encode())
-            for old in self._memory.forget()
-        ]
-        await self._intake.submit(pack_rows((*forgotten, kept)), 1 + len(forgotten))
-        self._memory.add(digest, now_ms, answer)
-
-    async def _open(self) -> SourceState:
-        async with self._opening:
-            if self._state is None:
-                state = await asyncio.to_thread(self._open_state)
-                await self._load(state)
-                self._state = state
-            return self._state
-
-    async def _load(self, state: SourceState) -> None:
-        hashes = await state.hashes()
-        payloads = await state.payloads([key for key, _ in hashes])
-        found = [
-            (json.loads(payload), key, body_hash)
-            for (key, body_hash), payload in zip(hashes, payloads, strict=True)
-            if payload is not None
-        ]
-        for entry, key, body_hash in sorted(found, key=lambda one: one[0]["at"]):
-            answer = KeptAnswer(body_hash, entry["rows"])
-            self._memory.add(bytes.fromhex(key.decode()), entry["at"], answer)
 
 
 class KeyedRequests:
@@ -157,46 +106,41 @@ class KeyedRequests:
     def __init__(self, source: str, store: AnswerStore) -> None:
         self._source = source
         self._store = store
-        self._running: dict[bytes, tuple[bytes, asyncio.Future[int]]] = {}
+        self._running: dict[bytes, tuple[bytes, asyncio.Task[int]]] = {}
 
-    async def once(self, key: bytes, body: bytes, submit: Callable[[], Awaitable[int]]) -> int:
-        """The rows that `submit` took in, now or when this key came first.
+    async def once(self, key: bytes, body: bytes, rows_of: RowsOf, submit: Submit) -> int:
+        """The rows of a body that are taken in, now or when this key came first.
 
         Raises RequestError 400 for a bad key, 422 for a key that came with another body, and what
-        `submit` raises; a failed request is not remembered, its retry is a new one.
+        the two callables raise; a failed request is not remembered, its retry is a new one.
         """
         if not 0 < len(key) <= MAX_KEY_BYTES:
             raise RequestError(f"Idempotency-Key must have 1 to {MAX_KEY_BYTES} bytes", status=400)
         digest = blake2b(self._source.encode() + b"\0" + key, digest_size=16).digest()
         body_hash = blake2b(body, digest_size=16).digest()
         running = self._running.get(digest)
-        if running is not None:
-            check_body(running[0], body_hash)
-            return await asyncio.shield(running[1])
-        outcome: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._running[digest] = (body_hash, outcome)
-        try:
-            rows = await self._first(digest, body_hash, submit)
-        except BaseException as error:
-            outcome.set_exception(as_retry(error))
-            outcome.exception()  # mark it seen: mostly nobody else waits
-            raise
-        else:
-            outcome.set_result(rows)
-            return rows
-        finally:
-            del self._running[digest]
+        if running is None:
+            # A task of its own: a sender that goes away does not leave its rows half way in, while
+            # its retry is on the way.
+            task = asyncio.ensure_future(self._first(digest, body_hash, rows_of, submit))
+            self._running[digest] = running = (body_hash, task)
+            task.add_done_callback(lambda done: self._ended(digest, done))
+        check_body(running[0], body_hash)
+        return await asyncio.shield(running[1])
 
-    async def _first(
-        self, digest: bytes, body_hash: bytes, submit: Callable[[], Awaitable[int]]
-    ) -> int:
+    async def _first(self, digest: bytes, body_hash: bytes, rows_of: RowsOf, submit: Submit) -> int:
         kept = await self._store.find(digest)
         if kept is not None:
             check_body(kept.body_hash, body_hash)
             return kept.rows
-        rows = await submit()
-        await self._store.keep(digest, KeptAnswer(body_hash, rows))
+        batch, rows = rows_of()
+        await self._store.take(digest, KeptAnswer(body_hash, rows), batch, submit)
         return rows
+
+    def _ended(self, digest: bytes, task: asyncio.Task[int]) -> None:
+        del self._running[digest]
+        if not task.cancelled():
+            task.exception()  # mark it seen: the sender may be gone
 
 
 def check_body(known: bytes, given: bytes) -> None:
@@ -207,10 +151,3 @@ def check_body(known: bytes, given: bytes) -> None:
             status=422,
             hint="use a new key for a new request",
         )
-
-
-def as_retry(error: BaseException) -> Exception:
-    """The failure of a request as another one that waited for it sees it."""
-    if isinstance(error, Exception):
-        return error
-    return RequestError("the first request of this Idempotency-Key was cut off", status=503)

@@ -112,13 +112,14 @@ class PushEndpoint:
             return decompress(body, coding, self.limits.max_body_bytes)
         return await asyncio.to_thread(decompress, body, coding, self.limits.max_body_bytes)
 
-    async def submit(self, batch: bytes, rows: int, size: int) -> None:
-        """Wait until the rows of a body of `size` bytes are durable, and count them.
+    async def submit(self, batch: bytes, packed: int, rows: int, size: int) -> None:
+        """Wait until a batch of `packed` rows is durable, and count the `rows` and `size` (bytes)
+        of the body that it was made of.
 
         Raises OverloadedError, StorageError.
         """
-        if rows:
-            await self._submit(batch, rows)
+        if packed:
+            await self._submit(batch, packed)
         self._accepted_rows += rows
         self._accepted_requests += 1
         self._accepted_bytes += size

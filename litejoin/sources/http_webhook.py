@@ -72,16 +72,19 @@ class WebhookSource(PushEndpoint):
 
     async def _once(self, topic: str, fields: Fields, body: bytes, lines: bool) -> int:
         key = fields.get(b"idempotency-key", fields.get(b"webhook-id"))
+        submit = partial(self.submit, size=len(body))
         if key is None:
-            return await self._take(topic, body, lines)
+            batch, rows = self._rows(topic, body, lines)
+            await submit(batch, rows, rows)
+            return rows
         keyed = self._keyed.get(topic)
         if keyed is None:
             # Topics are few and bounded by the store; the answers themselves are kept in one place.
             keyed = self._keyed[topic] = KeyedRequests(f"{self.name}/{topic}", self._answers)
-        return await keyed.once(key, body, lambda: self._take(topic, body, lines))
+        return await keyed.once(key, body, lambda: self._rows(topic, body, lines), submit)
 
-    async def _take(self, topic: str, body: bytes, lines: bool) -> int:
-        """Make the rows, submit, wait until durable; the number of rows."""
+    def _rows(self, topic: str, body: bytes, lines: bool) -> tuple[bytes, int]:
+        """The row batch of a body, and its rows. Raises BadRowError."""
         values = list(self._lines(body) if lines else self._elements(body))
         keys = [self._key_of(at, value) for at, value in enumerate(values)]
         # Only now: a request that is refused creates no topic.
@@ -90,8 +93,7 @@ class WebhookSource(PushEndpoint):
             Row(number, RowKind.UPSERT, now_ms, key, value)
             for key, value in zip(keys, values, strict=True)
         ]
-        await self.submit(pack_rows(rows), len(rows), len(body))
-        return len(rows)
+        return pack_rows(rows), len(rows)
 
     def _elements(self, body: bytes) -> Iterator[bytes]:
         """The elements of an array, or the one value that the body is. Raises BadRowError."""

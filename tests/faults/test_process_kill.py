@@ -10,6 +10,7 @@ import os
 import random
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -320,6 +321,39 @@ def test_a_re_evaluation_that_was_put_off_is_made_up_for_after_a_restart(
             assert pipeline.stop() == 0
     pipeline.start()
     eventually(lambda: snapshot(at.url, "slow").results[0]["rows"][0]["n"] == 8)
+
+
+def test_a_keyed_request_counts_once_over_kills(launch: Launcher) -> None:
+    """A window counts messages, so a row that is taken in twice shows (semantics 1)."""
+    at = Listener()
+    window = {
+        "name": "count", "type": "tumbling", "size": "24h", "topic": "t", "emit": "update",
+        "query": "SELECT COUNT(*) AS n FROM t", "sink": "out",
+    }  # fmt: skip
+    config = push_config(at, {"rows": "SELECT key, payload FROM t"}, topics=["t"], windows=[window])
+    pipeline = launch(config, at.health)
+    chance = random.Random(7)
+    sent = 0
+    for life in range(ROUNDS):
+        stop = threading.Timer(0.1 + chance.random() / 2, pipeline.kill)
+        stop.start()
+        key = ""
+        with IngestClient(at.url, timeout_s=5) as client, suppress(urllib3.exceptions.HTTPError):
+            while True:
+                key, rows = f"r{life}-{sent}", [message("t", f"{sent}-{i}", 1) for i in range(40)]
+                client.send(rows, Idempotency_Key=key)
+                sent += 1
+        stop.join()
+        pipeline.start()
+        with IngestClient(at.url) as client:
+            client.send(rows, Idempotency_Key=key)  # what was on its way when it was killed
+            sent += 1
+
+    def counted() -> int:
+        return sum(r["rows"][0]["n"] for r in snapshot(at.url, "count").results)
+
+    eventually(lambda: counted() >= sent * 40)
+    assert counted() == sent * 40
 
 
 def test_an_idempotency_key_outlives_kill_9(launch: Launcher) -> None:

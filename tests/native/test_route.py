@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from litejoin._ext import checksum, route
+from litejoin.records import Row, RowKind, pack_rows
 from tests.reference import checksum as checksum_twin
 from tests.reference import route as route_twin
 
@@ -46,6 +47,40 @@ def test_a_shard_count_below_one_is_refused(shards: int) -> None:
 def test_a_key_is_bytes_or_str() -> None:
     with pytest.raises(TypeError, match="bytes or str, not int"):
         route.fnv1a32(7)  # type: ignore[arg-type]
+
+
+ROWS = st.lists(
+    st.builds(
+        Row, st.integers(1, 9), st.sampled_from(RowKind), st.integers(0, 2**40),
+        st.binary(min_size=1, max_size=20), st.binary(max_size=20), st.binary(max_size=20),
+    )
+)  # fmt: skip
+
+
+@given(ROWS, st.integers(1, 256))
+def test_the_shards_of_a_batch_equal_the_twin(rows: list[Row], shards: int) -> None:
+    batch = pack_rows(rows)
+    assert route.shards_of(batch, shards) == route_twin.shards_of(batch, shards)
+
+
+@given(ROWS.filter(bool), st.data())
+def test_bytes_that_are_no_batch_are_refused_or_read_within_bounds(
+    rows: list[Row], data: st.DataObject
+) -> None:
+    batch = bytearray(pack_rows(rows))
+    at = data.draw(st.integers(0, len(batch) - 1))
+    batch[at] = data.draw(st.integers(0, 255))
+    cut = bytes(batch[: data.draw(st.integers(0, len(batch)))])
+    try:
+        assert set(route.shards_of(cut, 8)) <= set(range(8))
+    except ValueError as error:
+        assert "byte" in str(error)
+
+
+@pytest.mark.parametrize("shards", [0, -1, 257])
+def test_a_batch_has_one_to_256_shards(shards: int) -> None:
+    with pytest.raises(ValueError, match="from 1 to 256"):
+        route.shards_of(b"", shards)
 
 
 # From the specification's sanity checks: the empty input, and short ones by an independent library.

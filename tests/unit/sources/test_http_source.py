@@ -346,10 +346,12 @@ def test_a_waiting_duplicate_sees_the_first_ones_failure() -> None:
 
 
 def test_kept_answers_are_bounded() -> None:
+    async def durable(_batch: bytes, _packed: int, _rows: int) -> None: ...
+
     async def scenario() -> list[bool]:
         store = http_keys.MemoryAnswers(ManualClock(), max_answers=2)
         for digest in (b"a", b"b", b"a", b"c"):
-            await store.keep(digest, http_keys.KeptAnswer(b"", 1))
+            await store.take(digest, http_keys.KeptAnswer(b"", 1), b"", durable)
         return [await store.find(digest) is not None for digest in (b"a", b"b", b"c")]
 
     assert asyncio.run(scenario()) == [True, False, True]
