@@ -11,6 +11,7 @@ import pytest
 from litejoin.clock import ManualClock
 from litejoin.errors import OverloadedError
 from litejoin.plan.nodes import StoragePlan
+from litejoin.runtime import storage_care
 from litejoin.runtime.channel import Channel
 from litejoin.runtime.storage_care import StorageCare, free_bytes
 from litejoin.store.writer import ShardStore
@@ -70,7 +71,9 @@ def test_below_the_soft_limit_it_is_said_once(
             channel.submit(b"x", 1)
         care.judge(1_100)
         assert care.health()["reasons"] == []
-        assert care.figures() == {"free_bytes": 1_100, "quarantined": 0, "scrub_rounds": 0}
+        assert care.figures() == {
+            "free_bytes": 1_100, "quarantined": 0, "scrub_rounds": 0, "returned_bytes": 0
+        }  # fmt: skip
 
     with_care(tmp_path, story)
     assert len([r for r in caplog.records if "warn_free_space" in r.getMessage()]) == 1
@@ -78,3 +81,28 @@ def test_below_the_soft_limit_it_is_said_once(
 
 def test_free_space_is_that_of_the_disk(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) > 0
+
+
+def test_free_pages_are_given_back_while_it_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(care: StorageCare, channel: Channel) -> None:
+        asked: list[int] = []
+        second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def give_back(pages: int) -> int:
+            asked.append(pages)
+            if len(asked) == 2:
+                loop.call_soon_threadsafe(second.set)
+            return 7
+
+        monkeypatch.setattr(storage_care, "EVERY_S", 0.0)
+        monkeypatch.setattr(care._store, "give_back", give_back)
+        watching = asyncio.ensure_future(care.watch())
+        await second.wait()
+        watching.cancel()
+        assert care.figures()["returned_bytes"] in (7 * 4096, 14 * 4096)
+        assert asked[0] == 2_000
+
+    with_care(tmp_path, story)
