@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 
 from litejoin.config import values
+from litejoin.signatures import signing_key
 
 _STATUS = re.compile(r"[1-5][0-9][0-9]|[1-5]xx", re.IGNORECASE)
 _HEADER_BAD = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -33,6 +34,13 @@ def _sql(text: str) -> None:
         raise ValueError("is empty; it is one SELECT")
 
 
+def _webhook_secret(text: str) -> None:
+    try:
+        signing_key(text)
+    except ValueError:
+        raise ValueError("is not base64 after whsec_; copy it anew, or drop the prefix") from None
+
+
 FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     "go-duration": ("LJ107", values.parse_duration_ms),
     "go-duration-positive": ("LJ107", _positive_duration),
@@ -45,5 +53,6 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     "status": ("LJ116", _status),
     "header": ("LJ116", _header),
     "sql": ("LJ116", _sql),
+    "webhook-secret": ("LJ116", _webhook_secret),
 }
 """Format name -> rule code and check."""

@@ -26,7 +26,7 @@ ENVIRONMENT = {
     "OWM_KEY": "owm-secret-1",
     "API_TOKEN": "api-secret-2",
     "CRM_SECRET": "crm-secret-3",
-    "HOOK": "hook-secret-4",
+    "HOOK": "aG9vay1zZWNyZXQtNA==",
 }
 
 
