@@ -22,7 +22,11 @@ MAX_TEXT = 1 << 20
 MAX_EXPANSIONS = 1_000
 """Expansions in one value; each costs a piece of memory and, when it fails, a finding."""
 PLACEHOLDER = "placeholder"
-"""Stands for an unset variable where variables are not checked."""
+"""Stands for a variable that is not set: what else is wrong is still told."""
+_PLACEHOLDER_NUMBER = "1"
+"""Stands for one in a query, where a word would be a column that does not exist."""
+_BEFORE_WORD = re.compile(r"""(?:\b(?:from|join|as)\s+|[\w."'`\[])$""", re.IGNORECASE)
+"""What stands in a query before a name, or inside a name or a text."""
 
 _OPENING = re.compile(r"\$\$\{|\$\{")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,7 +54,7 @@ def interpolate(root: Node, environment: Environment, found: Diagnostics) -> Non
     for path, scalar in scalars(root):
         if id(scalar) not in done and "${" in scalar.written:
             done.add(id(scalar))
-            _expand(scalar, pointer_of(path), environment, found)
+            _expand(scalar, path, environment, found)
 
 
 def scalars(
@@ -67,8 +71,10 @@ def scalars(
             yield from scalars(item, (*path, index))
 
 
-def _expand(scalar: Scalar, pointer: str, environment: Environment, found: Diagnostics) -> None:
-    text = scalar.written
+def _expand(
+    scalar: Scalar, path: tuple[str | int, ...], environment: Environment, found: Diagnostics
+) -> None:
+    text, pointer = scalar.written, pointer_of(path)
     pieces: list[Piece] = []
     secrets: list[str] = []
     at = 0
@@ -94,7 +100,7 @@ def _expand(scalar: Scalar, pointer: str, environment: Environment, found: Diagn
             value, is_secret = _value(inner, environment)
         except _BadExpansion as bad:
             scalar.unknown = True
-            value, is_secret = PLACEHOLDER, False
+            value, is_secret = _stand_in(path, text[: opening.start()]), False
             if bad.code != "LJ130" or environment.check:
                 _report(scalar, (opening.start(), at), bad, environment, pointer, found)
         if is_secret and value:
@@ -107,6 +113,12 @@ def _expand(scalar: Scalar, pointer: str, environment: Environment, found: Diagn
     if len(scalar.text) > MAX_TEXT:
         found.node(scalar, "LJ121", "the expanded value is larger than 1 MiB", pointer=pointer)
         scalar.text, scalar.unknown = PLACEHOLDER, True
+
+
+def _stand_in(path: tuple[str | int, ...], before: str) -> str:
+    is_query = len(path) == 3 and path[-1] == "query"
+    is_value = is_query and not _BEFORE_WORD.search(before)
+    return _PLACEHOLDER_NUMBER if is_value else PLACEHOLDER
 
 
 def _literal(start: int, text: str) -> Piece:

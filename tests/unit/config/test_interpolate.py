@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from litejoin.config import Diagnostic, Document, load_config
+from litejoin.plan.compile import compile_plan
 from litejoin.plan.nodes import Secret
 
 BASE = """\
 sources:
   - {name: push, type: http, topics: [orders], config: {addr: "127.0.0.1:8080"}}
 """
+SINK = "sinks: [{name: out, type: stdout}]\n"
 
 
 def load(
@@ -122,6 +124,25 @@ sinks: [{type: "${A}", name: s, config: {url: "${A}"}}, {name: k, type: kafka, c
     assert document.get("/storage/data_dir") == "placeholder/x"
     _, findings = load(text)
     assert {f.code for f in findings if f.level == "error"} == {"LJ130"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT key FROM orders WHERE payload ->> '$.total' > ${A}",
+        "SELECT key, '${A}' AS country FROM orders LIMIT ${A}",
+        "SELECT key, payload ->> '$.${A}' AS \"${A}\" FROM orders WHERE key LIKE 'x-${A}%'",
+        "SELECT p.key FROM ${A} AS p",
+        "SELECT count(*) AS ${A} FROM orders_${A}",
+    ],
+)
+def test_without_the_check_a_placeholder_stands_for_every_part_of_a_query(query: str) -> None:
+    block = f"joins:\n  - name: j\n    sink: out\n    query: |\n      {query}\n"
+    document, findings = load(block + SINK, no_env_check=True)
+    assert [finding for finding in findings if finding.level == "error"] == []
+    plan, more = compile_plan(document)
+    assert [finding.message for finding in more if finding.level == "error"] == []
+    assert plan is not None
 
 
 def test_files(tmp_path: Path) -> None:
