@@ -23,6 +23,7 @@ from litejoin.config.overrides import apply_override
 from litejoin.config.schema import root_schema
 from litejoin.config.semantic import check_meaning
 from litejoin.config.shape import Shape, shape
+from litejoin.config.uses import fed_topics, result_names
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import Secret
 
@@ -96,6 +97,8 @@ def _check(
         secrets=secrets,
         ignores=ignores,
         complete=not found.has_errors,
+        fed_topics=fed_topics(root),
+        result_names=result_names(root),
     )
     check_meaning(document, root, found)
     check_exposure(document, shaped, found)

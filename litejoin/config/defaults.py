@@ -18,14 +18,21 @@ class _Removed:
 
 _REMOVED = _Removed()
 
+_QUERIES = ("joins", "windows")
+_SIZES = {"size": "8760h", "slide": "1ms", "gap": "1s"}
+"""Sizes of a window that no check finds fault with, for those that cannot be used."""
+_BESIDE_QUERIES = ("name", "sink", "sinks", *_SIZES)
+"""What a query can be judged without."""
+
 
 def repair(
     value: dict[str, Any], bad: Iterable[Path], schemas: dict[Path, Schema]
 ) -> tuple[dict[str, Any], list[Path]]:
     """The value without bad parts, and the list items that were taken out by their paths.
 
-    A part that is required takes what it is in with it; what the whole config requires is left
-    empty. Changes `value` in place.
+    A part that is required takes what it is in with it, but a query is worth a look without the
+    name, sink and size beside it; what the whole config requires is left empty. Changes `value` in
+    place.
     """
     removed: set[Path] = set()
     for path in bad:
@@ -47,10 +54,23 @@ def _take_out(
         if not isinstance(above, dict):
             return  # what it was in is gone already
         if path[:-1] and _is_required(schemas.get(path[:-1], {}), above, str(key)):
+            if len(path) == 3 and path[0] in _QUERIES and key in _BESIDE_QUERIES:
+                _stand_in(above, path)
+                return
             path = path[:-1]
             continue
         above.pop(str(key), None)
         return
+
+
+def _stand_in(above: dict[str, Any], path: Path) -> None:
+    """Keep a join or window that lacks something else than its query."""
+    key = str(path[-1])
+    above.pop(key, None)
+    if key in _SIZES:
+        above[key] = _SIZES[key]
+    elif key == "name":
+        above[key] = f"{path[0]}[{path[1]}]"  # no query can name it
 
 
 def _at(value: Any, path: Path) -> Any:

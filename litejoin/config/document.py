@@ -28,8 +28,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Document:
     """What a config says.
 
-    `value` satisfies the schema. `complete` is False when parts with errors were left out: findings
-    that something is missing would then be false.
+    `value` satisfies the schema. `complete` is False when parts with errors were left out.
     """
 
     def __init__(
@@ -44,6 +43,8 @@ class Document:
         secrets: frozenset[str],
         ignores: Ignores,
         complete: bool,
+        fed_topics: list[str] | None,
+        result_names: list[str],
     ) -> None:
         self.name = name
         self.file = file
@@ -51,6 +52,10 @@ class Document:
         self.secrets = secrets
         """Texts that must not be shown: what came from the environment or a file, and secrets."""
         self.complete = complete
+        self.fed_topics = fed_topics
+        """What the sources feed; None when that cannot be told, or when one takes any topic."""
+        self.result_names = result_names
+        """Joins and windows, those left out as well; "" for each whose name cannot be told."""
         self._root = root
         self._schema = schema
         self._ignores = ignores

@@ -14,6 +14,7 @@ from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.placeholders import check_placeholders
 from litejoin.config.shape import is_nothing
 from litejoin.config.text import listed, shown, suggestion
+from litejoin.config.uses import used_sinks
 from litejoin.config.values import parse_duration_ms
 
 _SQL_WORDS = frozenset(
@@ -38,7 +39,7 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     names = _names(root)
     _check_names(names, found)
     _check_topics(document, names, found)
-    _check_sinks(document, names, _all_named(root, "sinks"), found)
+    _check_sinks(document, root, names, found)
     for index, source in enumerate(document.value["sources"]):
         if source["type"] == "api":
             _check_api(document, f"/sources/{index}/api", source["api"], found)
@@ -46,8 +47,8 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
         _check_window(document, f"/windows/{index}", window, found)
     _check_storage(document, found)
     check_kafka(document, found)
-    if document.complete:
-        _check_unfed(document, root, found)
+    if document.fed_topics is not None:
+        _check_unfed(document, root, document.fed_topics, found)
 
 
 Named = list[tuple[str, Scalar]]
@@ -125,18 +126,14 @@ def unfed(topic: str, fed: Collection[str]) -> tuple[str, str]:
     return f'no source feeds the topic "{shown(topic)}"{guess}', hint
 
 
-def _check_unfed(document: Document, root: Node, found: Diagnostics) -> None:
+def _check_unfed(document: Document, root: Node, fed: Collection[str], found: Diagnostics) -> None:
     """Topics that are named outside of queries; those of queries are found when they compile."""
-    sources = document.value["sources"]
-    if any(source["type"] == "http" and not source["topics"] for source in sources):
-        return  # that one takes any topic
-    fed = {topic for _, topic in _topics(document)}
     known = {topic.lower() for topic in fed}
     for at, window in enumerate(document.value["windows"]):
         if window["topic"].lower() not in known:
             message, hint = unfed(window["topic"], fed)
             found.add(document.finding("LJ217", f"/windows/{at}/topic", message, hint=hint))
-    for at, source in enumerate(sources):
+    for at, source in enumerate(document.value["sources"]):
         parent = source.get("api", {}).get("for_each", {}).get("topic")
         if parent is not None and parent.lower() not in known:
             message, hint = unfed(parent, fed)
@@ -144,7 +141,7 @@ def _check_unfed(document: Document, root: Node, found: Diagnostics) -> None:
             found.add(document.finding("LJ217", pointer, message, hint=hint))
     settings = find(root, ["topics"])
     for name, entry in settings.entries.items() if isinstance(settings, Mapping) else ():
-        if name.lower() not in known:
+        if name.lower() not in known and is_topic(name):
             message, hint = unfed(name, fed)
             pointer = pointer_of(("topics", name))
             found.node(entry.key, "LJ217", message, hint=hint, pointer=pointer)
@@ -160,12 +157,11 @@ def _all_named(root: Node, section: str) -> bool:
 
 
 def _check_sinks(
-    document: Document, names: dict[str, Named], all_named: bool, found: Diagnostics
+    document: Document, root: Node, names: dict[str, Named], found: Diagnostics
 ) -> None:
     known = {name for name, _ in names["sinks"]}
-    used: set[str] = set()
+    all_named = _all_named(root, "sinks")
     for pointer, name in _sink_uses(document):
-        used.add(name)
         if name in known or not all_named or document.is_unknown(pointer):
             continue
         near = suggestion(name, known)
@@ -173,10 +169,9 @@ def _check_sinks(
         hint = f"sinks are {', '.join(sorted(known)[:10])}" if known else "there are no sinks"
         message = f'unknown sink "{shown(name)}"{told}'
         found.add(document.finding("LJ203", pointer, message, hint=hint))
-    if not document.complete:
-        return
+    used = used_sinks(root)
     for name, node in names["sinks"]:
-        if name not in used:
+        if used is not None and name not in used:
             message = f'no join and no window sends to the sink "{shown(name)}"'
             found.node(node, "LJ204", message, hint="name it in a join's sink, or remove it")
 

@@ -197,7 +197,7 @@ def _missing_key(report: _Report, path: Path, node: Node, name: str) -> None:
         message = f'missing key "{name}"{inside}'
         place = _owner(report, path) or node
         report.found.node(place, "LJ105", message, hint=hint, pointer=pointer_of(path))
-    report.bad.append(path)
+    report.bad.append((*path, name))
 
 
 def _owner(report: _Report, path: Path) -> Node | None:
@@ -330,7 +330,7 @@ def _either(report: _Report, path: Path, fault: _Fault) -> None:
         message += f" in {human(path)}" if path else ""
         place = _owner(report, path) or node
         report.found.node(place, "LJ114", message, hint="exactly one is needed", pointer=pointer)
-    report.bad.append(path)
+    report.bad.extend((*path, name) for name in names)
 
 
 def _needs_another(report: _Report, path: Path, fault: _Fault) -> None:

@@ -61,10 +61,9 @@ def compile_plan(document: Document) -> tuple[Plan | None, list[Diagnostic]]:
     queries = _queries(root, sources)
     joins = [queries.join(section) for section in root.sections("joins")]
     windows = [queries.window(section) for section in root.sections("windows")]
-    if document.complete and not _takes_any_topic(sources):
-        fed = [topic for source in sources for topic in _topics_of(source)]
+    if document.fed_topics is not None and "" not in document.result_names:
         for section in (*root.sections("joins"), *root.sections("windows")):
-            queries.warn_of_unfed(section, fed)
+            queries.warn_of_unfed(section, document.fed_topics)
     queries.findings += check_budgets(root.sections("sources"), sources)
     findings = document.visible(_masked(finding, document) for finding in queries.findings)
     if not document.complete or any(finding.level == "error" for finding in findings):
@@ -100,6 +99,7 @@ def _queries(root: Section, sources: Iterable[SourcePlan]) -> QueryCompiler:
         names.setdefault(window.text("topic").lower(), window.text("topic"))
     queries = QueryCompiler(list(names.values()), root.sections("windows"))
     queries.take_joins(root.sections("joins"))
+    queries.give_up(root.document.result_names)
     for section in (*root.sections("joins"), *root.sections("windows")):
         queries.take_topics(section)
     return queries
@@ -114,10 +114,6 @@ def _masked(finding: Diagnostic, document: Document) -> Diagnostic:
     secrets = frozenset(s for s in document.secrets if len(s) >= MIN_SECRET_LENGTH)
     message, hint = mask_all((finding.message, finding.hint), secrets)
     return replace(finding, message=message, hint=hint)
-
-
-def _takes_any_topic(sources: Iterable[SourcePlan]) -> bool:
-    return any(source.type == "http" and not _topics_of(source) for source in sources)
 
 
 def _plan(root: Section, parts: _Parts) -> Plan:

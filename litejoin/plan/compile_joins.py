@@ -49,7 +49,7 @@ class QueryCompiler:
         self.findings: list[Diagnostic] = []
         self._windows = {section.text("name").lower(): section for section in windows}
         self._broken: set[str] = set()
-        """Windows whose queries cannot be used; findings tell of them, and not of their readers."""
+        """What has no query that can be used; findings tell of it, and not of its readers."""
         self._relations = [relation_of(section.text("name")) for section in self._windows.values()]
         self._read: dict[str, tuple[str, ...]] = {}
         self._expanded: dict[str, Expanded] = {}
@@ -65,6 +65,10 @@ class QueryCompiler:
             {topic.lower() for topic in self.topics},
             self._columns_of,
         )
+
+    def give_up(self, names: Iterable[str]) -> None:
+        """Let no query be judged that reads one of these where it was left out for a mistake."""
+        self._broken.update({name.lower() for name in names} - {*self._joins, *self._windows})
 
     def _window_texts(self) -> dict[str, str]:
         """Queries over the results of windows; a window that cannot be used has none."""
@@ -173,6 +177,8 @@ class QueryCompiler:
 
     def warn_of_unfed(self, section: Section, fed: Collection[str]) -> None:
         """A warning for every topic that a query reads and no source feeds."""
+        if section.document.is_unknown(section.at("query")):
+            return
         known = {name.lower() for name in (*fed, *self._windows, *self._relations)}
         known.add(section.text("topic").lower())  # a window's own topic is told where it is named
         for topic in self.read_by(section):
