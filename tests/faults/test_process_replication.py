@@ -183,13 +183,13 @@ def test_a_lost_directory_comes_back_with_everything_a_clean_stop_had_copied(
         assert (shop.data / name).stat().st_mode & 0o777 == 0o600, name
 
 
-def test_kill_9_and_a_lost_disk_lose_nothing_that_litestream_had_seen(launch: Launcher) -> None:
+def test_kill_9_and_a_lost_disk_lose_nothing_that_was_copied(launch: Launcher) -> None:
     shop = Shop(launch).start()
-    shop.copied()
     shop.push()
+    shop.copied()
     litestream = shop.litestream()
     shop.pipeline.kill()
-    # It is told of the death, copies what is left, and ends: it must not outlive its LiteJoin.
+    # It must not outlive its LiteJoin.
     eventually(lambda: gone(litestream), timeout_s=15)
     shop.lose()
     shop.start()
