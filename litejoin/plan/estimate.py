@@ -10,6 +10,7 @@ from typing import Literal
 from litejoin.frozen import dataclass
 from litejoin.plan.nodes import (
     ApiSourcePlan,
+    ArchivePlan,
     DeliveryPlan,
     EstimatePart,
     Estimates,
@@ -68,6 +69,7 @@ def estimate(
     parts = (
         *_memory(storage, rows, topics, duckdb_bytes),
         *_disk(delivery, rows, sources, joins, windows),
+        *_archived(storage.archive, sources, topics),
     )
     return Estimates(
         memory_mb=round(sum(part.megabytes for part in parts if part.of == "memory"), 1),
@@ -151,6 +153,26 @@ def _disk(
         limit = delivery.dlq.max_size_bytes
         formula = f"empty while sinks answer; at most max_size_mb: {limit >> 20:,} MB"
         yield EstimatePart("disk", "dead letters", 0.0, formula)
+
+
+def _archived(
+    archive: ArchivePlan | None, sources: Sequence[SourcePlan], topics: Sequence[TopicPlan]
+) -> Iterable[EstimatePart]:
+    """What is kept of pushed rows after their retention, and of files fetched back."""
+    if archive is None:
+        return
+    expiring = {name for topic in topics if topic.retention_ms is not None for name in topic.fed_by}
+    kept_ms = archive.local_retention_ms
+    for source in sources:
+        if source.name in expiring and not isinstance(source, ApiSourcePlan):
+            formula = f"{ASSUMED_ROWS_PER_S}/s x {duration_text(kept_ms)} x {ASSUMED_ROW_BYTES} B"
+            size = ASSUMED_ROWS_PER_S * kept_ms / 1000 * ASSUMED_ROW_BYTES
+            what = f"archive of {source.name}"
+            yield _part("disk", what, size, f"{formula}, before compression")
+    if archive.cloud is not None:
+        limit = archive.cloud.cache_bytes >> 20
+        formula = f"files that queries fetch back; at most cache_size: {limit:,} MB"
+        yield EstimatePart("disk", "archive cache", 0.0, formula)
 
 
 def _diff_state(sources: Sequence[SourcePlan], each: str) -> Iterable[EstimatePart]:

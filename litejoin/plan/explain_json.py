@@ -7,7 +7,8 @@ Called by `explain`. Takes a plan whose secrets are masked already; decides noth
 from collections.abc import Mapping, Sequence
 
 from litejoin.plan.explain_joins import accumulators, fires_per_minute, overlapping, scans_of
-from litejoin.plan.explain_text import TOPIC_COLUMNS, destination
+from litejoin.plan.explain_storage import archive_tree, replication_tree
+from litejoin.plan.explain_text import TOPIC_COLUMNS, consumed, destination, topics_of
 from litejoin.plan.nodes import (
     ApiSourcePlan,
     DeliveryPlan,
@@ -19,7 +20,6 @@ from litejoin.plan.nodes import (
     Plan,
     Reason,
     ReferencePlan,
-    ReplicationPlan,
     SourcePlan,
     StoragePlan,
     TopicPlan,
@@ -51,20 +51,10 @@ def plan_tree(plan: Plan, warnings: Sequence[Mapping[str, object]]) -> Tree:
             for s in plan.sinks
         ],
         "estimates": _estimates(plan.estimates),
-        "replication": _replication(plan.replication),
+        "archive": archive_tree(plan.storage.archive),
+        "replication": replication_tree(plan.replication),
         "unsupported": [{"feature": u.feature, **_place(u.place)} for u in plan.unsupported],
         "warnings": [dict(warning) for warning in warnings],
-    }
-
-
-def _replication(replication: ReplicationPlan | None) -> Tree | None:
-    if replication is None:
-        return None
-    return {
-        "mode": replication.mode,
-        "to": replication.shown_url,
-        "sync_interval_ms": replication.sync_interval_ms,
-        "retention_ms": replication.retention_ms,
     }
 
 
@@ -94,13 +84,13 @@ def _source(source: SourcePlan) -> Tree:
     if isinstance(source, ApiSourcePlan):
         return _api_source(source)
     if isinstance(source, KafkaSourcePlan):
-        reads = f"{source.brokers}, group {source.group_id}"
+        reads = consumed(source)
     else:
         reads = str(source.addr)
     return {
         "name": source.name,
         "type": source.type,
-        "topics": list(source.topics),
+        "topics": list(topics_of(source)),
         "reads": reads,
         "requests_per_minute": None,
         "pagination": None,

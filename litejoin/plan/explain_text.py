@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from litejoin.plan.explain_joins import join_lines, window_lines
+from litejoin.plan.explain_storage import archive_lines, replication_lines
 from litejoin.plan.layout import aligned, section, table, wrapped
 from litejoin.plan.nodes import (
     Address,
@@ -17,9 +18,9 @@ from litejoin.plan.nodes import (
     HttpSinkPlan,
     HttpSourcePlan,
     KafkaSinkPlan,
+    KafkaSourcePlan,
     Plan,
     PostgresSinkPlan,
-    ReplicationPlan,
     SinkPlan,
     SourcePlan,
     SqliteSinkPlan,
@@ -49,7 +50,8 @@ def plan_text(plan: Plan, findings: Sequence[str], *, with_sql: bool = False) ->
         *section("Joins", join_lines(plan.joins, plan.file, with_sql)),
         *section("Windows", window_lines(plan.windows, plan.file)),
         *section("Sinks", table([_sink(sink) for sink in plan.sinks])),
-        *section("Replication", _replication(plan.replication)),
+        *section("Archive", archive_lines(plan)),
+        *section("Replication", replication_lines(plan.replication)),
         *section("Not supported yet (run refuses)", _unsupported(plan)),
         *section("Estimate", _estimate(plan.estimates)),
         *section("Warnings", (line for text in findings for line in wrapped(f"  {text}", 4))),
@@ -57,20 +59,10 @@ def plan_text(plan: Plan, findings: Sequence[str], *, with_sql: bool = False) ->
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _replication(replication: ReplicationPlan | None) -> Iterable[str]:
-    if replication is not None:
-        every, kept = replication.sync_interval_ms, replication.retention_ms
-        yield from wrapped(
-            f"  {replication.shown_url}   {replication.mode}, every {duration_text(every)}, kept"
-            f" {duration_text(kept)}"
-        )
-
-
 def _sources(sources: Sequence[SourcePlan]) -> Iterable[str]:
     rows = []
     for source in sources:
-        topics = (source.topic,) if isinstance(source, ApiSourcePlan) else source.topics
-        fed = ", ".join(topics) or "any topic"
+        fed = ", ".join(topics_of(source)) or "any topic"
         rows.append((source.name, source.type, fed, _source(source)))
     for source, lines in zip(sources, aligned(rows), strict=True):
         yield from lines
@@ -101,7 +93,22 @@ def _source(source: SourcePlan) -> str:
         )
     if isinstance(source, HttpSourcePlan):
         return f"POST {_http(source.addr, '/ingest')}{_webhook(source)}"
-    return f"{source.brokers}, group {source.group_id}"
+    return consumed(source)
+
+
+def topics_of(source: SourcePlan) -> tuple[str, ...]:
+    """The topics that a source feeds, each once: several Kafka topics may become one."""
+    if isinstance(source, ApiSourcePlan):
+        return (source.topic,)
+    return tuple(dict.fromkeys(source.topics))
+
+
+def consumed(source: KafkaSourcePlan) -> str:
+    """What a Kafka source reads as whom, with the names that are others there."""
+    text = f"{source.brokers}, group {source.group_id}"
+    pairs = zip(source.kafka_topics, source.topics, strict=True)
+    renamed = [f"{there} -> {here}" for there, here in pairs if there != here]
+    return f"{text}; {', '.join(renamed)}" if renamed else text
 
 
 def _webhook(source: HttpSourcePlan) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 from litejoin.plan.nodes import (
     Address,
     ApiSourcePlan,
+    ArchivePlan,
+    CloudPlan,
     CustomSinkPlan,
     DeliveryPlan,
     DlqPlan,
@@ -39,6 +41,19 @@ HEADER_SECRET = "Bearer header-secret"
 TOKEN_SECRET = "admin-token"
 URL_SECRET = "url-secret"
 PASSWORD = "dsn-password"
+BUCKET_SECRET = "bucket-secret"
+
+BUCKET = CloudPlan(
+    "s3",
+    "cold",
+    "shop/",
+    "",
+    "http://minio:9000",
+    1 << 30,
+    {"secret_access_key": Secret(BUCKET_SECRET)},
+)
+
+ARCHIVE = ArchivePlan(60_000, 128 << 20, "zstd", 256 << 20, 604_800_000, BUCKET)
 
 LIMITS = ServerLimits(1, 2, 3, 4, 5, 6, 7, 8, 9)
 
@@ -126,7 +141,9 @@ def shop_plan() -> Plan:
         name="shop",
         config_hash="3f9ac2d01b2c",
         file="shop.yaml",
-        storage=StoragePlan(Path("data"), 8, 4, 1000, 10, "full"),
+        storage=StoragePlan(
+            Path("data"), 8, 4, 1000, 10, "full", archive=ARCHIVE
+        ),
         delivery=DeliveryPlan(
             "at_least_once", DlqPlan(Path("data/dlq.db"), 1, 0, 2.0, 1, 1, 1, 1)
         ),

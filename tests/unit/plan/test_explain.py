@@ -10,6 +10,8 @@ from litejoin.plan.layout import PAGE_WIDTH
 from litejoin.plan.nodes import Secret
 from litejoin.plan.nodes_api import TokenAuth, WatermarkPlan
 from tests.unit.plan.plans import (
+    ARCHIVE,
+    BUCKET_SECRET,
     HEADER_SECRET,
     ORDER_USER,
     ORDERS_API,
@@ -72,6 +74,12 @@ Sinks
   pg        postgres   at_least_once                PostgreSQL, a table per join
   own       custom     best_effort                  chat of an installed package
 
+Archive
+  rows of orders older than their retention go to Parquet files in ./data/archive every 1m: zstd, up
+    to 128 MB each, kept here 168h
+  copied to s3 bucket cold/shop at http://minio:9000 and kept there; queries fetch files back, up to
+    1.0 GB on disk
+
 Replication
   s3://b/p   embedded, every 1s, kept 72h
 
@@ -124,6 +132,18 @@ def test_a_join_that_follows_the_clock_is_told_to_run_in_full() -> None:
     assert json.loads(explain(plan, "json"))["joins"][0]["emit_expired"] is True
 
 
+def test_an_archive_without_a_bucket_or_without_anything_to_move_says_so() -> None:
+    plan = shop_plan()
+    alone = replace(plan.storage, archive=replace(ARCHIVE, cloud=None))
+    page = explain(replace(plan, storage=alone), "text")
+    assert "  then deleted: no cloud has copies\n" in page
+    tree = json.loads(explain(replace(plan, storage=alone), "json"))
+    assert tree["archive"]["copied_to"] is None
+    kept = tuple(replace(topic, retention_ms=None) for topic in plan.topics)
+    page = explain(replace(plan, topics=kept), "text")
+    assert "\nArchive\n  nothing is moved: no topic has a retention\n\n" in page
+
+
 def test_a_scan_that_slipped_through_the_judge_is_told() -> None:
     scanning = replace(
         ORDER_USER, refresh_plan=(*ORDER_USER.refresh_plan, "SCAN u VIRTUAL TABLE INDEX 0:scan")
@@ -137,15 +157,23 @@ def test_a_scan_that_slipped_through_the_judge_is_told() -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_no_form_shows_a_secret(form: str) -> None:
     shown = explain(shop_plan(), form, [WARNING], frozenset({"b:9092"}))
-    for secret in (HEADER_SECRET, "header-secret", TOKEN_SECRET, URL_SECRET, PASSWORD, "b:9092"):
+    for secret in (
+        HEADER_SECRET,
+        "header-secret",
+        TOKEN_SECRET,
+        URL_SECRET,
+        PASSWORD,
+        BUCKET_SECRET,
+    ):
         assert secret not in shown
+    assert "b:9092" not in shown
 
 
 def test_the_json_form_has_the_documented_names() -> None:
     tree = json.loads(explain(shop_plan(), "json", [WARNING]))
     assert list(tree) == [
         "name", "config_hash", "storage", "delivery", "sources", "budgets", "topics", "joins",
-        "windows", "sinks", "estimates", "replication", "unsupported", "warnings",
+        "windows", "sinks", "estimates", "archive", "replication", "unsupported", "warnings",
     ]  # fmt: skip
     assert tree["sources"][0] == {
         "name": "orders-api",

@@ -19,7 +19,7 @@ from litejoin.plan.layout import PAGE_WIDTH
 HERE = Path(__file__).resolve().parent
 CONFORMANCE = HERE.parents[1] / "configs/conformance"
 EVERYTHING = HERE / "golden/everything.yaml"
-"""What the conformance configs lack: shared budgets, for_each, a full join, event time."""
+"""What the conformance configs lack: shared budgets, for_each, a full join, late rows, a bucket."""
 FILES = [*sorted(CONFORMANCE.glob("*.yaml")), EVERYTHING]
 SUFFIXES = {"text": "txt", "json": "json", "mermaid": "mmd"}
 ENVIRONMENT = {
@@ -27,6 +27,7 @@ ENVIRONMENT = {
     "API_TOKEN": "api-secret-2",
     "CRM_SECRET": "crm-secret-3",
     "HOOK": "aG9vay1zZWNyZXQtNA==",
+    "BUCKET_KEY": "bucket-secret-5",
 }
 
 
