@@ -29,6 +29,10 @@ MAX_RETRIES = 3
 RETRY_TIMEOUT = timedelta(seconds=60)
 """Of one request that failed in a way that may pass; the next round tries the file again."""
 
+UNMADE = "litejoin-probe"
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "bucket does not exist")
+"""In the answers of S3, Azure and Google when not only the object is missing."""
+
 MAX_MESSAGE = 300
 _QUERY_STRING = re.compile(r"(https?://[^\s?\"')]*)\?[^\s\"')]*")
 
@@ -70,10 +74,23 @@ class ObjectStore:
     missing or refuses the settings.
     """
 
-    def __init__(self, settings: CloudSettings) -> None:
+    def __init__(self, settings: CloudSettings, timeout_s: float | None = None) -> None:
+        """`timeout_s`: of every request, which is then tried once."""
         self._module = load_obstore()
         self._where = settings.where
-        self._store = _open(self._module, settings)
+        self._store = _open(self._module, settings, timeout_s)
+
+    def reach(self) -> None:
+        """Ask for an object that nobody made. Raises ObjectStoreError unless the bucket is there
+        and may be read.
+        """
+        with self._failing(UNMADE):
+            try:
+                self._module.get(self._store, UNMADE)
+            except FileNotFoundError as error:
+                if any(code in str(error) for code in _NO_BUCKET):
+                    message = f"archive: {self._where}: there is no such bucket"
+                    raise ObjectStoreError(message) from None
 
     def put(self, name: str, path: Path) -> None:
         """Make the file the object `name`, whatever was there: all of it, or nothing."""
@@ -140,13 +157,16 @@ def load_obstore() -> Any:
     return obstore
 
 
-def _open(module: Any, settings: CloudSettings) -> Any:
+def _open(module: Any, settings: CloudSettings, timeout_s: float | None) -> Any:
     stores = module.store
     is_plain = settings.endpoint.startswith("http://")
+    timeouts, retries = TIMEOUTS, MAX_RETRIES
+    if timeout_s is not None:
+        timeouts, retries = dict.fromkeys(TIMEOUTS, f"{timeout_s:g}s"), 0
     options: dict[str, Any] = {
         "prefix": settings.prefix or None,
-        "client_options": {**TIMEOUTS, "allow_http": is_plain},
-        "retry_config": {"max_retries": MAX_RETRIES, "retry_timeout": RETRY_TIMEOUT},
+        "client_options": {**timeouts, "allow_http": is_plain},
+        "retry_config": {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT},
         **settings.options,
     }
     try:

@@ -1,4 +1,5 @@
-"""`validate --connect`: can what a config names be reached from here? One line a source or sink.
+"""`validate --connect`: can what a config names be reached from here? One line a source or sink,
+and one for the archive's bucket and the replica.
 
 Asks as little as it can: a GET source is fetched once, as a poll would; brokers of Kafka are asked
 for their topics; of everything else it only opens a connection (and TLS), so nothing is delivered,
@@ -13,9 +14,9 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
+from litejoin.cli.probes import TIMEOUT_SECONDS, Level, Probe, Problem
 from litejoin.clock import SystemClock
 from litejoin.config import Document
 from litejoin.config.text import printable
@@ -30,8 +31,6 @@ from litejoin.plan.compile_sources import (
 )
 from litejoin.plan.section import Section
 
-TIMEOUT_SECONDS = 5.0
-"""For one connection or one answer; a probe that takes longer is told as failed."""
 MAX_THREADS = 8
 MAX_ANSWER_BYTES = 64 * 1024
 """Read of an answer, to see that it comes; what it holds is for the poll to judge."""
@@ -39,30 +38,20 @@ MAX_ANSWER_BYTES = 64 * 1024
 _FAILURES = (OSError, ValueError)
 """What connecting raises; ValueError is for hosts and headers that cannot be written."""
 
-Level = Literal["ok", "warn", "fail"]
-
-
-class Probe(NamedTuple):
-    """What came out about one source or sink."""
-
-    level: Level
-    subject: str
-    text: str
-
-
-class _Problem(Exception):
-    """A probe that ends otherwise than well."""
-
-    def __init__(self, level: Level, text: str) -> None:
-        super().__init__(text)
-        self.level, self.text = level, text
-
 
 def probe(document: Document) -> list[Probe]:
-    """Probe every source and sink of a sound config, in its order. Blocking, some seconds."""
+    """Probe every source and sink of a sound config, in its order, and where copies of the data go.
+
+    Blocking, some seconds.
+    """
     root = Section(document)
     tasks = [("source", section) for section in root.sections("sources")]
     tasks += [("sink", section) for section in root.sections("sinks")]
+    archive, replication = root.section("storage").section("archive"), root.section("replication")
+    if archive.flag("enabled") and archive.section("cloud").flag("enabled"):
+        tasks.append(("archive", archive.section("cloud")))
+    if replication.flag("enabled"):
+        tasks.append(("replica", replication))
     with ThreadPoolExecutor(MAX_THREADS, "probe") as pool:
         return list(pool.map(_probe, tasks))
 
@@ -77,14 +66,22 @@ def lines(probes: Iterable[Probe], prefix: str = "") -> Iterator[str]:
 
 def _probe(task: tuple[str, Section]) -> Probe:
     kind, section = task
-    subject = f"{kind} {section.text('name')}"
-    check = _CHECKS.get((kind, section.text("type")))
+    subject = f"{kind} {section.text('name')}".strip()
+    check = _copies(kind) or _CHECKS.get((kind, section.text("type")))
     if check is None:
         return Probe("warn", subject, f"not probed: {section.text('type')}")
     try:
         return Probe("ok", subject, check(section))
-    except _Problem as problem:
+    except Problem as problem:
         return Probe(problem.level, subject, problem.text)
+
+
+def _copies(kind: str) -> Callable[[Section], str] | None:
+    if kind not in ("archive", "replica"):
+        return None
+    from litejoin.cli import connect_storage  # only who has copies pays for it
+
+    return connect_storage.archive_bucket if kind == "archive" else connect_storage.replica
 
 
 # What is done for each type: returns what to tell when all is well
@@ -94,14 +91,14 @@ def _api_source(source: Section) -> str:
     api = source.section("api")
     shown = url_as_written(api, "url")
     if "{" in api.text("url"):
-        raise _Problem("warn", f"not probed: {shown} is filled in from another topic")
+        raise Problem("warn", f"not probed: {shown} is filled in from another topic")
     if api.text("method") != "GET":
         return f"{_reach_url(api, shown)}; {api.text('method')} is not tried"
     status, milliseconds = _get(api, shown)
     level, meaning = _meaning(status, api.section("auth").text("type"))
     text = f"GET {shown}: {status} in {milliseconds} ms{meaning}"
     if level != "ok":
-        raise _Problem(level, text)
+        raise Problem(level, text)
     return text
 
 
@@ -140,7 +137,7 @@ def _get(api: Section, shown: str) -> tuple[int, int]:
         answer.read(MAX_ANSWER_BYTES, decode_content=False)
         answer.close()
     except (urllib3.exceptions.HTTPError, *_FAILURES) as error:
-        raise _Problem("fail", f"{shown}: {_reason(error)}") from None
+        raise Problem("fail", f"{shown}: {_reason(error)}") from None
     finally:
         pool.clear()
     return answer.status, clock.monotonic_ms() - started_ms
@@ -188,7 +185,7 @@ def _reach_url(config: Section, shown: str) -> str:
             if context is not None:
                 context.wrap_socket(connection, server_hostname=parts.hostname).close()
     except _FAILURES as error:
-        raise _Problem("fail", f"{shown}: {_reason(error)}") from None
+        raise Problem("fail", f"{shown}: {_reason(error)}") from None
     return f"{shown} accepts connections"
 
 
@@ -199,7 +196,7 @@ def _tls(config: Section, shown: str) -> ssl.SSLContext:
         if tls.has("cert_file"):
             context.load_cert_chain(tls.text("cert_file"), tls.maybe_text("key_file"))
     except OSError as error:
-        raise _Problem("fail", f"{shown}: the TLS files: {_reason(error)}") from None
+        raise Problem("fail", f"{shown}: the TLS files: {_reason(error)}") from None
     if not tls.value.get("verify", True):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -217,7 +214,7 @@ def _brokers(section: Section) -> str:
         except _FAILURES as error:
             down.append(f"{broker}: {_reason(error)}")
     if down:
-        raise _Problem("fail" if len(down) == len(brokers) else "warn", "; ".join(down))
+        raise Problem("fail" if len(down) == len(brokers) else "warn", "; ".join(down))
     return f"{', '.join(brokers)} accept connections"
 
 
@@ -227,7 +224,7 @@ def _kafka(section: Section) -> str:
     try:
         client = load_client()
     except ConfigError as error:
-        raise _Problem("warn", f"{reached}; {error}") from None
+        raise Problem("warn", f"{reached}; {error}") from None
     config = section.section("config")
     options, security = kafka_options(config), kafka_security(config)
     asked = {**connection_options(config.text("brokers"), security), **options}
@@ -236,11 +233,11 @@ def _kafka(section: Section) -> str:
         found = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
     except (client.KafkaException, TypeError, ValueError) as error:
         text = redacted(str(error.args[0]), options)
-        raise _Problem("fail", f"{reached}, but do not answer a client: {text}") from None
+        raise Problem("fail", f"{reached}, but do not answer a client: {text}") from None
     names = section.texts("topics") if section.has("topics") else (config.text("topic"),)
     missing = [name for name in names if name[0] != "^" and name not in found]
     if missing:
-        raise _Problem("warn", f"{reached}, but have no topic {', '.join(missing)}")
+        raise Problem("warn", f"{reached}, but have no topic {', '.join(missing)}")
     return f"{reached} and answer"
 
 
@@ -254,7 +251,7 @@ def _listener(section: Section) -> str:
             listening.bind((address.host, address.port))
             listening.listen(1)
         except OSError as error:
-            raise _Problem("warn", f"cannot listen on {address}: {_reason(error)}") from None
+            raise Problem("warn", f"cannot listen on {address}: {_reason(error)}") from None
     return f"{address} is free"
 
 
@@ -264,11 +261,11 @@ def _file(sink: Section) -> str:
     if path.exists():
         if path.is_file() and os.access(path, os.W_OK):
             return f"{path} exists and can be written"
-        raise _Problem("fail", f"{path} is no file that can be written")
+        raise Problem("fail", f"{path} is no file that can be written")
     if not path.parent.is_dir():
-        raise _Problem("warn", f"the directory {path.parent} does not exist yet")
+        raise Problem("warn", f"the directory {path.parent} does not exist yet")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise _Problem("fail", f"nothing can be created in {path.parent}")
+        raise Problem("fail", f"nothing can be created in {path.parent}")
     return f"{path} can be created"
 
 
@@ -282,16 +279,16 @@ def _postgres(sink: Section) -> str:
         parts = urlsplit(dsn) if "://" in dsn else None
         host, port = (parts.hostname, parts.port) if parts else (None, None)
     except ValueError:
-        raise _Problem("fail", "the connection string cannot be read") from None
+        raise Problem("fail", "the connection string cannot be read") from None
     if parts is None:
         in_host, in_port = _DSN_HOST.search(dsn), _DSN_PORT.search(dsn)
         host, port = in_host and in_host[1], in_port and int(in_port[1])
     if not host or host.startswith("/"):
-        raise _Problem("warn", "not probed: a local socket")
+        raise Problem("warn", "not probed: a local socket")
     try:
         _connected(host, port or 5432).close()
     except _FAILURES as error:
-        raise _Problem("fail", f"{host}:{port or 5432}: {_reason(error)}") from None
+        raise Problem("fail", f"{host}:{port or 5432}: {_reason(error)}") from None
     return f"{host}:{port or 5432} accepts connections"
 
 

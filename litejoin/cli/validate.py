@@ -14,7 +14,7 @@ from litejoin.cli.args import CommandParser
 from litejoin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from litejoin.cli.connect import Probe
+    from litejoin.cli.probes import Probe
     from litejoin.config import Diagnostic, Document
 
 FORMATS = ("full", "concise", "json", "github", "sarif")

@@ -187,11 +187,12 @@ def _archive(archive: Section) -> ArchivePlan | None:
         compression=archive.value["compression"],
         memory_limit_bytes=archive.size_bytes("duckdb_memory_limit"),
         local_retention_ms=archive.duration_ms("local_retention"),
-        cloud=_cloud(archive.section("cloud")),
+        cloud=compile_cloud(archive.section("cloud")),
     )
 
 
-def _cloud(cloud: Section) -> CloudPlan | None:
+def compile_cloud(cloud: Section) -> CloudPlan | None:
+    """The object store of the archive; None when it is off."""
     if not cloud.flag("enabled"):
         return None
     return CloudPlan(

@@ -38,12 +38,12 @@ class Replica:
         self._program, self._config, self._plan = program, config, plan
         self._at = [] if at is None else ["-timestamp", at]
 
-    def look(self, path: Path) -> Found | None:
+    def look(self, path: Path, timeout_s: float = ASK_S) -> Found | None:
         """What there is of a file of the configuration; None when there is nothing.
 
         Raises ReplicaError when the replica cannot be asked.
         """
-        text = self._restore(path, path.with_name(path.name + ".not-made"), "-dry-run", ASK_S)
+        text = self._restore(path, path.with_name(path.name + ".not-made"), "-dry-run", timeout_s)
         if not text:
             return None
         newest = text["files"][-1]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from litejoin.cli import main as cli
-from litejoin.cli.connect import Probe, probe
+from litejoin.cli.connect import probe
+from litejoin.cli.probes import Probe
 from litejoin.config import load_config
 from tests.harness.broker import Broker
 
