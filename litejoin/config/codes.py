@@ -156,7 +156,7 @@ _error(
     "bad value",
     "The text is not written as the key needs it.",
     "config: {brokers: localhost}",
-    "Write it as the message says.",
+    "Write brokers as host:port, a status as 429 or 5xx, base64 after whsec_: see the message.",
 )
 _error(
     "LJ117",
@@ -320,9 +320,9 @@ _error(
 _error(
     "LJ208",
     "first wait longer than the longest",
-    "retry_interval is above max_backoff.",
+    "retry_interval or backoff is above max_backoff, or min_interval above max_interval.",
     "dlq: {retry_interval: 10m, max_backoff: 5m}",
-    "Raise max_backoff or lower retry_interval.",
+    "Raise the longest or lower the first.",
 )
 _warning(
     "LJ209",

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from litejoin.frozen import dataclass
 from litejoin.plan.effects import effects_of, silenced
 from litejoin.plan.fields import FieldChange, changed_fields
-from litejoin.plan.nodes import Deployed, JoinPlan, Plan, TopicPlan, WindowPlan
+from litejoin.plan.nodes import Deployed, JoinPlan, Plan, ReplicationPlan, TopicPlan, WindowPlan
 from litejoin.plan.units import count_text
 
 Kind = Literal["added", "removed", "changed"]
@@ -124,6 +124,15 @@ def _named(before: Plan, after: Plan) -> Iterator[Change]:
         fields = changed_fields(getattr(before, block), getattr(after, block))
         if fields:
             yield Change(block, "", "changed", fields, effects_of(block, "changed", fields))
+    yield from _replication(before.replication, after.replication)
+
+
+def _replication(before: ReplicationPlan | None, after: ReplicationPlan | None) -> Iterator[Change]:
+    if before == after:
+        return
+    kind: Kind = "changed" if before and after else "added" if after else "removed"
+    fields = changed_fields(before, after) if kind == "changed" else ()
+    yield Change("replication", "", kind, fields, effects_of("replication", kind, fields))
 
 
 def _compared(part: str, before: Sequence[Named], after: Sequence[Named]) -> Iterator[Change]:

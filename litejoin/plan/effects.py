@@ -16,6 +16,7 @@ _ADDED = {
     "join": "computed once from the stored topics; every result is delivered",
     "window": "starts with the messages that arrive from then on",
     "sink": "is sent every current result, and what else the results log still holds",
+    "replication": "everything is copied once, then what changes",
 }
 _REMOVED = {
     "source": "the rows it wrote stay in their topic",
@@ -23,6 +24,7 @@ _REMOVED = {
     "join": "its results are dropped; no deletes are sent",
     "window": "its open windows are dropped; nothing is sent",
     "sink": "gets nothing more; its dead letters stay until dlq.ttl",
+    "replication": "what the replica has stays there, and grows old",
 }
 _REEVALUATED = "computed once from the stored topics; what differs from its results is delivered"
 _SILENT = {
@@ -61,6 +63,11 @@ _CHANGED = {
         "data_dir",
     ): "starts from what the other directory holds, empty if it is new; ids of results differ",
     ("storage", "shard_count"): "a data directory keeps the number it was made with",
+    (
+        "storage",
+        "archive",
+    ): "rows that expire are moved to files while it is on, deleted while it is off",
+    ("replication", "replica_url"): "everything is copied once to the new place; the old one stays",
     ("pipeline", "name"): "ids of results change: receivers take what comes later for new",
 }
 

@@ -15,7 +15,7 @@ DERIVED = frozenset(
     {
         "place", "references", "reasons", "refresh_sql", "refresh_null_sql", "refresh_plan",
         "full_sql",
-        "native", "key_index", "ordered", "shards", "fed_by", "explicit", "min_pages",
+        "native", "key_index", "ordered", "shards", "fed_by", "explicit", "min_pages", "expands",
     }
 )  # fmt: skip
 """What follows from other fields, or moves with the text."""
@@ -23,10 +23,10 @@ DERIVED = frozenset(
 NEVER_SHOWN = frozenset({"body"})
 """What may hold anything, secrets too."""
 
-NONE_TEXT = {"retention_ms": "for good"}
+NONE_TEXT = {"retention_ms": "for good", "archive": "off", "cloud": "off"}
 """What the absence of a value means."""
 
-SHOWN_FOR = {"url": "shown_url"}
+SHOWN_FOR = {"url": "shown_url", "written_url": "shown_url"}
 """Fields that may hold a secret, and the field that shows them safely."""
 
 
@@ -66,6 +66,8 @@ def _changes(before: object, after: object, prefix: str) -> Iterator[FieldChange
 
 def _plain(name: str) -> str:
     """`interval_ms` -> `interval`: the config writes units into the value."""
+    if name == "written_url":
+        return "replica_url"
     return name.removesuffix("_ms").removesuffix("_bytes")
 
 
@@ -86,5 +88,7 @@ def _text(value: object, name: str = "") -> str | None:
     if isinstance(value, IndexPlan):
         return value.path
     if dataclasses.is_dataclass(value):
+        if NONE_TEXT.get(name) == "off":
+            return "on"
         return type(value).__name__.removesuffix("Plan").lower()
     return str(value)

@@ -333,3 +333,34 @@ def test_a_silent_join_is_said_to_deliver_nothing() -> None:
     assert only(found).effects[0].endswith("what differs is recorded, not delivered")
     found = compare_deployed(deployed(replace(plan, joins=plan.joins[:1])), plan)
     assert only(found).effects[0].endswith("its results are recorded, not delivered")
+
+
+REPLICATION = (
+    "replication: {enabled: true, mode: embedded, replica_url: 's3://one/shop?k=url-secret'}"
+)
+ARCHIVE = "archive: {enabled: true}"
+
+
+def test_replication_is_compared_and_its_url_shows_no_secret() -> None:
+    started = compared(("name: shop", f"name: shop\n{REPLICATION}"))
+    assert (only(started).kind, only(started).part) == ("added", "replication")
+    assert "copied once" in only(started).effects[0]
+    before = plan_of(f"{REPLICATION}\n{CONFIG}")
+    ended = compare_plans(before, plan_of(CONFIG))
+    assert (only(ended).kind, only(ended).part) == ("removed", "replication")
+    text = f"{REPLICATION}\n{CONFIG}".replace("//one", "//two").replace("url-secret", "new-secret")
+    moved = compare_plans(before, plan_of(text))
+    assert fields(only(moved)) == {"replica_url": ("s3://one/shop", "s3://two/shop")}
+    assert only(moved).effects == ("everything is copied once to the new place; the old one stays",)
+    for form in ("text", "json"):
+        assert "-secret" not in explain_changes(moved, plan_of(text), form)
+
+
+def test_an_archive_that_is_switched_on_or_off_says_what_becomes_of_old_rows() -> None:
+    found = compared(("shard_count: 8", f"shard_count: 8, {ARCHIVE}"))
+    assert fields(only(found)) == {"archive": ("off", "on")}
+    assert "moved to files while it is on" in only(found).effects[0]
+    on = plan_of(CONFIG.replace("shard_count: 8", f"shard_count: 8, {ARCHIVE}"))
+    cloud = ARCHIVE.replace("true", "true, cloud: {enabled: true, bucket: cold}")
+    copied = plan_of(CONFIG.replace("shard_count: 8", f"shard_count: 8, {cloud}"))
+    assert fields(only(compare_plans(on, copied))) == {"archive.cloud": ("off", "on")}
