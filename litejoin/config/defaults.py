@@ -18,11 +18,21 @@ class _Removed:
 
 _REMOVED = _Removed()
 
-_QUERIES = ("joins", "windows")
-_SIZES = {"size": "8760h", "slide": "1ms", "gap": "1s"}
-"""Sizes of a window that no check finds fault with, for those that cannot be used."""
-_BESIDE_QUERIES = ("name", "sink", "sinks", *_SIZES)
-"""What a query can be judged without."""
+_STAND_INS: dict[Path, str | None] = {
+    ("sources", "api", "interval"): "8760h",
+    ("sources", "api", "key_path"): "id",
+    ("joins", "name"): "",
+    ("joins", "sink"): None,
+    ("joins", "sinks"): None,
+    ("windows", "name"): "",
+    ("windows", "sink"): None,
+    ("windows", "sinks"): None,
+    ("windows", "size"): "8760h",
+    ("windows", "slide"): "1ms",
+    ("windows", "gap"): "1s",
+}
+"""Required keys without which the rest can be judged, by section and path in the item: values that
+no check finds fault with; None for no value, "" for a name that no query can write."""
 
 
 def repair(
@@ -30,9 +40,8 @@ def repair(
 ) -> tuple[dict[str, Any], list[Path]]:
     """The value without bad parts, and the list items that were taken out by their paths.
 
-    A part that is required takes what it is in with it, but a query is worth a look without the
-    name, sink and size beside it; what the whole config requires is left empty. Changes `value` in
-    place.
+    A part that is required takes what it is in with it, unless something can stand for it; what the
+    whole config requires is left empty. Changes `value` in place.
     """
     removed: set[Path] = set()
     for path in bad:
@@ -54,7 +63,7 @@ def _take_out(
         if not isinstance(above, dict):
             return  # what it was in is gone already
         if path[:-1] and _is_required(schemas.get(path[:-1], {}), above, str(key)):
-            if len(path) == 3 and path[0] in _QUERIES and key in _BESIDE_QUERIES:
+            if (path[0], *path[2:]) in _STAND_INS:
                 _stand_in(above, path)
                 return
             path = path[:-1]
@@ -64,13 +73,11 @@ def _take_out(
 
 
 def _stand_in(above: dict[str, Any], path: Path) -> None:
-    """Keep a join or window that lacks something else than its query."""
-    key = str(path[-1])
-    above.pop(key, None)
-    if key in _SIZES:
-        above[key] = _SIZES[key]
-    elif key == "name":
-        above[key] = f"{path[0]}[{path[1]}]"  # no query can name it
+    """Keep the item of a path, without what was wrong there."""
+    value = _STAND_INS[(path[0], *path[2:])]
+    above.pop(str(path[-1]), None)
+    if value is not None:
+        above[str(path[-1])] = value or f"{path[0]}[{path[1]}]"
 
 
 def _at(value: Any, path: Path) -> Any:
