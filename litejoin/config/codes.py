@@ -348,6 +348,13 @@ _error(
     "  - {name: b, type: http, topics: [t], config: {addr: :8080, webhook: {key_path: no}}}",
     "List each topic at one of them, or give one of them an address of its own.",
 )
+_warning(
+    "LJ223",
+    "setting without effect",
+    "What the setting needs is off, so nothing comes of it: no rows are moved, no files copied.",
+    "storage:\n  archive: {cloud: {enabled: true, bucket: cold}}",
+    "Switch on what the message names, or remove the setting.",
+)
 _error(
     "LJ210",
     "SQL error",
@@ -485,15 +492,3 @@ _warning(
     "feature: {enabled: true}",
     "Remove it, or wait for a version that runs it.",
 )
-
-SQL_CODES = {
-    "syntax": "LJ210",
-    "no-such-topic": "LJ211",
-    "no-such-column": "LJ212",
-    "multiple-statements": "LJ213",
-    "not-a-select": "LJ214",
-    "forbidden": "LJ215",
-    "key-column": "LJ216",
-    "join-circle": "LJ220",
-}
-"""Rule codes of the kinds of findings that the plan stage makes about a query."""

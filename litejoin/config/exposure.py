@@ -106,7 +106,7 @@ def _check_secrets(shape: Shape, found: Diagnostics) -> None:
             _warn(node, path, f'the parameter "{path[-1]}"', found)
         elif marks(schema).get("secret") and _is_secret_field(path):
             _warn(node, path, _field(path), found)
-        elif schema.get("format") == "url":
+        elif schema.get("format") in ("url", "replica-url"):
             name = secret_in_url(node.text)
             if name:
                 _warn(node, path, name, found)

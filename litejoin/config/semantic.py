@@ -245,9 +245,28 @@ def _check_storage(document: Document, found: Diagnostics) -> None:
     _check_order(document, "/delivery/dlq", "retry_interval", "max_backoff", found)
     if document.get("/replication/enabled"):
         _need_one(document, "/replication", ("replica_url",), found)
+    _check_archive(document, found)
     if document.get("/storage/archive/cloud/enabled"):
         _need_one(document, "/storage/archive/cloud", ("bucket",), found)
         _check_credentials(document, found)
+
+
+def _check_archive(document: Document, found: Diagnostics) -> None:
+    """An archive or a bucket that nothing ever reaches."""
+    pointer = "/storage/archive"
+    settings = document.get("/topics", {})
+    expires = "duration" in document.get("/retention", {}) or any(
+        "retention" in topic for topic in settings.values()
+    )
+    if document.get(f"{pointer}/enabled"):
+        if not expires and document.complete:
+            message = "no topic has a retention, so no row ever goes to the archive"
+            hint = "set retention.duration, or the retention of a topic"
+            found.add(document.finding("LJ223", f"{pointer}/enabled", message, hint=hint))
+    elif document.get(f"{pointer}/cloud/enabled"):
+        message = "the archive is off, so no file is ever copied"
+        hint = "set storage.archive.enabled: true"
+        found.add(document.finding("LJ223", f"{pointer}/cloud/enabled", message, hint=hint))
 
 
 def _check_credentials(document: Document, found: Diagnostics) -> None:

@@ -8,7 +8,6 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
-from litejoin.config.codes import SQL_CODES
 from litejoin.config.diagnostics import Diagnostic
 from litejoin.config.semantic import unfed
 from litejoin.plan.compile_windows import compile_window
@@ -29,6 +28,18 @@ from litejoin.plan.unbounded import loose_table
 
 TOPIC_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 """As the schema has it: a query must not invent a topic that no source could feed."""
+
+SQL_CODES = {
+    "syntax": "LJ210",
+    "no-such-topic": "LJ211",
+    "no-such-column": "LJ212",
+    "multiple-statements": "LJ213",
+    "not-a-select": "LJ214",
+    "forbidden": "LJ215",
+    "key-column": "LJ216",
+    "join-circle": "LJ220",
+}
+"""Rule codes of the kinds of findings about a query."""
 
 CODES_OF_KEYS = {
     "key-column": ("LJ216", "key_column"),
