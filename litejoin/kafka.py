@@ -102,13 +102,15 @@ def consumer_options(plan: KafkaSourcePlan) -> dict[str, object]:
         "auto.offset.reset": "error",
         "isolation.level": "read_committed",
         "allow.auto.create.topics": False,
-        # Bounds what the client library holds; its default of 64 MB a consumer is most of our RAM.
-        "queued.max.messages.kbytes": 8_192,
-        "queued.min.messages": 10_000,
+        # Bounds what the client library holds: each message costs it some hundred bytes beside its
+        # own, and its defaults (64 MB, 100,000 messages a partition) are most of our RAM.
+        "queued.max.messages.kbytes": 4_096,
+        "queued.min.messages": 5_000,
         # A full buffer postpones the next fetch by so much; the default of a second is most of the
         # time of a backlog.
         "fetch.queue.backoff.ms": 10,
-        "fetch.message.max.bytes": 1_048_576,
+        # Of one partition in one answer; a message that is larger comes all the same.
+        "fetch.message.max.bytes": 524_288,
         # Topics of the brokers' own, which a pattern would find.
         "topic.blacklist": "^__",
         **plan.options,

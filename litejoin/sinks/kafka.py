@@ -19,7 +19,8 @@ from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
 from litejoin.sinks.workers import Workers
 
-MAX_BATCH = 4_000
+MAX_BATCH = 2_000
+"""Enough to keep the brokers busy, few enough to be read without holding up the event loop."""
 GRACE_MS = 5_000
 """How much longer than a message may take the whole batch is waited for."""
 

@@ -16,6 +16,7 @@ from tests.faults.test_process_kafka import health
 from tests.harness.broker import Broker
 from tests.harness.configs import Listener
 from tests.harness.fixtures import Launcher
+from tests.harness.ingest import IngestClient
 from tests.harness.process import Pipeline
 from tests.harness.shop import QUERY, Results, Shop
 
@@ -33,6 +34,11 @@ class Run:
         self.pipeline: Pipeline = launch(self.config, self.at.health)
         self.shop = Shop(broker)
         self.results = Results(broker, "out")
+
+    def sink_lag(self) -> int:
+        """Results that the Kafka sink has not delivered yet."""
+        with IngestClient(self.at.url) as client:
+            return int(client.get("/health").body["sinks"]["back"]["lag_results"])
 
     def is_right(self) -> None:
         """What was written is what the last messages come to, and each key's order was kept."""
@@ -102,13 +108,15 @@ def test_a_slow_broker_is_only_slow(run: Run) -> None:
 
 def test_brokers_lost_in_the_middle_of_batches(run: Run) -> None:
     run.shop = Shop(run.broker, orders=20_000)
+    run.broker.relay.delay_s = 0.3  # a batch is on its way for longer than it takes to see that
     for _ in range(3):
         known = failures(run)
         run.shop.write(20_000)
-        soon(lambda: run.results.read() > 0)
+        soon(lambda: run.sink_lag() > 0)
         run.broker.relay.cut()
         soon(lambda before=known: failures(run) > before)
         run.broker.relay.restore()
+    run.broker.relay.delay_s = 0.0
     run.is_right()
 
 

@@ -2,8 +2,9 @@
 
     fetch -> pack (native) -> hand over -> wait until durable -> commit to the broker
 
-While one batch is being written the next one is fetched and packed, no more: that bounds memory and
-keeps the order. When writing takes long, the partitions are paused and the group is kept alive.
+While one batch is being written the next one is fetched and packed, up to GATHER_BYTES: that bounds
+memory, keeps the order, and lets batches grow with a backlog, so that its syncs are for many. When
+writing takes long, the partitions are paused and the group is kept alive.
 Every method but `stop`, `lag` and the counters runs on this thread; it never touches SQLite.
 """
 
@@ -20,15 +21,19 @@ from litejoin.kafka import BrokerErrors, client_log, consumer_options, load_clie
 from litejoin.plan.nodes import KafkaSourcePlan
 from litejoin.records import Row, pack_rows
 from litejoin.sources.kafka.bad import bad_row
+from litejoin.sources.kafka.gathered import Gathered
 from litejoin.sources.kafka.lag import Lag
 from litejoin.sources.kafka.marks import Marks
 from litejoin.sources.kafka.offsets import Partition, StoredOffsets
 from litejoin.sources.kafka.positions import LostPositionError, Positions
 from litejoin.sources.kafka.topics import Topics
 
-FETCH_MESSAGES = 5_000
+FETCH_MESSAGES = 2_000
 WAIT_S = 0.2
 """How long an idle fetch waits; a message that comes ends it at once."""
+
+GATHER_BYTES = 1024 * 1024
+"""Packed rows on hand, beside the batch that is written, from which on no more are fetched."""
 
 PAUSE_AFTER_S = 1.0
 """Writing that takes longer pauses the partitions, so that the client's buffer stays bounded."""
@@ -80,6 +85,8 @@ class ConsumerThread(threading.Thread):
         self._generation = 0
         """Rises when partitions are given or taken: what was fetched before is fetched again."""
         self._writing: tuple[Future[None], Mapping[Partition, int]] | None = None
+        self._gathered = Gathered()
+        """What comes after it. Given up when partitions come or go: it is fetched again."""
         self._gone: dict[Partition, str] = {}
         """Partitions of which the broker has said that it has not what we asked for."""
         self._durable: dict[Partition, int] = {}
@@ -168,24 +175,24 @@ class ConsumerThread(threading.Thread):
                 consumer.close()
 
     def _step(self) -> None:
-        """One batch. Partitions may come and go in every call into the client."""
+        """One fetch. Partitions may come and go in every call into the client."""
         generation = self._generation
         messages = self._fetch()
         if messages and generation == self._generation:
-            batch = self._pack(self._readable(messages))
+            self._gather(messages)
+        if self._gathered.offsets and (not messages or self._gathered.bytes >= GATHER_BYTES):
             self._await_writing()
-            if batch and generation == self._generation and not self._stopping.is_set():
-                self._write(*batch)
-                messages = []
-        else:
-            self._finish_writing(0.0)
-        if messages and generation != self._generation:
-            self._rewind()
+        if generation != self._generation:
+            self._gathered = Gathered()
+            if messages:
+                self._rewind()
+        elif self._finish_writing(0.0) and not self._stopping.is_set():
+            self._write()
         self._keep_house()
 
     def _fetch(self) -> list[Any]:
         # consume() alone would wait for a full batch or the whole timeout.
-        first = self._consumer.poll(WAIT_S)
+        first = self._consumer.poll(0.0 if self._gathered.offsets else WAIT_S)
         if first is None:
             return []
         return [first, *self._consumer.consume(FETCH_MESSAGES - 1, timeout=0)]
@@ -204,8 +211,9 @@ class ConsumerThread(threading.Thread):
             and (not self.stopped or (message.topic(), message.partition()) not in self.stopped)
         ]
 
-    def _pack(self, messages: list[Any]) -> tuple[bytes, int, dict[Partition, int]] | None:
-        """Rows of the messages, of the bad ones if they are kept, and of how far each shard is."""
+    def _gather(self, found: list[Any]) -> None:
+        """Pack the messages, and the bad ones if they are kept."""
+        messages = self._readable(found)
         if messages:
             self.broker_error = ""
         now_ms = self._clock.now_ms()
@@ -215,11 +223,10 @@ class ConsumerThread(threading.Thread):
             batch, rows, offsets, _ = self._packer.pack(messages, self._positions.ahead, now_ms)
             faults = []
         if not offsets:
-            return None
+            return
         self.messages += len(messages)
-        kept = list(self._bad_rows(faults, now_ms))
-        kept += self._stored.rows(self._positions.after(offsets), now_ms)
-        return batch + pack_rows(kept), rows + len(kept), offsets
+        bad = list(self._bad_rows(faults, now_ms))
+        self._gathered.add(batch + pack_rows(bad), rows + len(bad), offsets)
 
     def _bad_rows(self, faults: Iterable[tuple[Any, str]], now_ms: int) -> Iterable[Row]:
         for message, reason in faults:
@@ -252,8 +259,15 @@ class ConsumerThread(threading.Thread):
 
     # -- writing
 
-    def _write(self, batch: bytes, rows: int, offsets: Mapping[Partition, int]) -> None:
-        self._writing = (self._hand_over(batch, rows), offsets)
+    def _write(self) -> None:
+        """Hand over what was gathered, with rows that say how far each shard is then."""
+        ready, self._gathered = self._gathered, Gathered()
+        if ready.offsets:
+            kept = list(
+                self._stored.rows(self._positions.after(ready.offsets), self._clock.now_ms())
+            )
+            batch = ready.batch() + pack_rows(kept)
+            self._writing = self._hand_over(batch, ready.rows + len(kept)), ready.offsets
 
     def _await_writing(self) -> None:
         """Wait for the batch before; the group is kept alive meanwhile."""
@@ -364,9 +378,14 @@ class ConsumerThread(threading.Thread):
 
     # -- partitions come and go
 
+    def _turn(self) -> None:
+        """What was fetched before is not written any more."""
+        self._generation += 1
+        self._gathered = Gathered()
+
     def _assigned(self, consumer: Any, partitions: list[Any]) -> None:
         """Start each partition where its shards are. Raises KafkaException when it is unknown."""
-        self._generation += 1
+        self._turn()
         self._finish_all_writing()  # what is being written counts as read
         self._mine = {(p.topic, p.partition) for p in partitions}
         fresh = self._start(consumer, partitions)
@@ -411,14 +430,14 @@ class ConsumerThread(threading.Thread):
 
     def _revoked(self, consumer: Any, partitions: list[Any]) -> None:
         """Partitions go to another member: what is being written is finished and committed."""
-        self._generation += 1
+        self._turn()
         if self._finish_writing(CLOSE_S):
             self._commit(wait=True)
         self._forget(partitions)
 
     def _lost(self, consumer: Any, partitions: list[Any]) -> None:
         """Partitions went away while we were silent: nothing may be committed for them."""
-        self._generation += 1
+        self._turn()
         self._durable.clear()
         self._forget(partitions)
 

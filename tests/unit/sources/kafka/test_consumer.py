@@ -191,10 +191,51 @@ def test_messages_on_hand_when_partitions_come_are_fetched_again(thread: Thread)
     assert thread.client.at == {AT: 10}
 
 
+def test_what_comes_while_a_batch_is_written_is_one_batch_after_it(thread: Thread) -> None:
+    thread.assign(10)
+    thread.is_durable = False
+    for offsets in [10], [11], [12, 13]:
+        thread.come(*offsets)
+        thread.it._step()
+    assert [rows for rows, _ in thread.batches] == [1 + SHARDS]
+    thread.batches[0][1].set_result(None)
+    thread.it._step()
+    assert [rows for rows, _ in thread.batches] == [1 + SHARDS, 3 + SHARDS]
+    thread.later()
+    assert thread.client.committed_now == {AT: 11}
+    thread.batches[1][1].set_result(None)
+    thread.later()
+    assert thread.client.committed_now == {AT: 14}
+
+
+@pytest.mark.parametrize("how", ["come", "are lost", "are revoked"])
+def test_messages_that_wait_when_partitions_change_are_fetched_again(
+    thread: Thread, how: str
+) -> None:
+    thread.assign(10)
+    thread.is_durable = False
+    for offset in 10, 11:
+        thread.come(offset)
+        thread.it._step()
+    thread.batches[0][1].set_result(None)
+    if how == "are lost":
+        thread.it._lost(thread.client, [TopicPartition("t", 0)])
+    elif how == "are revoked":
+        thread.it._revoked(thread.client, [TopicPartition("t", 0)])
+    thread.assign()
+    thread.later()
+    assert thread.client.at == {AT: 11}
+    assert len(thread.batches) == 1
+    thread.come(11)
+    thread.it._step()
+    assert [rows for rows, _ in thread.batches] == [1 + SHARDS] * 2
+
+
 def test_a_slow_writer_pauses_and_what_comes_meanwhile_is_fetched_again(
     thread: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("litejoin.sources.kafka.consumer.PAUSE_AFTER_S", 0.01)
+    monkeypatch.setattr("litejoin.sources.kafka.consumer.GATHER_BYTES", 1)
     thread.assign(10)
     thread.is_durable = False
     thread.come(10)
@@ -221,6 +262,7 @@ def test_an_alarm_that_comes_while_paused_is_heard(
     thread: Thread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("litejoin.sources.kafka.consumer.PAUSE_AFTER_S", 0.01)
+    monkeypatch.setattr("litejoin.sources.kafka.consumer.GATHER_BYTES", 1)
     thread.assign(10)
     thread.is_durable = False
     thread.come(10)
