@@ -21,6 +21,9 @@ _REMOVED = _Removed()
 _STAND_INS: dict[Path, str | None] = {
     ("sources", "api", "interval"): "8760h",
     ("sources", "api", "key_path"): "id",
+    ("sources", "config", "brokers"): "placeholder:9092",
+    ("sources", "config", "webhook", "key_path"): "id",
+    ("sinks", "config", "brokers"): "placeholder:9092",
     ("joins", "name"): "",
     ("joins", "sink"): None,
     ("joins", "sinks"): None,
