@@ -92,6 +92,7 @@ def _lines(server: ServerPlan, options: Namespace) -> Iterator[str]:
             )
             if answer.status != 200:
                 raise LiteJoinError(_refusal(base, answer.status, answer.read(MAX_ERROR_BYTES)))
+            sys.stderr.write(f"watching {base}; Ctrl-C ends\n")
             yield from _split(answer.stream(None))
     except urllib3.exceptions.HTTPError as error:
         raise LiteJoinError(

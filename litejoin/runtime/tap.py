@@ -144,10 +144,11 @@ class Tap:
             asyncio.ensure_future(_until_gone(receive, watcher)),
             asyncio.ensure_future(_follow(self._signal, watcher)),
         ]
+        head = self._signal.head
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] != "HEAD":
-                await _Stream(watcher, self._reader, send).run(self._signal.head)
+                await _Stream(watcher, self._reader, send).run(head)
             await send({"type": "http.response.body", "body": b""})
         finally:
             self._watchers = tuple(each for each in self._watchers if each is not watcher)
@@ -179,7 +180,8 @@ class _Stream:
         self._watcher, self._reader, self._send = watcher, reader, send
 
     async def run(self, pos: int) -> None:
-        """From log position `pos` until the watcher ends."""
+        """From log position `pos` until the watcher ends. The first line is empty: it watches."""
+        await self._write([b""])
         while not self._watcher.ended:
             before = pos
             lines = self._watcher.take()
