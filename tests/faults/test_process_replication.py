@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -47,6 +48,15 @@ JOINS = {
     "top": "SELECT key, json_extract(payload, '$.v') AS v FROM orders ORDER BY v DESC, key LIMIT 5",
 }
 SHARDS = 3
+
+
+@pytest.fixture
+def launch() -> Iterator[Launcher]:
+    """In short paths: Litestream's control socket has at most 100 bytes of it, or is left out."""
+    with TemporaryDirectory(prefix="lj", ignore_cleanup_errors=True) as base:
+        launcher = Launcher(Path(base))
+        yield launcher
+        launcher.close()
 
 
 class Shop:

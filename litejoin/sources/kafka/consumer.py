@@ -324,7 +324,7 @@ class ConsumerThread(threading.Thread):
         except TimeoutError:
             if not future.done():
                 return False
-            raise
+            future.result()  # it ended just now, or this is how it ended
         self._writing = None
         self._positions.reached(offsets)
         self._durable.update({p: offset for p, offset in offsets.items() if p in self._mine})

@@ -349,3 +349,23 @@ def test_security_is_given_to_the_client_and_shown_to_nobody() -> None:
     with pytest.raises(ConfigError, match="isolation.level") as raised:
         Thread(options={"isolation.level": Secret("pass-9")})
     assert "pass-9" not in str(raised.value)
+
+
+def test_a_batch_that_ends_in_the_moment_of_its_time_out_has_ended(thread: Thread) -> None:
+    class JustInTime(Future[None]):
+        def result(self, timeout: float | None = None) -> None:
+            if not self.done():
+                self.set_result(None)
+                raise TimeoutError
+            return super().result(timeout)
+
+    thread.it._writing = JustInTime(), {}
+    assert thread.it._finish_writing(0.1)
+
+
+def test_a_time_out_of_the_write_itself_is_no_time_out_of_the_wait(thread: Thread) -> None:
+    failed: Future[None] = Future()
+    failed.set_exception(TimeoutError("disk"))
+    thread.it._writing = failed, {}
+    with pytest.raises(TimeoutError, match="disk"):
+        thread.it._finish_writing(0.1)
