@@ -56,6 +56,12 @@ class Relay:
 
     async def _cut(self) -> None:
         if self._server is not None:
+            # Accept no more, and let what was accepted in this round attach itself: asyncio drops a
+            # connection of a server that was closed meanwhile without closing its socket.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
         # Connections that were taken a moment ago come to light in the next rounds.
