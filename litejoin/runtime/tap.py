@@ -20,6 +20,7 @@ from litejoin.plan.nodes import Plan
 from litejoin.runtime.http_answers import Receive, Scope, Send
 from litejoin.sinks.base import LogReader, LogSignal
 from litejoin.sinks.sse.events import one_line
+from litejoin.sinks.sse.subscribe import until_gone
 from litejoin.store.changes import Change, count_changes, unpack_changes
 
 MAX_WATCHERS = 8
@@ -141,7 +142,7 @@ class Tap:
             raise OverloadedError(f"{MAX_WATCHERS} are watching already")
         self._watchers = (*self._watchers, watcher)
         tasks = [
-            asyncio.ensure_future(_until_gone(receive, watcher)),
+            asyncio.ensure_future(until_gone(receive, watcher.end)),
             asyncio.ensure_future(_follow(self._signal, watcher)),
         ]
         head = self._signal.head
@@ -223,14 +224,6 @@ def _line(topic: str, change: Change) -> bytes:
     text = json.dumps({**head, "timestamp_ms": new.timestamp_ms}, ensure_ascii=False).encode()
     changes = b"" if new.changes is None else b', "changes": ' + one_line(new.changes)
     return b'%b%b, "payload": %b}' % (text[:-1], changes, one_line(new.payload))
-
-
-async def _until_gone(receive: Receive, watcher: Watcher) -> None:
-    try:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-    finally:
-        watcher.end()
 
 
 async def _follow(signal: LogSignal, watcher: Watcher) -> None:

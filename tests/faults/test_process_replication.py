@@ -22,6 +22,7 @@ import urllib3
 
 from litejoin.replica import control
 from litejoin.replica.binary import require_litestream
+from tests.faults.test_process_kill import JOINS
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
@@ -32,21 +33,6 @@ from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import eventually
 from tests.reference.oracle import Oracle
 
-JOINS = {
-    "raw-orders": "SELECT key, payload FROM orders",
-    "raw-users": "SELECT key, payload FROM users",
-    "joined": (
-        "SELECT o.key AS order_id, json_extract(o.payload, '$.v') AS v, json_extract(u.payload,"
-        " '$.v') AS user_v"
-        " FROM orders o LEFT JOIN users u ON json_extract(o.payload, '$.user_id') = u.key"
-    ),
-    "totals": (
-        "SELECT json_extract(payload, '$.user_id') AS user, COUNT(*) AS n,"
-        " SUM(json_extract(payload, '$.v')) AS sum"
-        " FROM orders GROUP BY user"
-    ),
-    "top": "SELECT key, json_extract(payload, '$.v') AS v FROM orders ORDER BY v DESC, key LIMIT 5",
-}
 SHARDS = 3
 
 

@@ -44,7 +44,7 @@ class SubscribeApp:
         subscription = parse_subscription(scope, hub.joins)
         client = hub.register(subscription.filter)
         client.task = asyncio.current_task()
-        watcher = asyncio.ensure_future(_watch(receive, client))
+        watcher = asyncio.ensure_future(until_gone(receive, client.end))
         try:
             await _Stream(hub, client, send, is_head=scope["method"] == "HEAD").run(subscription)
         except asyncio.CancelledError:
@@ -56,13 +56,13 @@ class SubscribeApp:
             hub.forget(client)
 
 
-async def _watch(receive: Receive, client: Client) -> None:
-    """Notice that the client is gone."""
+async def until_gone(receive: Receive, end: Callable[[], None]) -> None:
+    """Call `end` when the client of a stream is gone."""
     try:
         while (await receive())["type"] != "http.disconnect":
             pass
     finally:  # also when the rest of its request cannot be read
-        client.end()
+        end()
 
 
 class _Stream:
