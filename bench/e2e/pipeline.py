@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def requests(lines: list[bytes]) -> list[bytes]:
     return made
 
 
-def post_all(port: int, prepared: list[bytes], connections: int = CONNECTIONS) -> None:
+def post_all(port: int, prepared: Iterable[bytes], connections: int = CONNECTIONS) -> None:
     """Send every request over keep-alive connections, one in flight on each."""
     queue = iter(prepared)
     lock = threading.Lock()

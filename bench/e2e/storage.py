@@ -1,10 +1,11 @@
 """Stored data over time: starting with many rows, archiving them, asking them, and what that costs.
 
-    python -m bench.e2e.storage [--rows N] [--folder DIR]
+    python -m bench.e2e.storage [--rows N] [--folder DIR] [--parts A,B --keep DIR]
 
 One data directory of 8 shards with N rows of 200 bytes (default 10^7, about 5 GB of disk) goes
 through all of it: a start, the archive's worker moving every row into Parquet files, and queries by
-key over them. Beside it, a smaller one takes pushes with and without a compaction going on.
+key over them. Beside it, a smaller one takes pushes with and without a compaction going on. Parts
+can be run by themselves: `--parts fill --keep DIR` first, then what works on DIR.
 """
 
 import argparse
@@ -17,15 +18,12 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from bench import report
 from bench.e2e.daemon import TICKS, daemon
-from bench.e2e.pipeline import post_all, requests
-from bench.yardsticks.workload import write_workload
+from bench.e2e.storage_pushes import OLD_MS, pushes
 from litejoin.archive.duck import Duck
 from litejoin.archive.frames import LENGTH, pack
 from litejoin.archive.relation import TierTables
@@ -34,10 +32,10 @@ from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.layout import Layout
 from litejoin.store.writer import ShardStore
 
+PARTS = ("fill", "start", "compaction", "query", "marks", "pushes")
 SHARDS = 8
 BATCH_ROWS = 20_000
 LIMIT_BYTES = 256 * 1024 * 1024
-OLD_MS = 2 * 3_600_000
 PAYLOAD_BYTES = 200
 ASKED = 50
 JOIN = """  - name: one
@@ -48,13 +46,6 @@ KEYED_JOIN = """  - name: keyed
     query: SELECT key, payload ->> '$.n' AS n FROM rows
     sink: out
 """
-PUSHED_JOIN = (
-    JOIN
-    + """  - name: totals
-    query: SELECT key, json_extract(payload, '$.amount') AS amount FROM orders
-    sink: out
-"""
-)
 
 
 def payload(number: int) -> bytes:
@@ -120,9 +111,11 @@ class WorkerChild:
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
     def close(self) -> None:
-        assert self._process.stdin
-        self._process.stdin.close()
+        sent, got = self._process.stdin, self._process.stdout
+        assert sent and got
+        sent.close()
         self._process.wait(30)
+        got.close()
 
 
 def compact(folder: Path, rows: int) -> dict[str, float]:
@@ -261,80 +254,52 @@ def start(folder: Path) -> dict[str, float]:
         return {"start_s": round(running.started_s, 2), "rss_mb": round(running.rss_mb(), 1)}
 
 
-@contextmanager
-def expired_rows(parent: Path, rows: int) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=parent))
-    try:
-        fill(folder, rows, time.time_ns() // 1_000_000 - OLD_MS)
-        yield folder
-    finally:
-        shutil.rmtree(folder)
+def stored(folder: Path, rows: int, parts: set[str]) -> dict[str, Any]:
+    """The parts that work on the data directory in `folder`, in the order in which they can."""
+    figures: dict[str, Any] = {}
+    if "fill" in parts:
+        (folder / "data").mkdir(parents=True)
+        written = fill(folder, rows, time.time_ns() // 1_000_000 - OLD_MS)
+        figures["rows_per_s_filled"] = round(written)
+    if "start" in parts:
+        figures["start"] = start(folder)
+    if "compaction" in parts:
+        figures["compaction"] = compact(folder, rows)
+    if "query" in parts:
+        figures["query_by_key"] = ask(folder, rows)
+        figures["snapshot_by_key"] = ask_snapshot(folder, rows)
+    return figures
 
 
-def push_beside(parent: Path, prepared: list[bytes], rows: int, *, archive: bool) -> dict[str, Any]:
-    """Rows a second that pushes bring while expired rows are moved, or lie still."""
-    switched = f", archive: {{enabled: {str(archive).lower()}, compaction_interval: 100ms}}"
-    kept = "retention: {duration: 1h, clean_interval: 1h}\n"
-    with (
-        expired_rows(parent, rows) as folder,
-        daemon(folder, PUSHED_JOIN, storage=switched, more=kept) as running,
-    ):
-        moved = lambda: running.health().get("archive", {}).get("moved", 0)  # noqa: E731
-        while archive and not moved():
-            time.sleep(0.01)
-        before, started = moved(), time.perf_counter()
-        post_all(running.port, prepared)
-        seconds = time.perf_counter() - started
-        return {"requests_s": len(prepared) / seconds, "moved_meanwhile": moved() - before}
-
-
-def pushes(parent: Path, rounds: int, rows: int) -> dict[str, Any]:
-    workload = parent / "workload.jsonl"
-    counted = write_workload(workload)
-    now_ms = time.time_ns() // 1_000_000
-    lines = []
-    for line in workload.read_bytes().splitlines():
-        message = json.loads(line)
-        message["timestamp"] = now_ms / 1000
-        lines.append(json.dumps(message).encode())
-    prepared = requests(lines)
-    found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-    for number in range(rounds * 2):
-        archive = bool((number + number // 2) % 2)
-        found[archive].append(push_beside(parent, prepared, rows, archive=archive))
-    rate = {k: statistics.median(r["requests_s"] for r in v) for k, v in found.items()}
-    per_request = counted["messages"] / len(prepared)
-    return {
-        "rows_per_s_alone": round(rate[False] * per_request),
-        "rows_per_s_beside_compaction": round(rate[True] * per_request),
-        "lost": round(1 - rate[True] / rate[False], 3),
-        "rows_moved_meanwhile": [each["moved_meanwhile"] for each in found[True]],
-    }
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Stored data over time")
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=2, help="of pushes with and without archive")
+    parser.add_argument("--seconds", type=float, default=15.0, help="of pushes each time")
     parser.add_argument("--folder", type=Path, help="where the data directories go")
-    options = parser.parse_args()
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of them, by comma")
+    parser.add_argument(
+        "--keep", type=Path, help="use this data directory and leave it there for other parts"
+    )
+    options = parser.parse_args(arguments)
+    parts = set(options.parts.split(","))
+    if unknown := parts - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
     parent = Path(tempfile.mkdtemp(prefix="litejoin-bench-", dir=options.folder))
     try:
-        folder = parent / "long"
-        folder.mkdir()
-        written = fill(folder, options.rows, time.time_ns() // 1_000_000 - OLD_MS)
-        figures: dict[str, Any] = {
+        figures = {
             "rows": options.rows,
             "payload_bytes": len(payload(options.rows // 2)),
-            "rows_per_s_filled": round(written),
-            "start": start(folder),
-            "compaction": compact(folder, options.rows),
-            "query_by_key": ask(folder, options.rows),
-            "snapshot_by_key": ask_snapshot(folder, options.rows),
-            "high_water_mark": marks(parent),
+            **stored(options.keep or parent / "long", options.rows, parts),
         }
-        shutil.rmtree(folder)
-        figures["pushes"] = pushes(parent, options.rounds, min(options.rows, 4_000_000))
+        shutil.rmtree(parent / "long", ignore_errors=True)
+        if "marks" in parts:
+            figures["high_water_mark"] = marks(parent)
+        if "pushes" in parts:
+            rows = min(options.rows, 4_000_000)
+            figures["pushes"] = pushes(
+                parent, fill, rounds=options.rounds, rows=rows, seconds=options.seconds
+            )
         report.write("storage", figures)
     finally:
         shutil.rmtree(parent)

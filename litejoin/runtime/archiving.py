@@ -25,6 +25,11 @@ YIELD_FACTOR = 9
 """While pushes arrive, a deletion is followed by a pause of so many times its own length: a tenth
 of the writer's time is what moving rows may take from them."""
 
+PATIENCE_S = 900
+"""How long a round may take at that pace. Then its pauses get shorter, until after twice that time
+there are none: where more rows expire than a tenth of the writer can delete, the disk would fill.
+"""
+
 log = logging.getLogger("litejoin.archive")
 
 
@@ -48,7 +53,8 @@ class Archiving:
         )
         self._problems: dict[str, str] = {}
         self._figures: dict[str, Any] = {}
-        self._moved = 0
+        self._written = self._moved = 0
+        self._round_began_s = 0.0
 
     async def run(self) -> None:
         """Until cancelled. A round that failed is reported and tried again at the next interval."""
@@ -64,6 +70,7 @@ class Archiving:
                 await asyncio.sleep(self._interval_s)
 
     async def _round(self) -> None:
+        self._round_began_s = asyncio.get_running_loop().time()
         if self._copying and not self._copying.ready.is_set():
             await self._copying.restore()
         if await self._worker.start():
@@ -98,11 +105,11 @@ class Archiving:
             chunk = await self._worker.ask("chunk", topic=topic, now_ms=self._clock.now_ms())
             for key in chunk["damaged"]:
                 self._report(f"{topic}/{key}", f"the row of key {key!r} is not what was written")
+            self._written += chunk["rows"]
             for file in chunk["files"]:
                 await self._delete_rows_of(file)
             rows: int = chunk["rows"]
             moved += rows
-            self._moved += rows
             if chunk["is_last"]:
                 return moved
 
@@ -118,6 +125,7 @@ class Archiving:
                 break
             fresh = False
             await self._delete(batch, header["rows"])
+            self._moved += header["rows"]
         await self._worker.ask("settle", file=file)
 
     async def _delete(self, batch: bytes, rows: int) -> None:
@@ -127,7 +135,8 @@ class Archiving:
         started_s = loop.time()
         await self._channel.submit(batch, rows, frees=True)
         if self._channel.submitted - before > 1:
-            await asyncio.sleep(YIELD_FACTOR * (loop.time() - started_s))
+            now_s = loop.time()
+            await asyncio.sleep((now_s - started_s) * yield_factor(now_s - self._round_began_s))
 
     def _report(self, what: str, text: str) -> None:
         if self._problems.get(what) != text:
@@ -140,7 +149,8 @@ class Archiving:
         reasons = self.reasons()
         copies = {"copies": self._copying.health()} if self._copying else {}
         status = "degraded" if reasons else "ok"
-        return {"status": status, "moved": self._moved, **shown, **copies, "reasons": reasons}
+        counted = {"written": self._written, "moved": self._moved}
+        return {"status": status, **counted, **shown, **copies, "reasons": reasons}
 
     def reasons(self) -> list[str]:
         """What is wrong, one line each."""
@@ -152,6 +162,11 @@ class Archiving:
         if self._copying:
             await self._copying.close()
         await self._worker.close()
+
+
+def yield_factor(round_s: float) -> float:
+    """How many times its own length a deletion pauses for others, `round_s` into its round."""
+    return YIELD_FACTOR * min(1.0, max(0.0, 2 - round_s / PATIENCE_S))
 
 
 def require_archive(plan: Plan) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench import report, run
-from bench.e2e import latency, pipeline
+from bench.e2e import latency, pipeline, storage, storage_pushes
 from bench.micro import http_load, joins, record_diff, route
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
@@ -130,3 +130,25 @@ def test_http_load_is_timed_beside_uvicorn(
 ) -> None:
     http_load.main(["--seconds", "0.1", "--rounds", "1", "--out", str(tmp_path / "http.json")])
     assert json.loads(capsys.readouterr().out)["servers"]
+
+
+def test_a_cost_of_moving_rows_is_only_told_when_rows_moved(tmp_path: Path) -> None:
+    found = storage_pushes.pushes(
+        tmp_path, storage.fill, rounds=1, rows=20_000, seconds=0.5, share=100
+    )
+    assert found["rows_deleted_meanwhile"][0] + found["rows_left"][0] <= 20_000
+    assert found["rows_per_s_beside"][0] > 0
+
+
+def test_parts_of_the_storage_bench_go_on_where_others_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "ASKED", 2)
+    kept = ["--rows", "3000", "--keep", str(tmp_path / "kept"), "--folder", str(tmp_path)]
+    filled = figures_of(storage, "storage", [*kept, "--parts", "fill"], tmp_path, monkeypatch)
+    assert filled["rows_per_s_filled"] > 0
+    found = figures_of(
+        storage, "storage", [*kept, "--parts", "start,compaction,query"], tmp_path, monkeypatch
+    )
+    assert found["query_by_key"]["archived_rows"] == 3000
+    assert found["compaction"]["rows_per_core_s"] > 0

@@ -72,6 +72,7 @@ def test_expired_rows_become_files_and_leave_the_results(launch: Launcher) -> No
     shown = health(pipeline)
     assert shown["status"] == "ok"
     assert shown["archive"]["waiting_files"] == 0
+    assert shown["archive"]["written"] == shown["archive"]["moved"] == 50
 
     pipeline.restart()
     with IngestClient(url) as client:
