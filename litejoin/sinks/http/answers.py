@@ -9,7 +9,6 @@
 An exact code counts before a class such as 4xx. Retry-After is honoured. No I/O.
 """
 
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from litejoin.clock import Clock
@@ -44,7 +43,7 @@ class Judge:
                 self._status.setdefault(pattern.lower(), status)
 
     def outcome(
-        self, code: int, headers: Mapping[str, str], answer: bytes, *, complete: bool
+        self, code: int, retry_after: bytes | None, answer: bytes, *, complete: bool
     ) -> Outcome:
         """The outcome of an answer whose body began with `answer`."""
         status = self._status_of(code)
@@ -56,7 +55,7 @@ class Judge:
         if 300 <= code < 400 and status == "reject":
             return Outcome("reject", f"HTTP {code}: redirects are not followed; use the final URL")
         error = f"HTTP {code}: {self._excerpt(answer)}".rstrip(": ")
-        wait_s = self._retry_after_s(headers.get("Retry-After")) if status == "retry" else None
+        wait_s = self._retry_after_s(retry_after) if status == "retry" else None
         return Outcome(status, error, wait_s, uncertain=code in GATEWAY_STATUS)
 
     def _status_of(self, code: int) -> Status:
@@ -73,9 +72,10 @@ class Judge:
         text = self.blanked(answer[: ERROR_CHARS * 4].decode("utf-8", "replace"))
         return " ".join(text[:ERROR_CHARS].split())
 
-    def _retry_after_s(self, value: str | None) -> float | None:
-        if value is None:
+    def _retry_after_s(self, header: bytes | None) -> float | None:
+        if header is None:
             return None
+        value = header.decode("latin-1")
         if value.strip().isdecimal():
             return float(value)
         try:

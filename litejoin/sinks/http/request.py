@@ -1,10 +1,10 @@
-"""What a webhook request carries besides its body: target, headers, signature.
+"""What a webhook request is: target, headers, signature, body.
 
 Signatures follow Standard Webhooks (`litejoin.signatures`): `webhook-id`, `webhook-timestamp`
 (Unix seconds of this attempt) and `webhook-signature`. Pure but for the clock.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -17,6 +17,12 @@ from litejoin.errors import SinkError
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.signatures import signature, signing_key
 
+OURS = frozenset(
+    ("content-length", "transfer-encoding", "webhook-id", "idempotency-key", "webhook-timestamp",
+     "webhook-signature")
+)  # fmt: skip
+"""Headers that every request has of its own: one of the config with such a name is not sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -24,34 +30,59 @@ class Target:
 
     url: Url
     path: str
-    headers: Mapping[str, str]
+    head: bytes
+    """The request line, and the headers that are the same for all."""
     keys: tuple[bytes, ...]
     """Keys that sign, the newest first; none: requests are not signed."""
 
-    def headers_for(self, delivery_id: str, body: bytes, clock: Clock) -> dict[str, str]:
-        """All headers of one attempt."""
-        headers = {**self.headers, "webhook-id": delivery_id, "Idempotency-Key": delivery_id}
-        if self.keys:
-            sent_s = str(clock.now_ms() // 1000)
-            signed = signature(self.keys, delivery_id.encode(), sent_s.encode(), body)
-            headers["webhook-timestamp"] = sent_s
-            headers["webhook-signature"] = signed.decode()
-        return headers
+    def request(self, delivery_id: str, body: bytes, clock: Clock) -> bytes:
+        """One attempt, as it goes over the connection: in one piece, so in one packet."""
+        id_ = delivery_id.encode()
+        return b"%bwebhook-id: %b\r\nIdempotency-Key: %b\r\nContent-Length: %d\r\n%b\r\n%b" % (
+            self.head, id_, id_, len(body), self._signed(id_, body, clock), body,
+        )  # fmt: skip
+
+    def _signed(self, id_: bytes, body: bytes, clock: Clock) -> bytes:
+        if not self.keys:
+            return b""
+        sent_s = b"%d" % (clock.now_ms() // 1000)
+        signed = signature(self.keys, id_, sent_s, body)
+        return b"webhook-timestamp: %b\r\nwebhook-signature: %b\r\n" % (sent_s, signed)
 
 
 def target_of(plan: HttpSinkPlan) -> Target:
     """Raises SinkError for a URL, header or secret that can never be used."""
     url = _checked_url(plan)
     _check_headers(plan)
-    authorization = {"Authorization": _basic(url.auth)} if url.auth else {}
-    headers = {
-        "User-Agent": f"litejoin/{__version__}",
-        "Content-Type": "application/json",
-        **authorization,
-        **{name: str(value) for name, value in plan.headers.items()},
-    }
     keys = tuple(_key(plan.name, secret) for secret in plan.secrets)
-    return Target(url, _path(url, plan), headers, keys)
+    path = _path(url, plan)
+    lines = [f"{plan.method} {path} HTTP/1.1", *(f"{n}: {v}" for n, v in _headers(url, plan))]
+    return Target(url, path, "".join(f"{line}\r\n" for line in lines).encode("latin-1"), keys)
+
+
+def _headers(url: Url, plan: HttpSinkPlan) -> Iterator[tuple[str, str]]:
+    """What the config says counts before what is usual, and nothing is said twice."""
+    chosen = {name.lower() for name in plan.headers}
+    usual = {
+        "Host": _host(url),
+        "User-Agent": f"litejoin/{__version__}",
+        "Accept-Encoding": "identity",
+        "Content-Type": "application/json",
+        **({"Authorization": _basic(url.auth)} if url.auth else {}),
+    }
+    yield from ((name, value) for name, value in usual.items() if name.lower() not in chosen)
+    for name, value in plan.headers.items():
+        if name.lower() not in OURS:
+            yield name, str(value)
+
+
+def _host(url: Url) -> str:
+    # The dot of a full name is for the resolver, the zone of an address for the local network.
+    host = (url.host or "").rstrip(".")
+    if host.startswith("[") and "%" in host:
+        host = f"{host.partition('%')[0]}]"
+    usual_port = 443 if url.scheme == "https" else 80
+    return host if url.port in (None, usual_port) else f"{host}:{url.port}"
 
 
 def _path(url: Url, plan: HttpSinkPlan) -> str:

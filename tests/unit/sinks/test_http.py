@@ -16,7 +16,7 @@ from litejoin.errors import SinkError
 from litejoin.plan.nodes import HttpSinkPlan, Secret
 from litejoin.records import Result, ResultOp
 from litejoin.sinks.base import Outcome
-from litejoin.sinks.http.poster import RESPONSE_BYTES
+from litejoin.sinks.http.reader import RESPONSE_BYTES
 from litejoin.sinks.http.sink import HttpSink
 from tests.unit.sinks.receiver import Answer, Receiver, Request
 

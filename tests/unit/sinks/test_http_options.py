@@ -4,7 +4,9 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ from litejoin.clock import SystemClock
 from litejoin.errors import SinkError
 from litejoin.plan.nodes import ClientTls, HttpSinkPlan, ResponseClasses, Secret
 from litejoin.records import Result
-from litejoin.sinks.base import BatchSink, Outcome, Sink
+from litejoin.sinks.base import DELIVERED, BatchSink, Outcome, Sink
+from litejoin.sinks.http.request import target_of
 from litejoin.sinks.http.sink import HttpBatchSink, HttpSink, batch_of
 from tests.unit.sinks.receiver import Answer, Receiver, Request
 from tests.unit.sinks.test_http import plan, result, send
@@ -75,11 +78,55 @@ def test_secrets_do_not_reach_error_texts(receiver: Receiver) -> None:
 
 
 def test_a_parameter_of_auth_is_added_to_the_url() -> None:
-    from litejoin.sinks.http.request import target_of
-
     query = {"api key": Secret("a&b")}
     assert target_of(plan("http://h/hook", query=query)).path == "/hook?api%20key=a%26b"
     assert target_of(plan("http://h/hook?x=1", query=query)).path == "/hook?x=1&api%20key=a%26b"
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [("http://h/", "h"), ("http://h:80/", "h"), ("http://h:443/", "h:443"), ("https://h:443/", "h"),
+     ("https://h:80/", "h:80"), ("http://H.example.:8080/", "h.example:8080"),
+     ("http://[::1]:9/", "[::1]:9"), ("http://[fe80::1%25eth0]/", "[fe80::1]"),
+     ("http://bücher.example/", "xn--bcher-kva.example")],
+)  # fmt: skip
+def test_the_host_is_named_as_a_url_means_it(url: str, host: str) -> None:
+    assert f"\r\nHost: {host}\r\n".encode() in target_of(plan(url)).head
+
+
+def test_a_header_of_the_config_takes_the_place_of_the_usual_one(receiver: Receiver) -> None:
+    headers = {
+        "content-type": "application/cloudevents+json", "USER-AGENT": "shop", "host": "crm.example",
+        "accept-encoding": "*", "authorization": "Bearer t", "X-Name": "Zo\xeb",
+        "idempotency-KEY": "mine", "content-length": "3", "transfer-encoding": "chunked",
+    }  # fmt: skip
+    url = receiver.url.replace("http://", "http://me:pw@")
+    send(plan(url, headers={name: Secret(value) for name, value in headers.items()}))
+    got = receiver.requests[0]
+    assert got.body == result().body()
+    ours = {"idempotency-KEY", "content-length", "transfer-encoding"}
+    expected = {name: value for name, value in headers.items() if name not in ours}
+    expected |= {name: result().id for name in ("webhook-id", "Idempotency-Key")}
+    assert got.headers == expected | {"Content-Length": str(len(got.body))}
+
+
+def test_a_request_leaves_in_one_piece() -> None:
+    server, pieces = socket.create_server(("127.0.0.1", 0)), []
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            pieces.append(connection.recv(65536))
+            connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    outcomes = send(plan(f"http://127.0.0.1:{server.getsockname()[1]}/hook"))
+    thread.join()
+    server.close()
+    assert outcomes == [DELIVERED]
+    assert pieces[0].startswith(b"POST /hook HTTP/1.1\r\nHost: 127.0.0.1:")
+    assert pieces[0].endswith(b"\r\n\r\n" + result().body())
 
 
 @pytest.mark.parametrize(
