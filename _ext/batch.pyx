@@ -23,7 +23,7 @@ from changes cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_Clear
 from fnv cimport lj_fnv1a32
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
@@ -336,14 +336,10 @@ cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **ol
 
 cdef int _bind_version(sq.sqlite3_stmt *stmt, LjRow *row, _Options *o) noexcept nogil:
     cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
-    cdef unsigned long long partial
     cdef int64_t created = 0, updated = 0
     if o.checksums:
-        partial = lj_row_hash(
-            0, row.head.table, row.head.timestamp_ms, row.key, row.head.key_len, row.payload,
-            row.head.payload_len, extra, row.head.extra_len if extra else LJ_NO_EXTRA)
-        created = lj_row_seal(partial, 1)
-        updated = lj_row_seal(partial, 2)
+        created = lj_row_seal(row.hash, 1)
+        updated = lj_row_seal(row.hash, 2)
     return (
         sq.sqlite3_bind_text(stmt, 3, <const char *>row.payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
         or sq.sqlite3_bind_int64(stmt, 4, row.head.timestamp_ms)
@@ -569,12 +565,22 @@ cdef int _keep(_Shard *s, LjRow *row) noexcept nogil:
     return lj_change_append(&s.messages, &head, row.key, row.payload, NULL, NULL, NULL)
 
 
+cdef uint64_t _hash(LjRow *row) noexcept nogil:
+    """Of a topic's new version, all but the op. Computed while the rows are checked, and not when one is
+    written: row after row without SQLite in between it takes half the time."""
+    cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
+    return lj_row_hash(
+        0, row.head.table, row.head.timestamp_ms, row.key, row.head.key_len, row.payload,
+        row.head.payload_len, extra, row.head.extra_len if extra else LJ_NO_EXTRA)
+
+
 cdef const char *_take_rows(
-    _Shard *shards, const short *local, uint32_t shard_count, const uint8_t *kept, const uint8_t *data,
-    size_t size, size_t *at
+    _Shard *shards, const short *local, uint32_t shard_count, const uint8_t *kept, bint checksums,
+    const uint8_t *data, size_t size, size_t *at
 ) noexcept nogil:
     """Check a batch and hand its rows to their shards. NULL, or what is wrong with the row at `at`."""
     cdef LjRow row
+    cdef uint64_t hash
     cdef const char *reason
     cdef short i
     while at[0] < size:
@@ -584,7 +590,8 @@ cdef const char *_take_rows(
         row = lj_row_at(data + at[0])
         i = local[lj_fnv1a32(row.key, row.head.key_len) % shard_count]
         if i >= 0:
-            if lj_entries_add(&shards[i].entries, data + at[0]) < 0:
+            hash = _hash(&row) if checksums and row.head.kind == LJ_UPSERT else 0
+            if lj_entries_add(&shards[i].entries, data + at[0], hash) < 0:
                 return b"out of memory"
             if row.head.kind == LJ_UPSERT and kept[row.head.table] and _keep(&shards[i], &row) < 0:
                 return b"out of memory"
@@ -817,7 +824,8 @@ cdef class BatchWriter:
         cdef const char *reason
         with nogil:
             reason = _take_rows(
-                self._shards, self._local, self._shard_count, self._kept, data, size, &at)
+                self._shards, self._local, self._shard_count, self._kept, self._options.checksums,
+                data, size, &at)
         if reason != NULL:
             raise ValueError(f"batch {index}, row at byte {at}: {reason.decode()}")
         return 0

@@ -29,6 +29,7 @@ _Static_assert(sizeof(LjRowHead) == 32, "packed rows have a 32-byte head");
 typedef struct {
     LjRowHead head;
     const uint8_t *key, *payload, *extra;
+    uint64_t hash; /* see LjEntry */
 } LjRow;
 
 static inline LjRow lj_row_at(const uint8_t *p) {
@@ -37,6 +38,7 @@ static inline LjRow lj_row_at(const uint8_t *p) {
     row.key = p + sizeof row.head;
     row.payload = row.key + row.head.key_len;
     row.extra = row.payload + row.head.payload_len;
+    row.hash = 0;
     return row;
 }
 
@@ -111,9 +113,10 @@ static inline const char *lj_row_check(const uint8_t *p, size_t left) {
 }
 
 /* `group`: topic tables first, then state tables, each by number. `prefix`: the first 8 bytes of the
- * key that differ within the shard's rows, as a big endian number, so that few comparisons read keys. */
+ * key that differ within the shard's rows, as a big endian number, so that few comparisons read keys.
+ * `hash` is what the caller has computed of the row (lj_row_hash), or 0. */
 typedef struct {
-    uint64_t group, prefix;
+    uint64_t group, prefix, hash;
     const uint8_t *row;
 } LjEntry;
 
@@ -144,7 +147,7 @@ static inline int lj_entries_grow(LjEntries *e) {
     return 0;
 }
 
-static inline int lj_entries_add(LjEntries *e, const uint8_t *p) {
+static inline int lj_entries_add(LjEntries *e, const uint8_t *p, uint64_t hash) {
     if (e->len == e->cap && lj_entries_grow(e) < 0)
         return -1;
     LjRow row = lj_row_at(p);
@@ -159,6 +162,7 @@ static inline int lj_entries_add(LjEntries *e, const uint8_t *p) {
     LjEntry *entry = &e->items[e->len++];
     entry->group = (uint64_t)(row.head.kind >= LJ_STATE_UPSERT) << 16 | row.head.table;
     entry->row = p;
+    entry->hash = hash;
     return 0;
 }
 
@@ -225,9 +229,11 @@ static inline void lj_entries_sort(LjEntries *e) {
  * the same flush wrote. */
 static inline LjRow lj_fold(const LjEntries *e, size_t at, size_t *next) {
     LjRow row = lj_row_at(e->items[at].row);
+    row.hash = e->items[at].hash;
     size_t i = at + 1;
     for (; i < e->len && lj_entry_order(&e->items[at], &e->items[i], e->common) == 0; i++) {
         LjRow later = lj_row_at(e->items[i].row);
+        later.hash = e->items[i].hash;
         if (!(later.head.flags & LJ_EXPIRE)) {
             row = later;
         } else if ((later.head.flags | row.head.flags) & LJ_EXACT) {

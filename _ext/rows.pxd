@@ -24,9 +24,11 @@ cdef extern from "rows.h" nogil:
         const uint8_t *key
         const uint8_t *payload
         const uint8_t *extra
+        uint64_t hash
     ctypedef struct LjEntry:
         uint64_t group
         uint64_t prefix
+        uint64_t hash
         const uint8_t *row
     ctypedef struct LjEntries:
         LjEntry *items
@@ -34,7 +36,7 @@ cdef extern from "rows.h" nogil:
     LjRow lj_row_at(const uint8_t *p)
     int lj_is_text(const uint8_t *p, size_t n)
     const char *lj_row_check(const uint8_t *p, size_t left)
-    int lj_entries_add(LjEntries *e, const uint8_t *p)
+    int lj_entries_add(LjEntries *e, const uint8_t *p, uint64_t hash)
     void lj_entries_sort(LjEntries *e)
     void lj_entries_free(LjEntries *e)
     LjRow lj_fold(const LjEntries *e, size_t at, size_t *next)

@@ -23,6 +23,7 @@ from typing import Any
 
 from bench import report
 from bench.e2e.daemon import TICKS, daemon
+from bench.e2e.storage_integrity import integrity
 from bench.e2e.storage_pushes import OLD_MS, pushes
 from litejoin.archive.duck import Duck
 from litejoin.archive.frames import LENGTH, pack
@@ -32,7 +33,7 @@ from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.layout import Layout
 from litejoin.store.writer import ShardStore
 
-PARTS = ("fill", "start", "compaction", "query", "marks", "pushes")
+PARTS = ("fill", "start", "compaction", "query", "integrity", "pushes")
 SHARDS = 8
 BATCH_ROWS = 20_000
 LIMIT_BYTES = 256 * 1024 * 1024
@@ -62,12 +63,12 @@ def open_store(folder: Path) -> ShardStore:
 
 
 def fill(folder: Path, rows: int, at_ms: int) -> float:
-    """Write the rows as an ingest would; rows a second."""
+    """Write the rows as an ingest would, in the order of their times; rows a second."""
     store = open_store(folder)
     topic, seconds = store.create_topic("rows"), 0.0
     for first in range(0, rows, BATCH_ROWS):
         batch = pack_rows(
-            Row(topic, RowKind.UPSERT, at_ms + n % 1000, b"k%08d" % n, payload(n))
+            Row(topic, RowKind.UPSERT, at_ms + n // 10_000, b"k%08d" % n, payload(n))
             for n in range(first, min(rows, first + BATCH_ROWS))
         )
         started = time.perf_counter()
@@ -221,33 +222,6 @@ def ask_snapshot(folder: Path, rows: int) -> dict[str, float]:
     }
 
 
-def marks(parent: Path, rounds: int = 5, rows: int = 200_000) -> dict[str, float]:
-    """What the high-water mark adds to writing: CPU of the same flushes with and without it."""
-    used: dict[bool, list[float]] = {False: [], True: []}
-    batches = [
-        pack_rows(
-            Row(1, RowKind.UPSERT, n, b"k%08d" % n, payload(n)) for n in range(first, first + 1000)
-        )
-        for first in range(0, rows, 1000)
-    ]
-    for number in range(rounds * 2):
-        folder = Path(tempfile.mkdtemp(dir=parent))
-        store = open_store(folder)
-        store.create_topic("rows")
-        with_mark = bool((number + number // 2) % 2)
-        if not with_mark:
-            store._record = lambda marks, committed: None  # type: ignore[method-assign]
-        before = time.process_time()
-        for batch in batches:
-            flush = store.flush([batch])
-            store.trim_batches(dict.fromkeys(range(SHARDS), flush.seq))
-        used[with_mark].append(time.process_time() - before)
-        store.close()
-        shutil.rmtree(folder)
-    with_, without = (statistics.median(used[which]) for which in (True, False))
-    return {"cpu_added": round(with_ / without - 1, 3)}
-
-
 def start(folder: Path) -> dict[str, float]:
     """The time until /health says ok, in a process of its own; the files are in the page cache."""
     with daemon(folder, JOIN) as running:
@@ -293,8 +267,8 @@ def main(arguments: list[str] | None = None) -> None:
             **stored(options.keep or parent / "long", options.rows, parts),
         }
         shutil.rmtree(parent / "long", ignore_errors=True)
-        if "marks" in parts:
-            figures["high_water_mark"] = marks(parent)
+        if "integrity" in parts:
+            figures["integrity"] = integrity(parent, payload, min(options.rows, 200_000))
         if "pushes" in parts:
             rows = min(options.rows, 4_000_000)
             figures["pushes"] = pushes(

@@ -12,8 +12,8 @@ the logs, and alone may start them again. A log that starts again while Litestre
 commits with it that the replica then lacks without a word: its check finds the last frame it knows
 still in place, and goes on at the start of the new log. So the log grows until Litestream is back.
 
-It also syncs the marks after each flush, if they are to be synced. Started and closed by the store.
-One connection a shard, opened when first needed, used here only.
+It also syncs the marks soon after each flush, if they are to be synced. Started and closed by the
+store. One connection a shard, opened when first needed, used here only.
 """
 
 import threading
@@ -34,6 +34,10 @@ RESTART_PAGES = 16_000
 
 BUSY_MS = 200
 """How long the flush thread may be held up for readers of one shard."""
+
+MARKS_WAIT_S = 0.01
+"""How long a sync of the marks waits for more flushes to share it: each takes the disk from the
+commits that follow, 2 % of their rate."""
 
 
 class Checkpointer:
@@ -77,8 +81,9 @@ class Checkpointer:
                 if count >= self._limits[shard]:
                     self._due[shard] = count
                     self._urgent.add(shard)
+            is_first = self._sync_marks is not None and not self._unsynced
             self._unsynced = self._sync_marks is not None
-            if self._due or self._unsynced:
+            if self._due or is_first:
                 self._wake.notify_all()
 
     def make_room(self) -> None:
@@ -110,6 +115,9 @@ class Checkpointer:
         while self.failure is None:
             with self._wake:
                 self._wake.wait_for(lambda: self._due or self._unsynced or self._stopping)
+                self._wake.wait_for(
+                    lambda: self._due or self._stopping, MARKS_WAIT_S if self._unsynced else 0
+                )
                 if self._stopping:
                     return
                 self._unsynced = False

@@ -17,8 +17,8 @@ overwrites the other one, so that a torn write costs one flush's marks:
     area: u64 generation, u64 seq of each shard, u64 XXH64 of the area before it
 
 Written after each commit by the flush thread, so never ahead of what the shard has; with
-synchronous full it is also synced, by the checkpoint thread a moment later: an ack does not wait
-for it, and a power loss in that moment only leaves a mark that is one flush behind.
+synchronous full it is also synced, by the checkpoint thread at most some 10 ms later: an ack does
+not wait for it, and a power loss in that moment only leaves a mark that is some flushes behind.
 """
 
 import os

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bench import report, run
-from bench.e2e import latency, pipeline, storage, storage_pushes
+from bench.e2e import latency, pipeline, storage, storage_integrity, storage_pushes
 from bench.micro import http_load, joins, record_diff, route
 from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
@@ -138,6 +138,13 @@ def test_a_cost_of_moving_rows_is_only_told_when_rows_moved(tmp_path: Path) -> N
     )
     assert found["rows_deleted_meanwhile"][0] + found["rows_left"][0] <= 20_000
     assert found["rows_per_s_beside"][0] > 0
+
+
+def test_what_guards_against_damage_is_timed_on_stores_that_hold_the_same(tmp_path: Path) -> None:
+    batches = storage_integrity.make_batches("random", 8_000, storage.payload)
+    found = storage_integrity.compare(tmp_path, "normal", batches)
+    assert {len(spent) for spent in found.values()} == {2}
+    assert set(found) == set(storage_integrity.KINDS)
 
 
 def test_parts_of_the_storage_bench_go_on_where_others_ended(
