@@ -26,7 +26,7 @@ quick: $(READY) .venv/.azurite ## Run the tests that take seconds
 
 .PHONY: soak
 soak: $(READY) ## Run the fault tests for as long as a release needs: 100 kills, 30 stops, an hour
-	LITEJOIN_TEST_KILLS=100 LITEJOIN_TEST_STOPS=30 LITEJOIN_FAULT_ROUNDS=100 \
+	LITEJOIN_TEST_KILLS=100 LITEJOIN_TEST_STOPS=30 LITEJOIN_FAULT_ROUNDS=100 LITEJOIN_TEST_READER_S=60 \
 		$(BIN)/python -m pytest --timeout 3600 -o faulthandler_timeout=0 $(or $(TESTS),tests/faults)
 
 .PHONY: lint

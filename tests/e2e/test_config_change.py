@@ -1,5 +1,7 @@
 """A pipeline that starts again with another config over the same data."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -157,3 +159,45 @@ def test_a_join_that_comes_back_is_right_about_what_happened_meanwhile(launch: L
     eventually(
         lambda: {r["key"]: r["rows"][0]["v"] for r in snapshot(at.url, "all").results} == wanted
     )
+
+
+@pytest.mark.slow
+def test_a_vacuum_of_a_stopped_pipeline_gives_back_what_a_removed_join_held(
+    launch: Launcher,
+) -> None:
+    at = Listener()
+    joins = FIRST | {"wide": "SELECT key || printf('%0900d', 0) AS key FROM t"}
+    pipeline = launch(push_config(at, joins), at.health, name="p")
+    state = pipeline.work_dir / "data" / "state.db"
+    with IngestClient(at.url) as client:
+        for first in range(0, 6_000, 2_000):
+            client.send([message("t", f"k{i}", {"v": i}) for i in range(first, first + 2_000)])
+    eventually(lambda: len(snapshot(at.url, "wide", limit="100000").results) == 6_000, 30)
+    assert pipeline.stop() == 0
+    pipeline = again(launch, at, FIRST)
+    before = {r["key"]: r for r in snapshot(at.url, "all", limit="100000").results}
+    assert len(before) == 6_000
+    assert pipeline.stop() == 0
+    size = state.stat().st_size
+    assert sqlite_of(state, "PRAGMA freelist_count") > 1_000
+
+    sqlite_of(state, "VACUUM")
+    assert state.stat().st_size < size - 1_000 * 4096
+    again(launch, at, FIRST)
+    assert {r["key"]: r for r in snapshot(at.url, "all", limit="100000").results} == before
+    with IngestClient(at.url) as client:
+        client.send(message("t", "k0", {"v": -1}))
+    eventually(
+        lambda: {"key": "k0", "v": -1} in snapshot(at.url, "all", keys="k0").results[0]["rows"]
+    )
+
+
+def sqlite_of(path: Path, sql: str) -> int:
+    """Run a statement as the command line of SQLite does, in a program of its own."""
+    script = (
+        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path), sql], capture_output=True, text=True, check=True
+    )
+    return int((done.stdout.strip("(,)\n") or "0").replace("None", "0"))

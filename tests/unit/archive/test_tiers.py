@@ -129,6 +129,29 @@ def test_few_keys_do_not_read_everything(archive: Archive) -> None:
     assert tables.scanned == {"orders"}
 
 
+def test_a_flipped_bit_anywhere_in_a_file_is_named(archive: Archive) -> None:
+    archive.write([(f"k{n}", f'{{"n": {n}}}', NOW_MS - 1) for n in range(50)])
+    archive.compact()
+    (file,) = archive.files()
+    path = archive.paths.file(file.name)
+    sound, source = path.read_bytes(), random.Random(20261130)
+    places = [
+        0,
+        3,
+        len(sound) - 1,
+        len(sound) - 5,
+        *(source.randrange(len(sound)) for _ in range(60)),
+    ]
+    for place in places:
+        body = bytearray(sound)
+        body[place] ^= 1 << source.randrange(8)
+        path.write_bytes(body)
+        with pytest.raises(CorruptionError, match=file.name):
+            asked(archive, "SELECT count(*) FROM orders")
+    path.write_bytes(sound)
+    assert asked(archive, "SELECT count(*) FROM orders")[0] == [(50,)]
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
 def test_a_damaged_file_is_named_and_never_read(archive: Archive, damage: str) -> None:
     archive.write([(f"k{n}", "1", NOW_MS - 1) for n in range(50)])
