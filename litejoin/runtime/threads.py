@@ -35,8 +35,8 @@ They are there within a fraction of that, and what the wait costs is a third of 
 
 FULL_DISK_RETRY_S = 1.0
 TELL_FULL_EVERY_MS = 10_000
-RELEASE_AFTER_S = 0.2
-"""Idle time after which the read snapshots are let go, so that checkpoints can reset the WAL."""
+IDLE_TICK_S = 0.2
+"""How often an idle evaluator looks for house-keeping that is due."""
 
 WINDOW_TICK_S = 0.05
 """How long a window that is due may wait for its evaluation while nothing else happens."""
@@ -179,7 +179,7 @@ class EvaluateThread(threading.Thread):
         self._publish, self._low_watermark, self._on_fatal = publish, low_watermark, on_fatal
         self._pause = threading.Event()
         self._channel = channel
-        self._tick_s = WINDOW_TICK_S if has_windows else RELEASE_AFTER_S
+        self._tick_s = WINDOW_TICK_S if has_windows else IDLE_TICK_S
         self._mark = Mark(clock.now_ms(), 0)
         self._written_ms = 0
         self._taken_batches = self._applied_batches = self._waiting_batches = 0
@@ -242,6 +242,10 @@ class EvaluateThread(threading.Thread):
 
     def _take(self) -> list[Flush] | None:
         """The flushes that wait; [] when something else is due; None at the end."""
+        if not self._waiting:
+            # At once, so that checkpoints can start the write-ahead logs again: the flush thread
+            # may be waiting for that, and nothing comes from it meanwhile.
+            self._engine.release_snapshot()
         with self._changed:
             if not self._waiting and not self._stopped:
                 self._changed.wait(self._patience())
@@ -268,8 +272,6 @@ class EvaluateThread(threading.Thread):
                 self._put_at_ms.popleft()
         elif self._wake_in_ms is not None:
             self._idle()
-        else:
-            self._engine.release_snapshot()
         self._applied_batches = self._taken_batches
         self._fire()
         self._trim()
