@@ -2,7 +2,8 @@
 
 Codes are stable: a code is never reused for something else. `LJ1xx` are about the file, its
 structure and its values, `LJ2xx` about what the config means, SQL included. Read by `diagnostics`
-(the level), `litejoin explain` and the generated errors page. Registering a code twice fails.
+(the level), `litejoin explain` and the generated errors page. Registering a code twice fails. It is
+one file because it is one table.
 """
 
 from typing import Literal
@@ -354,6 +355,14 @@ _warning(
     "What the setting needs is off, so nothing comes of it: no rows are moved, no files copied.",
     "storage:\n  archive: {cloud: {enabled: true, bucket: cold}}",
     "Switch on what the message names, or remove the setting.",
+)
+_error(
+    "LJ224",
+    "collation that has no effect",
+    "SQLite does not tell a topic the collation of a value that its key is compared with in "
+    "IN (SELECT x COLLATE ...): keys would be looked up by their bytes.",
+    "query: SELECT key FROM orders WHERE key IN (SELECT key COLLATE NOCASE FROM users)",
+    "Write the collation on the left side: key COLLATE NOCASE IN (SELECT ...).",
 )
 _error(
     "LJ210",

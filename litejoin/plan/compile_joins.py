@@ -37,6 +37,7 @@ SQL_CODES = {
     "not-a-select": "LJ214",
     "forbidden": "LJ215",
     "key-column": "LJ216",
+    "hidden-collation": "LJ224",
     "join-circle": "LJ220",
 }
 """Rule codes of the kinds of findings about a query."""

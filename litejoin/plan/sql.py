@@ -12,6 +12,7 @@ from typing import NamedTuple
 import apsw
 
 from litejoin._ext.topic import TopicTables
+from litejoin.plan.collations import refuse_hidden_collation
 from litejoin.plan.sql_errors import BadQuery, SqlFinding, denied, finding_of
 from litejoin.plan.tokens import quoted, tokenize
 from litejoin.store.sqlite import open_memory
@@ -99,6 +100,7 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
             raise BadQuery(denied(query, name or "this statement"))
     if not described.is_readonly or not described.columns:
         raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
+    refuse_hidden_collation(query)
     return described.columns
 
 
