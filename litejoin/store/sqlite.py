@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import apsw
 
-from litejoin._ext import bridge
+from litejoin._ext import bridge, wal_vfs
 from litejoin.errors import StartRefusedError
 
 MINIMUM_VERSION = (3, 51, 3)
@@ -23,6 +23,9 @@ BUSY_TIMEOUT_MS = 5_000
 REPLICATED_BUSY_TIMEOUT_MS = 60_000
 """Where Litestream writes beside us: when it has to start a long log again, it holds the file's
 write lock while it copies the whole file once."""
+
+WRITING_VFS = "litejoin"
+"""Of connections that write: the frames of a transaction go to the log together."""
 
 _load_lock = threading.Lock()
 
@@ -50,6 +53,7 @@ def load_native() -> None:
         finally:
             connection.close()
         check_source_id(apsw.sqlite3_sourceid(), bridge.source_id())
+        wal_vfs.register(WRITING_VFS)
 
 
 def check_version(version: str) -> None:
@@ -77,12 +81,13 @@ def open_database(
 ) -> apsw.Connection:
     """Open a data file for one thread at a time. Raises apsw.CantOpenError and friends."""
     load_native()
-    flags = apsw.SQLITE_OPEN_NOMUTEX
+    flags, vfs = apsw.SQLITE_OPEN_NOMUTEX, None
     if readonly:
         flags |= apsw.SQLITE_OPEN_READONLY
     else:
         flags |= apsw.SQLITE_OPEN_READWRITE | (apsw.SQLITE_OPEN_CREATE if create else 0)
-    connection = apsw.Connection(str(path), flags=flags)
+        vfs = WRITING_VFS
+    connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)
     return connection
 
