@@ -151,6 +151,7 @@ def test_parts_of_the_storage_bench_go_on_where_others_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "ASKED", 2)
+    monkeypatch.setattr(storage, "WARMING", 2)
     kept = ["--rows", "3000", "--keep", str(tmp_path / "kept"), "--folder", str(tmp_path)]
     filled = figures_of(storage, "storage", [*kept, "--parts", "fill"], tmp_path, monkeypatch)
     assert filled["rows_per_s_filled"] > 0
