@@ -2,14 +2,13 @@
 
 Mounted where the tests run as root; else in a user namespace of its own, which processes enter with
 `command`. Where a machine allows neither, writes fail in the process instead, by the library of
-failing_disk, and the test's output says so: the same assertions hold, of another cause.
+failing_disk, and the summary of the test run says so: the same assertions hold, of another cause.
 """
 
 import errno
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
@@ -19,6 +18,7 @@ from typing import Protocol
 from tests.harness.failing_disk import FailingDisk, Fault
 
 SIZE_MB = 24
+STAND_IN = "NO REAL SMALL DISK: no tmpfs may be mounted here, so a library let writes fail instead"
 
 
 class Kind(Enum):
@@ -144,8 +144,7 @@ def small_disk(folder: Path, kind: Kind | None = None) -> Iterator[SmallDisk]:
             enter = ["nsenter", "-U", "-m", "--preserve-credentials", "-t", str(holder)]
             yield _Tmpfs(path, Path(f"/proc/{holder}/root{path}"), enter)
     else:
-        print("NO REAL SMALL DISK: no tmpfs may be mounted here; writes fail by a library instead")
-        print(f"{kind}: ENOSPC comes from failing_disk.c", file=sys.__stderr__, flush=True)
+        print(STAND_IN)
         yield _Library(path)
 
 
