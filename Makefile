@@ -6,6 +6,8 @@ PYTHON ?=
 WORKERS ?= 2
 BIN := .venv/bin
 READY := .venv/.native .venv/.install
+# What only tests need and pip does not bring.
+TEST_TOOLS := .venv/.azurite .venv/.chromium
 NATIVE_SOURCES := setup.py $(wildcard _ext/*)
 
 .PHONY: help
@@ -17,11 +19,11 @@ demo: $(READY) ## Run the demo: an upstream API, a pipeline and live joined resu
 	@$(BIN)/python examples/demo/run_demo.py $(DEMO)
 
 .PHONY: test
-test: $(READY) .venv/.azurite ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 runs them one by one
+test: $(READY) $(TEST_TOOLS) ## Run all tests; TESTS="path -k name" narrows them, WORKERS=0 runs them one by one
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
 
 .PHONY: quick
-quick: $(READY) .venv/.azurite ## Run the tests that take seconds
+quick: $(READY) $(TEST_TOOLS) ## Run the tests that take seconds
 	$(BIN)/python -m pytest -q -m "not slow" $(TESTS)
 
 .PHONY: soak
@@ -96,6 +98,10 @@ clean: ## Remove everything that was built, .venv included
 	@mkdir -p .venv/azurite && cp tools/azurite/package.json .venv/azurite/
 	@npm install --prefix .venv/azurite --silent --no-audit --no-fund --no-update-notifier
 	@touch $@
+
+# The browser that looks at the live page.
+.venv/.chromium: .venv/.packages tools/chromium
+	@tools/chromium
 
 # Puts the `litejoin` command into .venv; the modules are built in place already, so none is built here.
 .venv/.install: .venv/.packages pyproject.toml

@@ -76,6 +76,7 @@ def footer(url: str, upstream: str, seconds: int) -> str:
     push = '{"topic": "users", "key": "u1", "payload": {"name": "Your Name"}}'
     lines = [
         "",
+        f"  live page      {url}/",
         f"  live stream    {url}/subscribe?join=order-user",
         f"  current state  {url}/snapshot?join=order-user",
         f"  health         {url}/health",

@@ -34,6 +34,7 @@ from litejoin.runtime.metrics.figures import Figures
 from litejoin.runtime.metrics.process import ProcessFigures, build_figures, file_figures
 from litejoin.runtime.monitor import Health, Monitor
 from litejoin.runtime.outputs import Outputs
+from litejoin.runtime.page import PageApp
 from litejoin.runtime.plan_view import PlanApp
 from litejoin.runtime.replication import Replication
 from litejoin.runtime.server import Listeners
@@ -159,6 +160,7 @@ class App:
         self._listeners.add(plan.server.addr, "GET", "/plan", shown, "admin")
         self._tap = Tap(plan, store.topics)
         self._listeners.add(plan.server.addr, "GET", "/tap", self._tap, "admin")
+        self._listeners.add(plan.server.addr, "GET", "/", PageApp(), None)
         await self._listeners.start()
         closing.push_async_callback(self._close_listeners)
         closing.push_async_callback(self._cancel_tasks)
