@@ -296,6 +296,21 @@ def test_the_newest_lines_are_kept_and_can_be_stopped(launch: Launcher, browser:
     assert browser.faults == []
 
 
+def test_the_way_of_a_part_stays_marked(launch: Launcher, browser: Browser) -> None:
+    at = Listener()
+    started(launch, at)
+    browser.open(f"{at.url}/")
+    shows(browser, fact("source:in", "rows"), "0")
+    browser.run("document.querySelector('[data-node=\"topic:users\"] button').focus()")
+    marked = "[...document.querySelectorAll('.card.on')].map((card) => card.dataset.node)"
+    way = ["source:in", "topic:users", "join:named", "sink:out"]
+    assert browser.run(marked) == way
+    assert browser.run("document.querySelectorAll('path.on').length") == 3
+    send(at, message("users", "u1", {"name": "Ann"}))
+    shows(browser, fact("source:in", "rows"), "1")
+    assert browser.run(marked) == way
+
+
 def test_it_fits_small_screens_and_both_colour_schemes(launch: Launcher, browser: Browser) -> None:
     at = Listener()
     started(launch, at, sinks=failing_sink(at))
