@@ -19,7 +19,8 @@
 #include <string.h>
 #include "sqlite_bridge.h"
 
-enum { LJ_FRAME_HEADER = 24, LJ_GATHERED_BYTES = 64 * 1024, LJ_WRITE_LOCK = 0 };
+/* SQLite's unix VFS writes at most 0x1ffff bytes a call. */
+enum { LJ_FRAME_HEADER = 24, LJ_GATHERED_BYTES = 120 * 1024, LJ_WRITE_LOCK = 0 };
 
 /* What both files begin with. The file of the base VFS follows the struct. */
 typedef struct {
