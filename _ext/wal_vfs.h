@@ -243,9 +243,21 @@ static int lj_vfs_sleep(sqlite3_vfs *vfs, int us) {
     return real->xSleep(real, us);
 }
 
-static int lj_vfs_time(sqlite3_vfs *vfs, double *out) {
+/* Milliseconds of the Julian day. As SQLite asks: a base VFS may have either clock, or both. */
+static int lj_vfs_time_ms(sqlite3_vfs *vfs, sqlite3_int64 *out) {
     sqlite3_vfs *real = vfs->pAppData;
-    return real->xCurrentTime(real, out);
+    if (real->iVersion >= 2 && real->xCurrentTimeInt64) return real->xCurrentTimeInt64(real, out);
+    double days;
+    int rc = real->xCurrentTime(real, &days);
+    *out = (sqlite3_int64)(days * 86400000.0);
+    return rc;
+}
+
+static int lj_vfs_time(sqlite3_vfs *vfs, double *out) {
+    sqlite3_int64 ms = 0;
+    int rc = lj_vfs_time_ms(vfs, &ms);
+    *out = (double)ms / 86400000.0;
+    return rc;
 }
 
 static int lj_vfs_last_error(sqlite3_vfs *vfs, int size, char *out) {
@@ -272,7 +284,7 @@ static int lj_vfs_register(const char *name, const char *base) {
     if (!real) return SQLITE_ERROR;
     size_t name_size = strlen(name) + 1;
     if (!(made = calloc(1, sizeof *made + name_size))) return SQLITE_NOMEM;
-    made->iVersion = 1;
+    made->iVersion = 2;
     made->szOsFile = real->szOsFile;
     made->szOsFile += (int)(sizeof(LjDatabaseFile) > sizeof(LjWalFile) ? sizeof(LjDatabaseFile) : sizeof(LjWalFile));
     made->mxPathname = real->mxPathname;
@@ -287,6 +299,7 @@ static int lj_vfs_register(const char *name, const char *base) {
     made->xRandomness = lj_vfs_randomness;
     made->xSleep = lj_vfs_sleep;
     made->xCurrentTime = lj_vfs_time;
+    made->xCurrentTimeInt64 = lj_vfs_time_ms;
     made->xGetLastError = lj_vfs_last_error;
     int rc = sqlite3_vfs_register(made, 0);
     if (rc) free(made);

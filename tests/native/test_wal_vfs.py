@@ -7,6 +7,7 @@ moment, which is what kill -9 leaves.
 import random
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -217,6 +218,17 @@ def test_data_files_are_opened_with_it(tmp_path: Path) -> None:
     assert reader.open_vfs != "litejoin"
     reader.close()
     writer.close()
+
+
+@pytest.mark.parametrize("vfs", ["litejoin", "gathering"])
+def test_its_clock_is_that_of_the_system(tmp_path: Path, seen: SeenVFS, vfs: str) -> None:
+    connection = opened(tmp_path / "a.db", vfs)
+    before = time.time()
+    now = connection.execute("SELECT unixepoch('now', 'subsec'), (julianday() - 2440587.5) * 86400")
+    for seconds in now.fetchall()[0]:
+        assert before - 0.01 <= seconds <= time.time() + 0.01
+    assert connection.execute("SELECT length(randomblob(8)), changes()").get
+    connection.close()
 
 
 def test_an_unknown_base_is_refused() -> None:
