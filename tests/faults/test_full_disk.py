@@ -161,7 +161,5 @@ def test_a_replica_whose_disk_is_full_is_told_and_caught_up_with(
     eventually(lambda: shop.health()["status"] == "ok", timeout_s=60)
     shop.copied()
     shop.pipeline.kill()
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
     assert shop.pipeline.stop() == 0

@@ -146,6 +146,12 @@ class Shop:
             assert got == want, f"{name}: {difference(got, want)}"
         return True
 
+    def comes_back(self) -> None:
+        """Started without its files it has everything again, from the replica."""
+        self.lose()
+        self.start()
+        eventually(partial(self.agrees_with, self.oracle))
+
 
 @pytest.fixture
 def s3() -> Iterator[StoreServer]:
@@ -169,9 +175,7 @@ def test_a_lost_directory_comes_back_with_everything_a_clean_stop_had_copied(
     shop.push()
     assert shop.pipeline.stop() == 0
     assert "replication: everything is at the replica" in shop.pipeline.log()
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
     assert shop.replication()["restored"]["lost_flushes"] == 0
     shop.push(5)
     eventually(partial(shop.agrees_with, shop.oracle))
@@ -187,9 +191,7 @@ def test_kill_9_and_a_lost_disk_lose_nothing_that_was_copied(launch: Launcher) -
     shop.pipeline.kill()
     # It must not outlive its LiteJoin.
     eventually(lambda: gone(litestream), timeout_s=15)
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
     assert shop.litestream() != litestream
 
 
@@ -205,9 +207,7 @@ def test_after_kill_9_the_next_start_does_not_run_beside_the_old_litestream(
         eventually(lambda pid=before: gone(pid))
     shop.push(5)
     assert shop.pipeline.stop() == 0
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 OLD = [
@@ -345,9 +345,7 @@ def test_nothing_is_copied_before_it_is_known_whose_the_replica_is(
     eventually(lambda: shop.replication()["status"] == "ok", timeout_s=60)
     shop.copied()
     shop.pipeline.kill()
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def test_a_litestream_that_is_killed_is_started_again_and_misses_nothing(
@@ -365,9 +363,7 @@ def test_a_litestream_that_is_killed_is_started_again_and_misses_nothing(
     assert shop.metric("litejoin_replication_restarts_total") == 2
     eventually(lambda: shop.health()["status"] == "ok")
     assert shop.pipeline.stop() == 0
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def test_a_replica_that_cannot_be_written_is_told_and_caught_up_with(launch: Launcher) -> None:
@@ -386,9 +382,7 @@ def test_a_replica_that_cannot_be_written_is_told_and_caught_up_with(launch: Lau
     away.rename(shop.replica)
     eventually(lambda: shop.health()["status"] == "ok", timeout_s=60)
     assert shop.pipeline.stop() == 0
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def test_a_foreign_reader_that_holds_a_transaction_does_not_stop_the_copies(
@@ -408,9 +402,7 @@ def test_a_foreign_reader_that_holds_a_transaction_does_not_stop_the_copies(
     assert done.returncode == 0, done
     reader.close()
     assert shop.pipeline.stop() == 0
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def test_a_sidecar_is_told_how_to_start_and_seen_when_it_runs(launch: Launcher) -> None:
@@ -429,9 +421,7 @@ def test_a_sidecar_is_told_how_to_start_and_seen_when_it_runs(launch: Launcher) 
     assert shop.pipeline.stop() == 0
     sidecar.signal(signal.SIGTERM)
     sidecar.wait_exit()
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def restored_to(pipeline: Pipeline, *more: str) -> dict[str, Any]:
@@ -463,9 +453,7 @@ def test_a_bucket_brings_back_what_was_copied_and_is_waited_for(
     eventually(lambda: shop.replication()["status"] == "ok", timeout_s=60)
     assert shop.pipeline.stop() == 0
     assert "not-to-be-told" not in shop.pipeline.output()
-    shop.lose()
-    shop.start()
-    eventually(partial(shop.agrees_with, shop.oracle))
+    shop.comes_back()
 
 
 def test_a_drill_beside_the_running_pipeline_verifies_what_it_brings_back(
