@@ -70,12 +70,11 @@ static int lj_wal_through(LjWalFile *wal, const void *data, int size, sqlite3_in
     return rc;
 }
 
-static int lj_wal_gather(LjWalFile *wal, const void *data, int size, sqlite3_int64 at) {
+static void lj_wal_gather(LjWalFile *wal, const void *data, int size, sqlite3_int64 at) {
     if (!wal->size) wal->start = at;
     memcpy(wal->gathered + wal->size, data, (size_t)size);
     wal->size += size;
     wal->end = at + size;
-    return SQLITE_OK;
 }
 
 /* True for the header of a frame that continues the log, with room for it and the largest page. */
@@ -92,7 +91,8 @@ static int lj_wal_write(sqlite3_file *file, const void *data, int size, sqlite3_
         wal->awaited = 1;
         /* The size of the database after the commit; 0 for all but the last frame. */
         wal->commits = (header[4] | header[5] | header[6] | header[7]) != 0;
-        return lj_wal_gather(wal, data, size, at);
+        lj_wal_gather(wal, data, size, at);
+        return SQLITE_OK;
     }
     if (!wal->awaited || at != wal->end || wal->size + size > LJ_GATHERED_BYTES)
         return lj_wal_through(wal, data, size, at);

@@ -24,8 +24,7 @@ from typing import Any, Literal
 
 import apsw
 
-from litejoin.store.checkpoint import RESTART_PAGES, Checkpointer
-from litejoin.store.shard import PAGE_BYTES
+from litejoin.store.checkpoint import Checkpointer, limit_log
 from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database
 
 SCHEMA = """
@@ -79,8 +78,7 @@ class StateDatabase:
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA synchronous = {synchronous}")
         execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        # What a reader that stayed long made of the log is cut off when the log starts again.
-        execute(f"PRAGMA journal_size_limit = {RESTART_PAGES * PAGE_BYTES}")
+        limit_log(self.connection)
         execute(SCHEMA)
         if not execute("SELECT 1 FROM pragma_table_info('log') WHERE name = 'start_ms'").get:
             # Made by a version without windows.

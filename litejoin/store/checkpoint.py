@@ -40,6 +40,12 @@ MARKS_WAIT_S = 0.01
 commits that follow, 2 % of their rate."""
 
 
+def limit_log(connection: apsw.Connection) -> None:
+    """Have what a reader that stayed long made of the log cut off when the log starts again."""
+    page_bytes = connection.execute("PRAGMA page_size").get
+    connection.execute(f"PRAGMA journal_size_limit = {RESTART_PAGES * page_bytes}")
+
+
 class Checkpointer:
     """The thread. The flush thread calls `make_room` before and `notify` after each flush."""
 

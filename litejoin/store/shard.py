@@ -24,7 +24,7 @@ from typing import Literal
 import apsw
 
 from litejoin.errors import CorruptionError, StartRefusedError
-from litejoin.store.checkpoint import RESTART_PAGES
+from litejoin.store.checkpoint import limit_log
 from litejoin.store.failures import read_error
 from litejoin.store.files import create_private
 from litejoin.store.layout import wal_of
@@ -103,8 +103,7 @@ def open_writer(
 def _tune_writer(connection: apsw.Connection, synchronous: Synchronous) -> None:
     # Checkpoints run on a thread of their own; inside a commit they are the slowest of commits.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
-    # What a reader that stayed long made of the log is cut off when the log starts again.
-    connection.execute(f"PRAGMA journal_size_limit = {RESTART_PAGES * PAGE_BYTES}")
+    limit_log(connection)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute(f"PRAGMA cache_size = -{WRITER_CACHE_KIB}")
     connection.execute("PRAGMA temp_store = MEMORY")

@@ -7,7 +7,7 @@ import pytest
 
 from litejoin.errors import StorageIOError
 from litejoin.records import Row, RowKind, pack_rows
-from litejoin.store import freed, shard
+from litejoin.store import freed
 from litejoin.store.shard import PAGE_BYTES
 from litejoin.store.writer import ShardStore
 from tests.harness.waiting import eventually
@@ -92,7 +92,6 @@ def test_an_io_error_ends_the_store(store: ShardStore, monkeypatch: pytest.Monke
 def test_a_long_readers_log_is_cut_off_when_it_ends(
     open_store: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard, "RESTART_PAGES", 300)
     monkeypatch.setattr("litejoin.store.checkpoint.PASSIVE_PAGES", 100)
     monkeypatch.setattr("litejoin.store.checkpoint.RESTART_PAGES", 300)
     store = open_store(shard_count=1)
