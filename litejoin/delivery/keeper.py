@@ -50,6 +50,8 @@ class Keeper:
         self._roomy = asyncio.Event()
         self._roomy.set()
         self._task: asyncio.Task[None] | None = None
+        self._flushes: set[asyncio.Task[None]] = set()
+        """Those under way: the event loop itself holds its tasks by weak references only."""
         self.durable: dict[str, int] = {}
         """Cursors as they are on disk: the results log may be trimmed behind them."""
         self.sizes: dict[str, Size] = {}
@@ -113,7 +115,17 @@ class Keeper:
         self._queued = set(sizes) | on_their_way
 
     async def flush(self) -> None:
-        """Commit what was pushed. A failure is reported as usual, not raised."""
+        """Commit what was pushed. A failure is reported as usual, not raised.
+
+        It goes on when its caller is cancelled: the ledger's thread cannot be stopped, and what
+        has become of the changes must be noted.
+        """
+        flushing = asyncio.create_task(self._flush())
+        self._flushes.add(flushing)
+        flushing.add_done_callback(self._flushes.discard)
+        await asyncio.shield(flushing)
+
+    async def _flush(self) -> None:
         async with self._committing:
             await self._commit()
 
@@ -146,8 +158,8 @@ class Keeper:
         self._changes, self._cursors, self._outcomes = [], {}, 0
         assert self._ledger is not None
         try:
-            superseded, sizes = await asyncio.shield(
-                self._call(_commit_and_measure, self._ledger, cursors, changes)
+            superseded, sizes = await self._call(
+                _commit_and_measure, self._ledger, cursors, changes
             )
         except apsw.Error as error:
             self._changes = changes + self._changes

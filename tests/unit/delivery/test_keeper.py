@@ -64,6 +64,44 @@ def test_many_outcomes_share_a_commit_and_nothing_is_lost_at_the_close(tmp_path:
     again.close()
 
 
+def test_a_commit_is_noted_though_its_caller_is_cancelled(tmp_path: Path) -> None:
+    async def story() -> None:
+        keeper = Keeper(partial(Failing, tmp_path / "dlq.db", [], 0.05), pytest.fail)
+        await keeper.open("e")
+        keeper.push(enqueue(1))
+        keeper.advance("crm", 1)
+        caller = asyncio.create_task(keeper.flush())
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        await keeper.close()
+        assert keeper.durable == {"crm": 1}
+        assert keeper.sizes["crm"].entries == 1
+
+    asyncio.run(story())
+
+
+def test_changes_stay_when_their_commit_fails_after_its_caller_was_cancelled(
+    tmp_path: Path,
+) -> None:
+    failures: list[apsw.Error] = [apsw.FullError("disk is full")]
+
+    async def story() -> None:
+        keeper = Keeper(partial(Failing, tmp_path / "dlq.db", failures, 0.05), pytest.fail)
+        await keeper.open("e")
+        keeper.push(enqueue(1))
+        keeper.advance("crm", 1)
+        caller = asyncio.create_task(keeper.flush())
+        await asyncio.sleep(0.01)
+        caller.cancel()
+        await keeper.close()
+
+    asyncio.run(story())
+    again = Ledger(tmp_path / "dlq.db", durable=False)
+    assert again.cursors("e") == {"crm": 1}
+    assert again.sizes()["crm"].entries == 1
+    again.close()
+
+
 def test_a_full_disk_holds_delivery_until_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
