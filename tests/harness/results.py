@@ -24,7 +24,8 @@ def canonical(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    # The range in which SQL, and so the product (_ext/whole.h), compares a real with an integer.
+    if isinstance(value, float) and value.is_integer() and -(2.0**63) <= value < 2.0**63:
         return int(value)
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}

@@ -78,6 +78,9 @@ def test_canonical_form_is_json_value_equality() -> None:
     assert canonical({"b": 1.0, "a": [-0.0]}) == canonical({"a": [0], "b": 1})
     assert canonical("1") != canonical(1)
     assert canonical(2**53 + 1) != canonical(2**53)
+    assert canonical(float(2**53 + 2)) == canonical(2**53 + 2)
+    assert canonical(float(2**53 + 2)) != canonical(2**53 + 1)
+    assert canonical(2.0**63) != canonical(2**63), "no integer of SQL's"
 
 
 def test_a_snapshot_lists_a_key_once() -> None:
