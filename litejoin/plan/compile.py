@@ -40,7 +40,7 @@ from litejoin.plan.nodes import (
 )
 from litejoin.plan.over_windows import written
 from litejoin.plan.query.indexes import IndexRegistry
-from litejoin.plan.redact import MIN_SECRET_LENGTH, mask_all
+from litejoin.plan.redact import mask_all, masked_by_value
 from litejoin.plan.section import Section
 
 DEFAULT_CLEAN_INTERVAL_MS = 60_000
@@ -111,8 +111,8 @@ def _topics_of(source: SourcePlan) -> tuple[str, ...]:
 
 def _masked(finding: Diagnostic, document: Document) -> Diagnostic:
     """A finding whose texts hold no secret: SQLite quotes the query, which may hold `${VAR}`."""
-    secrets = frozenset(s for s in document.secrets if len(s) >= MIN_SECRET_LENGTH)
-    message, hint = mask_all((finding.message, finding.hint), secrets)
+    texts = finding.message, finding.hint
+    message, hint = mask_all(texts, masked_by_value(document.secrets))
     return replace(finding, message=message, hint=hint)
 
 

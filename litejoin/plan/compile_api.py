@@ -15,6 +15,7 @@ from litejoin.plan.nodes_api import (
     ForEachPlan,
     JwtPlan,
     OAuthPlan,
+    PagingKind,
     PagingPlan,
     RatePlan,
     RetryPlan,
@@ -90,10 +91,10 @@ PAGE_KEYS = {
 
 
 def _paging(pagination: Section) -> PagingPlan:
-    kind = pagination.text("type")
+    value = pagination.value
+    kind: PagingKind = value["type"]
     if kind == "none":
         return PagingPlan()
-    value = pagination.value
     param, size, size_param = PAGE_KEYS.get(kind, ("param", "", ""))
     return PagingPlan(
         kind=kind,

@@ -20,6 +20,7 @@ from litejoin.plan.nodes_api import (
     ApiTlsPlan,
     AuthPlan,
     ForEachPlan,
+    PagingKind,
     PagingPlan,
     RatePlan,
     RetryPlan,
@@ -196,7 +197,7 @@ class ApiSourcePlan:
     max_consecutive_failures: int
     ignore_fields: tuple[str, ...]
     max_response_bytes: int
-    pagination: str = "none"
+    pagination: PagingKind = "none"
     min_pages: int = 1
     """Pages that a poll walks at least; equal to `max_pages` where the config fixes the number."""
     max_pages: int = 1

@@ -20,11 +20,17 @@ class Secret(str):
         return "***"
 
 
+PagingKind = Literal[
+    "none", "auto", "link_header", "next_url", "header_cursor", "cursor", "seek", "offset", "page",
+    "time_slice",
+]  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class PagingPlan:
     """How the next page is found. What a kind does not use keeps its default."""
 
-    kind: str = "none"
+    kind: PagingKind = "none"
     path: str = ""
     """gjson path: next_url and cursor in the response, seek in the last record."""
     param: str = ""

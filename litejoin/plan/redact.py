@@ -1,17 +1,20 @@
 """Keeps secrets out of everything that `plan` prints.
 
 Two nets: by field (a `Secret`, a header, a password or a token in a URL) and then by value
-(whatever the first net found is masked in every other text of the plan). The plan is masked before
-it is laid out, so that no format and no line break can let a part through.
+(whatever the first net found is masked in every other text of the plan, unless the plan itself uses
+that word). The plan is masked before it is laid out, so that no format and no line break can let a
+part through.
 """
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args, get_origin
 from urllib.parse import unquote_plus
 
+from litejoin.plan import nodes, nodes_api
 from litejoin.plan.nodes import Plan, Secret
 
 MASK = "***"
@@ -60,8 +63,30 @@ def hidden_values(plan: Plan, also: frozenset[str] = frozenset()) -> frozenset[s
     """
     parts = (*plan.sources, *plan.topics, *plan.joins, *plan.windows, *plan.sinks)
     names = " ".join([plan.name, *(part.name for part in parts)])
-    wanted = secret_values(plan) | {value for value in also if len(value) >= MIN_SECRET_LENGTH}
-    return frozenset(value for value in wanted if value not in names)
+    return frozenset(v for v in masked_by_value(secret_values(plan) | also) if v not in names)
+
+
+def masked_by_value(secrets: Iterable[str]) -> frozenset[str]:
+    """Those of the values that are masked wherever they stand, and not in their own field only.
+
+    Not the words of the plan: with a token `none`, a plan without pages would have `***` pages, and
+    with the password `postgres` a sink the type `***`.
+    """
+    return frozenset(s for s in secrets if len(s) >= MIN_SECRET_LENGTH and s not in _plan_words())
+
+
+@cache
+def _plan_words() -> frozenset[str]:
+    """What fields of the plan's nodes say that take one of a few words."""
+    known = (*vars(nodes).values(), *vars(nodes_api).values())
+    parts = [
+        field
+        for node in known
+        if isinstance(node, type) and dataclasses.is_dataclass(node)
+        for field in dataclasses.fields(node)
+    ]
+    words = (get_args(part.type) for part in parts if get_origin(part.type) is Literal)
+    return frozenset(word for choice in words for word in choice)
 
 
 def redacted(plan: Plan, also: frozenset[str] = frozenset()) -> Plan:

@@ -169,6 +169,15 @@ def test_no_form_shows_a_secret(form: str) -> None:
     assert "b:9092" not in shown
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_stand_in_for_a_token_garbles_nothing(form: str) -> None:
+    headers = {"Authorization": Secret("Bearer none"), "X-Api-Key": Secret("native")}
+    plan = shop_plan()
+    api = replace(ORDERS_API, headers=headers)
+    told = explain(replace(plan, sources=(api, *plan.sources[1:])), form)
+    assert told == explain(plan, form)
+
+
 def test_the_json_form_has_the_documented_names() -> None:
     tree = json.loads(explain(shop_plan(), "json", [WARNING]))
     assert list(tree) == [

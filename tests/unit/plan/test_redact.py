@@ -3,7 +3,7 @@
 import pytest
 
 from litejoin.plan.nodes import Secret
-from litejoin.plan.redact import is_secret_name, mask_all, secret_values, shown_url
+from litejoin.plan.redact import is_secret_name, mask_all, masked_by_value, secret_values, shown_url
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,11 @@ def test_masking_reaches_every_text_and_the_longest_secret_first() -> None:
         "n": 7,
         "s": "***",
     }
+
+
+def test_words_of_the_plan_and_short_texts_are_masked_in_their_own_field_only() -> None:
+    values = ["none", "postgres", "native", "at_least_once", "cursor", "abc", "None", "s3cret"]
+    assert masked_by_value(values) == {"None", "s3cret"}
 
 
 def test_no_secrets_means_no_change() -> None:

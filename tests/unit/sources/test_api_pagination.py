@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from litejoin.plan.nodes_api import PagingPlan
+from litejoin.plan.nodes_api import PagingKind, PagingPlan
 from litejoin.sources.api.pagination import linked
 from litejoin.sources.api.transport import Response
 from tests.unit.sources.api_pages import Api, Asked, Handler, items, page, run
@@ -71,7 +71,7 @@ def by_seek(asked: Asked) -> Response:
     return page({"d": sliced(at), "has_more": at + 10 < N})
 
 
-def paging(kind: str, **more: Any) -> PagingPlan:
+def paging(kind: PagingKind, **more: Any) -> PagingPlan:
     return PagingPlan(kind, **{"max_pages": 1000, **more})
 
 
