@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except Exception as error:
         if debug:
-            raise
+            _show_trace(error)
         return _report(error)
 
 
@@ -148,6 +148,12 @@ def _unknown(name: str) -> int:
     hint = f'did you mean "{near[0]}"?' if near else "litejoin --help lists the commands"
     sys.stderr.write(f'litejoin: unknown {kind} "{name}" ({hint})\n')
     return EXIT_USAGE
+
+
+def _show_trace(error: Exception) -> None:
+    from traceback import print_exception  # only on this path
+
+    print_exception(error, file=sys.stderr)
 
 
 def _report(error: Exception) -> int:

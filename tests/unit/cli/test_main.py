@@ -100,8 +100,20 @@ def test_a_stack_trace_only_with_debug(
     assert cli.main(["run"]) == 1
     err = capsys.readouterr().err
     assert err == "litejoin: unexpected error: RuntimeError: broken (--debug shows where)\n"
-    with pytest.raises(RuntimeError, match="broken"):
-        cli.main(["run", "--debug"])
+    assert cli.main(["run", "--debug"]) == 1
+    trace = capsys.readouterr().err
+    assert trace.startswith("Traceback (most recent call last):\n")
+    assert trace.endswith(f"\nRuntimeError: broken\n{err}")
+
+
+def test_debug_does_not_change_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command_that(monkeypatch, DataDirInUseError("held by pid 7", hint="stop it first"))
+    assert cli.main(["run", "--debug"]) == 3
+    trace, _, line = capsys.readouterr().err[:-1].rpartition("\n")
+    assert "Traceback" in trace
+    assert line == "litejoin: LJ-LOCK: held by pid 7 (stop it first)"
 
 
 def test_the_commands_own_code_is_the_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
