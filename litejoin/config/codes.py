@@ -328,7 +328,7 @@ _error(
 _warning(
     "LJ209",
     "topic needs quotes in SQL",
-    "The topic's name is an SQL keyword or no plain SQL name.",
+    "The topic's name is an SQL keyword or no plain SQL name, and no query has it in quotes.",
     "topic: order",
     'Write it quoted in queries, FROM "order", or rename it.',
 )

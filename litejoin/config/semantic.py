@@ -5,7 +5,7 @@ file's own nodes, so that a sink with a mistake in it still counts as a sink.
 """
 
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.document import Document
@@ -51,42 +51,47 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
         _check_unfed(document, root, document.fed_topics, found)
 
 
-Named = list[tuple[str, Scalar]]
+class Named(NamedTuple):
+    """The name of a source, join, window or sink as written, and where it is."""
+
+    name: str
+    node: Scalar
+    pointer: str
 
 
-def _names(root: Node) -> dict[str, Named]:
-    """The names of all sources, joins, windows and sinks as written, with their nodes."""
+def _names(root: Node) -> dict[str, list[Named]]:
+    """The names of all sources, joins, windows and sinks."""
     return {section: list(_names_in(root, section)) for section in _SECTIONS}
 
 
 _SECTIONS = {"sources": "source", "joins": "join", "windows": "window", "sinks": "sink"}
 
 
-def _names_in(root: Node, section: str) -> Iterator[tuple[str, Scalar]]:
+def _names_in(root: Node, section: str) -> Iterator[Named]:
     entry = root.entries.get(section) if isinstance(root, Mapping) else None
     items = entry.value.items if entry and isinstance(entry.value, Sequence) else []
-    for item in items:
+    for at, item in enumerate(items):
         name = item.entries.get("name") if isinstance(item, Mapping) else None
         if name and isinstance(name.value, Scalar) and not name.value.unknown:
-            yield name.value.text, name.value
+            yield Named(name.value.text, name.value, f"/{section}/{at}/name")
 
 
-def _check_names(names: dict[str, Named], found: Diagnostics) -> None:
+def _check_names(names: dict[str, list[Named]], found: Diagnostics) -> None:
     for group in (("sources",), ("joins", "windows"), ("sinks",)):
         first: dict[str, tuple[str, Scalar]] = {}
         for section in group:
-            for name, node in names[section]:
+            for name, node, pointer in names[section]:
                 kind = _SECTIONS[section]
                 known = first.setdefault(name.lower(), (kind, node))
                 if known[1] is not node:
                     line = known[1].place.line
                     message = f'the name "{shown(name)}" is used by the {known[0]} in line {line}'
-                    hint = "upper and lower case count as equal"
-                    found.node(node, "LJ201", message, hint=hint if name != known[1].text else "")
+                    hint = "upper and lower case count as equal" if name != known[1].text else ""
+                    found.node(node, "LJ201", message, hint=hint, pointer=pointer)
 
 
-def _check_topics(document: Document, names: dict[str, Named], found: Diagnostics) -> None:
-    windows = {name.lower() for name, _ in names["windows"]}
+def _check_topics(document: Document, names: dict[str, list[Named]], found: Diagnostics) -> None:
+    windows = {window.name.lower() for window in names["windows"]}
     spelled: dict[str, str] = {}
     for pointer, topic in _topics(document):
         if topic.lower() in windows:
@@ -96,10 +101,19 @@ def _check_topics(document: Document, names: dict[str, Named], found: Diagnostic
         if first != topic:
             message = f'the topic "{topic}" differs from "{first}" in upper and lower case only'
             found.add(document.finding("LJ201", pointer, message))
-        if topic.lower() in _SQL_WORDS or not topic.isidentifier():
+        needs_quotes = topic.lower() in _SQL_WORDS or not topic.isidentifier()
+        if needs_quotes and not _is_quoted(topic, document):
             message = f'the topic "{topic}" needs quotes in queries'
             hint = f'write FROM "{topic}"'
             found.add(document.finding("LJ209", pointer, message, hint=hint))
+
+
+def _is_quoted(topic: str, document: Document) -> bool:
+    """True when a query writes the topic in quotes already."""
+    name = topic.lower()
+    written = (f'"{name}"', f"[{name}]", f"`{name}`")
+    readers = (*document.value["joins"], *document.value["windows"])
+    return any(quoted in str(r["query"]).lower() for r in readers for quoted in written)
 
 
 def _topics(document: Document) -> Iterator[tuple[str, str]]:
@@ -157,9 +171,9 @@ def _all_named(root: Node, section: str) -> bool:
 
 
 def _check_sinks(
-    document: Document, root: Node, names: dict[str, Named], found: Diagnostics
+    document: Document, root: Node, names: dict[str, list[Named]], found: Diagnostics
 ) -> None:
-    known = {name for name, _ in names["sinks"]}
+    known = {sink.name for sink in names["sinks"]}
     all_named = _all_named(root, "sinks")
     for pointer, name in _sink_uses(document):
         if name in known or not all_named or document.is_unknown(pointer):
@@ -170,10 +184,11 @@ def _check_sinks(
         message = f'unknown sink "{shown(name)}"{told}'
         found.add(document.finding("LJ203", pointer, message, hint=hint))
     used = used_sinks(root)
-    for name, node in names["sinks"]:
+    for name, node, pointer in names["sinks"]:
         if used is not None and name not in used:
             message = f'no join and no window sends to the sink "{shown(name)}"'
-            found.node(node, "LJ204", message, hint="name it in a join's sink, or remove it")
+            hint = "name it in a join's sink, or remove it"
+            found.node(node, "LJ204", message, hint=hint, pointer=pointer)
 
 
 def _sink_uses(document: Document) -> Iterator[tuple[str, str]]:

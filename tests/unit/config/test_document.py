@@ -170,6 +170,13 @@ def test_bad_overrides_are_findings_of_the_option(override: str, code: str) -> N
     assert found[0].file.startswith("--set ")
 
 
+@pytest.mark.parametrize("written", ['"user-events"', "[User-Events]", "`user-events`"])
+def test_a_topic_that_a_query_writes_in_quotes_needs_no_warning(written: str) -> None:
+    text = SHOP.replace("[orders]", "[user-events]")
+    assert [f.code for f in findings(text)] == ["LJ209"]
+    assert findings(text.replace("FROM orders", f"FROM {written}")) == []
+
+
 def test_ignore_comments_hide_warnings_in_their_line_the_next_line_and_blocks() -> None:
     public = SHOP.replace('"127.0.0.1:8080"', '":8080"')
     assert [f.code for f in findings(public)] == ["LJ260"]

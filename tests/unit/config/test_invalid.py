@@ -42,6 +42,17 @@ def test_exactly_the_expected_findings(path: Path) -> None:
     assert sorted((f.code, f.line, f.column) for f in found) == expected(path), shown
 
 
+@pytest.mark.parametrize(
+    "path", [f for f in FILES if f.name.startswith("LJ2")], ids=lambda path: path.stem
+)
+def test_what_is_wrong_in_meaning_has_a_pointer(path: Path) -> None:
+    document, found = load_config(path, env=ENVIRONMENT)
+    assert document is not None
+    for finding in found:
+        if finding.code.startswith("LJ2"):
+            assert document.place(finding.pointer).line == finding.line
+
+
 def test_every_file_is_about_the_code_in_its_name() -> None:
     assert len(FILES) >= 120
     for path in FILES:
