@@ -4,13 +4,16 @@ A command makes a `CommandParser`, adds its arguments and calls `parse`. Every o
 long name can also be given as a variable: `--log-format` as LITEJOIN_LOG_FORMAT; the command line
 wins. An option that may be repeated takes one value a line; those of the command line come after.
 Switches take 1/0, true/false, yes/no, on/off.
+
+A `type` of an argument raises ValueError with what the text fails ("must be 1 or more"); the user
+reads it behind the text.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 _SWITCH = {
     "1": True, "true": True, "yes": True, "on": True,
@@ -46,6 +49,12 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_Help,
         )
+
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """Argparse's own, which says the reason of a `type` instead of the function's name."""
+        if "type" in options:
+            options["type"] = _telling(options["type"])
+        return super().add_argument(*names, **options)
 
     def parse(
         self, argv: Sequence[str], environ: Mapping[str, str] | None = None
@@ -89,12 +98,36 @@ class CommandParser(argparse.ArgumentParser):
     def _convert(self, variable: str, action: argparse.Action, text: str) -> object:
         try:
             value = action.type(text) if callable(action.type) else text
-        except (ValueError, argparse.ArgumentTypeError) as error:
+        except argparse.ArgumentTypeError as error:
             self.error(f"{variable}: {error}")
         if action.choices is not None and value not in action.choices:
             known = ", ".join(str(choice) for choice in action.choices)
             self.error(f"{variable} must be one of {known}, not {text!r}")
         return value
+
+
+def _telling(convert: Callable[[str], object]) -> Callable[[str], object]:
+    def converted(text: str) -> object:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} {error}") from None
+
+    return converted
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """A `type` of arguments: a whole number from `least` to `most`."""
+    bounds = f"of {least} or more" if most is None else f"from {least} to {most}"
+
+    def convert(text: str) -> int:
+        digits = text.removeprefix("-")
+        number = int(text) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
+        if number is None or number < least or (most is not None and number > most):
+            raise ValueError(f"must be a whole number {bounds}")
+        return number
+
+    return convert
 
 
 def add_config_options(parser: CommandParser) -> None:

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.args import CommandParser, add_config_options, whole_number
 from litejoin.cli.config import load_plan
 from litejoin.clock import SystemClock
 from litejoin.plan.nodes import Plan
@@ -55,7 +55,7 @@ def _parser() -> CommandParser:
     parser.add_argument("--deep", action="store_true", help="compare every row and every page")
     parser.add_argument(
         "--release",
-        type=int,
+        type=whole_number(0),
         metavar="SHARD",
         help="take a shard out of quarantine if a deep check finds nothing; commits that it lacks"
         " are given up. Stop the pipeline first",

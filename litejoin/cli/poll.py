@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.args import CommandParser, add_config_options, whole_number
 
 
 def run(argv: Sequence[str]) -> int:
@@ -46,12 +46,8 @@ def add_source_options(parser: CommandParser) -> None:
     """What `poll` and `record` share: the source, and how far it is walked."""
     parser.add_argument("source", metavar="SOURCE", help="name of the api source")
     parser.add_argument(
-        "--pages", type=_pages, metavar="N", help="stop after N pages (default: as the config says)"
+        "--pages",
+        type=whole_number(1),
+        metavar="N",
+        help="stop after N pages (default: as the config says)",
     )
-
-
-def _pages(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("must be 1 or more")
-    return number

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.args import CommandParser, add_config_options, whole_number
 from litejoin.cli.config import load_plan
 from litejoin.plan.nodes import KafkaSourcePlan, Plan
 from litejoin.sources.kafka.offsets import spread_offsets
@@ -63,7 +63,9 @@ def _parser() -> CommandParser:
         "litejoin reshard -c shop.yaml --shards 16",
     )
     add_config_options(parser)
-    parser.add_argument("--shards", type=_count, metavar="N", help="the new number of shards")
+    parser.add_argument(
+        "--shards", type=whole_number(1, MAX_SHARDS), metavar="N", help="the new number of shards"
+    )
     parser.add_argument(
         "--abandon", action="store_true", help="give up a run that has not moved anything yet"
     )
@@ -71,10 +73,3 @@ def _parser() -> CommandParser:
         "--format", choices=("text", "json"), default="text", help="form of the answer"
     )
     return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if not 1 <= count <= MAX_SHARDS:
-        raise ValueError(f"must be from 1 to {MAX_SHARDS}")
-    return count

@@ -74,7 +74,11 @@ def _parser() -> CommandParser:
 
 
 def _time(text: str) -> str:
-    if datetime.fromisoformat(text).tzinfo is None:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is no time such as 2026-05-01T12:00:00Z") from None
+    if time.tzinfo is None:
         raise ValueError("must say its zone, as 2026-05-01T12:00:00Z does")
     return text
 

@@ -80,7 +80,10 @@ def _run(
 
 
 def _seconds(text: str) -> float:
-    value = float(text.removesuffix("s"))
+    try:
+        value = float(text.removesuffix("s"))
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 3600:
-        raise ValueError("must be between 0 and 3600 seconds")
+        raise ValueError("must be seconds from 0 to 3600")
     return value

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.args import CommandParser, add_config_options, whole_number
 from litejoin.cli.config import load_plan
 from litejoin.cli.findings import use_colors
 from litejoin.clock import SystemClock
@@ -63,18 +63,11 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--url", metavar="URL", help="where the pipeline answers, if not at server.addr"
     )
-    parser.add_argument("--limit", type=_count, metavar="N", help="end after N lines")
+    parser.add_argument("--limit", type=whole_number(1), metavar="N", help="end after N lines")
     parser.add_argument(
         "--format", choices=("text", "json"), default="text", help="form of the lines"
     )
     return parser
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError("must be 1 or more")
-    return count
 
 
 def _lines(server: ServerPlan, options: Namespace) -> Iterator[str]:

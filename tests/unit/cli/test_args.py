@@ -2,7 +2,8 @@
 
 import pytest
 
-from litejoin.cli.args import CommandParser, add_config_options
+from litejoin.cli.args import CommandParser, add_config_options, whole_number
+from litejoin.cli.main import main
 
 
 def parser() -> CommandParser:
@@ -58,7 +59,7 @@ def test_defaults_hold_without_either() -> None:
             "LITEJOIN_LOG_FORMAT must be one of text, json, not 'xml'",
         ),
         ({"LITEJOIN_QUIET": "maybe"}, "LITEJOIN_QUIET must be 1 or 0, not 'maybe'"),
-        ({"LITEJOIN_GRACEFUL_TIMEOUT": "x"}, "LITEJOIN_GRACEFUL_TIMEOUT: could not convert"),
+        ({"LITEJOIN_GRACEFUL_TIMEOUT": "x"}, "LITEJOIN_GRACEFUL_TIMEOUT: 'x' could not convert"),
     ],
 )
 def test_a_bad_variable_is_a_usage_error(
@@ -70,6 +71,37 @@ def test_a_bad_variable_is_a_usage_error(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["run", "--graceful-timeout", "1m"], "'1m' must be seconds from 0 to 3600"),
+        (["run", "--graceful-timeout", "nan"], "'nan' must be seconds from 0 to 3600"),
+        (["dlq", "list", "--older-than", "1d"], """'1d' has no unit for days, write "24h\""""),
+        (["poll", "orders-api", "--pages", "0"], "'0' must be a whole number of 1 or more"),
+        (["tap", "--limit", "1.5"], "'1.5' must be a whole number of 1 or more"),
+        (["check", "--release", "-1"], "'-1' must be a whole number of 0 or more"),
+        (["reshard", "--shards", "4096"], "'4096' must be a whole number from 1 to 256"),
+        (["restore", "--at", "yesterday"], "'yesterday' is no time such as 2026-05-01T12:00:00Z"),
+        (
+            ["restore", "--at", "2026-05-01"],
+            "'2026-05-01' must say its zone, as 2026-05-01T12:00:00Z does",
+        ),
+    ],
+)
+def test_a_bad_value_is_told_with_its_reason(
+    arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "-c", "shop.yaml"]) == 2
+    name, option = arguments[0], arguments[-2]
+    told = f"litejoin {name}: argument {option}: {reason} (litejoin {name} --help)\n"
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize("text", ["1", "1024"])
+def test_whole_numbers_reach_to_both_ends(text: str) -> None:
+    assert whole_number(1, 1024)(text) == int(text)
 
 
 def test_a_missing_option_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
