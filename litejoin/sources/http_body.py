@@ -23,6 +23,10 @@ LINES_TYPES = frozenset(
 ZSTD_WINDOW_BYTES = 8 * 1024 * 1024
 """A frame may ask for a window of gigabytes; what a client of ours sends fits its largest body."""
 
+GZIP_STEP_BYTES = 16 * 1024
+"""Input of one step: what is left of it when a member ends is copied, and a body may be made of
+hundreds of thousands of empty members."""
+
 ZSTD_STEP_BYTES = 256
 """Input of one step: at most 64 blocks of 128 KiB, so a bomb makes no more than 8 MiB at once."""
 
@@ -81,14 +85,17 @@ def decompress(body: bytes, coding: str, max_bytes: int) -> bytes:
 
 def gunzip(body: bytes, max_bytes: int) -> bytes:
     """At most `max_bytes` of what gzip members hold. Raises zlib.error, ValueError."""
-    out = b""
-    while body and len(out) < max_bytes:
+    out, at = bytearray(), 0
+    view = memoryview(body)
+    while at < len(body) and len(out) < max_bytes:
         member = zlib.decompressobj(wbits=31)
-        out += member.decompress(body, max_bytes - len(out))
+        while at < len(body) and not member.eof and len(out) < max_bytes:
+            step = view[at : at + GZIP_STEP_BYTES]
+            out += member.decompress(step, max_bytes - len(out))
+            at += len(step) - len(member.unused_data)
         if not member.eof and len(out) < max_bytes:
             raise ValueError("the data ends too early")
-        body = member.unused_data
-    return out
+    return bytes(out)
 
 
 def unzstd(body: bytes, max_bytes: int) -> bytes:
@@ -98,19 +105,19 @@ def unzstd(body: bytes, max_bytes: int) -> bytes:
     """
     zstandard = find_zstandard()
     assert zstandard is not None, "coding_of refuses zstd where it cannot be read"
-    out = bytearray()
-    while body and len(out) < max_bytes:
-        frame = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES).decompressobj()
-        at = 0
+    out, at = bytearray(), 0
+    frames = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW_BYTES)
+    while at < len(body) and len(out) < max_bytes:
+        frame = frames.decompressobj()
         while at < len(body) and not frame.eof and len(out) < max_bytes:
+            step = body[at : at + ZSTD_STEP_BYTES]
             try:
-                out += frame.decompress(body[at : at + ZSTD_STEP_BYTES])
+                out += frame.decompress(step)
             except zstandard.ZstdError as error:
                 raise ValueError(str(error)) from None
-            at += ZSTD_STEP_BYTES
+            at += len(step) - len(frame.unused_data)
         if not frame.eof and len(out) < max_bytes:
             raise ValueError("the data ends too early")
-        body = frame.unused_data + body[at:]
     return bytes(out)
 
 

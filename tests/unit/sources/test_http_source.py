@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import json
 import threading
+import zlib
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,6 +135,35 @@ def test_bad_compression(encoding: str, body: bytes, status: int, words: str) ->
         assert server.intake.batches == 0
         if status == 415:
             assert reply.headers["accept-encoding"] == "gzip, zstd"
+
+
+def test_many_members_cost_no_more_than_their_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = 0
+
+    class Member:
+        def __init__(self, wbits: int) -> None:
+            self._member = zlib.decompressobj(wbits)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            nonlocal copied
+            out = self._member.decompress(data, most)
+            copied += len(self._member.unused_data)
+            return out
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._member, name)
+
+    monkeypatch.setattr(http_body, "zlib", SimpleNamespace(decompressobj=Member, error=zlib.error))
+    members = 20_000
+    assert http_body.decompress(gzip.compress(b"x") * members, "gzip", 1 << 20) == b"x" * members
+    assert copied < members * 32 * 1024
+
+
+@pytest.mark.timeout(60)
+def test_eight_mib_of_empty_zstd_frames_are_nothing() -> None:
+    """Quadratic in the number of frames this took minutes."""
+    frame = zstandard.compress(b"")
+    assert http_body.decompress(frame * ((8 << 20) // len(frame)), "zstd", 1 << 20) == b""
 
 
 def test_without_zstandard_zstd_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
