@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,9 @@ class DoneAtOnce:
 
     def topic_number(self, name: str) -> int:
         return 1
+
+    def topic_numbers(self, names: Sequence[str]) -> list[int]:
+        return [1] * len(names)
 
     def submit(self, batch: bytes, rows: int) -> "asyncio.Future[None]":
         done = asyncio.get_running_loop().create_future()

@@ -149,7 +149,7 @@ class App:
 
     async def _start(self, closing: AsyncExitStack) -> None:
         plan, store = self._plan, self._store
-        self._channel = Channel(self._loop, store.topic_number)
+        self._channel = Channel(self._loop, store.topic_numbers)
         self._listeners = Listeners(plan.server, self._health, self._clock)
         self._outputs = Outputs(plan, self._listeners, self._clock)
         self._inputs = Inputs(

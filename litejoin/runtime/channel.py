@@ -10,7 +10,7 @@ nothing of SQLite.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from litejoin.errors import LiteJoinError, OverloadedError
@@ -23,6 +23,9 @@ MAX_BYTES = 16 * 1024 * 1024
 
 FLUSH_BYTES = 8 * 1024 * 1024
 """Most bytes of one flush: a transaction that keeps its pages in the cache."""
+
+TopicNumbers = Callable[[Sequence[str]], list[int]]
+"""The catalogue numbers of topics. Raises BadRowError."""
 
 
 @dataclass(slots=True)
@@ -39,9 +42,9 @@ class Pending:
 class Channel:
     """Thread-safe between one event loop and one flush thread."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, topic_number: Callable[[str], int]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, topic_numbers: TopicNumbers) -> None:
         self._loop = loop
-        self._topic_number = topic_number
+        self._topic_numbers = topic_numbers
         self._waiting: deque[Pending] = deque()
         self._bytes = 0
         self._changed = threading.Condition()
@@ -63,7 +66,11 @@ class Channel:
 
     def topic_number(self, name: str) -> int:
         """See `Intake`."""
-        return self._topic_number(name)
+        return self._topic_numbers((name,))[0]
+
+    def topic_numbers(self, names: Sequence[str]) -> list[int]:
+        """See `PushIntake`."""
+        return self._topic_numbers(names)
 
     def submit(
         self, batch: bytes, rows: int, *, piecewise: bool = False, frees: bool = False

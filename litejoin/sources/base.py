@@ -34,6 +34,16 @@ class Intake(Protocol):
         ...
 
 
+class PushIntake(Intake, Protocol):
+    """An intake of rows that name their topics themselves."""
+
+    def topic_numbers(self, names: Sequence[str]) -> list[int]:
+        """`topic_number` of each. Raises BadRowError when one of them may not be created, with its
+        place as `row`; then none is: a request that is refused leaves no topics behind.
+        """
+        ...
+
+
 class SourceState(Protocol):
     """The durable diff state of one api source: key -> (16-byte hash, stored record or b"")."""
 

@@ -11,7 +11,7 @@ from litejoin._ext.ingest import RowScanner
 from litejoin.clock import Clock
 from litejoin.errors import BadRowError
 from litejoin.plan.nodes import HttpSourcePlan, ServerLimits
-from litejoin.sources.base import Intake
+from litejoin.sources.base import PushIntake
 from litejoin.sources.http_keys import AnswerStore, KeyedRequests, MemoryAnswers
 from litejoin.sources.http_push import Fields, PushEndpoint, Receive, Scope, Send
 
@@ -22,7 +22,7 @@ class HttpSource(PushEndpoint):
     def __init__(
         self,
         plans: Sequence[HttpSourcePlan],
-        intake: Intake,
+        intake: PushIntake,
         limits: ServerLimits,
         clock: Clock,
         answers: AnswerStore | None = None,
@@ -34,6 +34,7 @@ class HttpSource(PushEndpoint):
             max_key_bytes=limits.max_key_bytes,
             max_row_bytes=limits.max_row_bytes,
         )
+        self._topic_numbers = intake.topic_numbers
         self._any_topic = any(not plan.topics for plan in plans)
         self._topics = dict.fromkeys(topic for plan in plans for topic in plan.topics)
         for topic in self._topics:
@@ -71,11 +72,13 @@ class HttpSource(PushEndpoint):
             topic, row = next(iter(unknown.items()))
             message = f'row {row}: topic "{topic}" is not taken here'
             raise BadRowError(message, row=row, hint=f"topics: {', '.join(self._topics)}")
-        for topic, row in unknown.items():
-            try:
-                number = self.intake.topic_number(topic)
-            except BadRowError as error:
-                raise BadRowError(f"row {row}: {error}", row=row, hint=error.hint) from error
+        topics = list(unknown)
+        try:
+            numbers = self._topic_numbers(topics)
+        except BadRowError as error:
+            row = unknown[topics[error.row or 0]]
+            raise BadRowError(f"row {row}: {error}", row=row, hint=error.hint) from error
+        for topic, number in zip(topics, numbers, strict=True):
             self._scanner.add_topic(topic, number)
 
 

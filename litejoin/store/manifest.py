@@ -8,6 +8,7 @@ directory that does not match is refused and left as it is.
 import json
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,7 @@ FORMAT_VERSION = 1
 HASH_NAME = "fnv1a32"
 MAX_TOPICS = 1000
 """A topic costs a table in every shard and statements in memory; pushes may create topics by
-name.
+name. Those of the config do not fall under it: a sender must not keep it from growing.
 """
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -45,14 +46,27 @@ class Manifest:
     topics: dict[str, int] = field(default_factory=dict)
     sources: dict[str, SourceEntry] = field(default_factory=dict)
 
-    def topic_number(self, name: str) -> int:
-        """The topic's number, given out if it is new. Raises BadRowError for a name it cannot
-        have.
+    def topic_numbers(self, names: Sequence[str], *, are_configured: bool = False) -> list[int]:
+        """The numbers of topics, given out to those that are new: to all of them or to none.
+
+        Raises BadRowError for a name that cannot have one, and unless they `are_configured` beyond
+        MAX_TOPICS; `row` is then the place of the name.
         """
+        before = dict(self.topics)
+        numbers: list[int] = []
+        for place, name in enumerate(names):
+            try:
+                numbers.append(self._topic_number(name, are_configured))
+            except BadRowError as error:
+                self.topics = before
+                raise BadRowError(str(error), row=place, hint=error.hint) from None
+        return numbers
+
+    def _topic_number(self, name: str, is_configured: bool) -> int:
         number = self.topics.get(name)
         if number is None:
             _check_name(name, self.topics)
-            if len(self.topics) >= MAX_TOPICS:
+            if len(self.topics) >= MAX_TOPICS and not is_configured:
                 raise BadRowError(
                     f"topic {name!r} would be number {MAX_TOPICS + 1:,}; a pipeline has at most"
                     f" {MAX_TOPICS:,} topics",

@@ -212,16 +212,17 @@ class ShardStore:
             return dict(self._manifest.topics)
 
     def topic_number(self, name: str) -> int:
-        """The topic's number, given out if it is new; its tables are made by the next flush.
+        """`topic_numbers` of one."""
+        return self.topic_numbers((name,))[0]
 
-        Never blocks on the disk. Raises BadRowError for a name that cannot be used.
-        """
+    def topic_numbers(self, names: Sequence[str], *, are_configured: bool = False) -> list[int]:
+        """See `Manifest`. The next flush makes the tables of new ones. Never blocks on the disk."""
         with self._catalogue:
-            return self._manifest.topic_number(name)
+            return self._manifest.topic_numbers(names, are_configured=are_configured)
 
     def create_topic(self, name: str) -> int:
-        """`topic_number`, and the tables are there when it returns. Blocks on the disk."""
-        number = self.topic_number(name)
+        """The number of a topic of the config, whose tables are there when it returns. Blocks."""
+        (number,) = self.topic_numbers((name,), are_configured=True)
         with self._flushing:
             self._make_tables()
         return number

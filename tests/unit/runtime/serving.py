@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,6 +64,12 @@ class FakeIntake:
         if self.allowed is not None and name not in self.allowed:
             raise BadRowError(f"topic {name!r} does not exist")
         return self.topics.setdefault(name, len(self.topics) + 1)
+
+    def topic_numbers(self, names: Sequence[str]) -> list[int]:
+        for place, name in enumerate(names):
+            if self.allowed is not None and name not in self.allowed:
+                raise BadRowError(f"topic {name!r} does not exist", row=place)
+        return [self.topic_number(name) for name in names]
 
     async def submit(self, batch: bytes, rows: int, *, piecewise: bool = False) -> None:
         self.batches += 1

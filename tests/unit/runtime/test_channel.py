@@ -13,7 +13,7 @@ from litejoin.runtime.channel import Channel
 
 def run(test: Callable[[Channel], Awaitable[None]], *, opened: bool = True) -> None:
     async def main() -> None:
-        channel = Channel(asyncio.get_running_loop(), lambda name: 1)
+        channel = Channel(asyncio.get_running_loop(), lambda names: [1] * len(names))
         if opened:
             channel.open()
         await asyncio.wait_for(test(channel), 10)

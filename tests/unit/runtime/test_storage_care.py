@@ -26,7 +26,7 @@ def with_care(tmp_path: Path, story: Any) -> None:
     async def play() -> None:
         store = ShardStore.open(tmp_path, pipeline="p", shard_count=2, synchronous="normal")
         try:
-            channel = Channel(asyncio.get_running_loop(), lambda name: 1)
+            channel = Channel(asyncio.get_running_loop(), lambda names: [1] * len(names))
             channel.open()
             care = StorageCare(replace(PLAN, data_dir=tmp_path), store, channel, ManualClock())
             await story(care, channel)

@@ -229,6 +229,14 @@ def test_a_topic_that_the_pipeline_refuses_names_the_row() -> None:
         assert server.intake.batches == 0
 
 
+def test_a_refused_request_leaves_no_topics_behind() -> None:
+    body = b'[{"topic":"a","key":"k","payload":1},{"topic":"b","key":"k","payload":1}]'
+    with serving(topics=(), intake=FakeIntake(allowed=frozenset({"a"}))) as server:
+        reply = ask(server.port, post(body))
+        assert (reply.status, reply.json()["row"]) == (400, 1)
+        assert (server.intake.batches, server.intake.topics) == (0, {})
+
+
 @pytest.mark.parametrize(
     ("error", "code", "pause"),
     [

@@ -64,6 +64,24 @@ def test_the_number_of_topics_is_bounded(open_store: Opener) -> None:
         store.topic_number("one_more")
 
 
+def test_names_of_which_one_is_refused_become_no_topics(open_store: Opener) -> None:
+    store = open_store(1)
+    with pytest.raises(BadRowError, match="is not a name") as refused:
+        store.topic_numbers(["a", "b", "sqlite_x", "c"])
+    assert refused.value.row == 2
+    with pytest.raises(BadRowError, match="at most 1,000 topics"):
+        store.topic_numbers([f"t{n}" for n in range(1001)])
+    assert store.topics() == {}
+    assert store.topic_numbers(["a", "b"]) == [1, 2]
+
+
+def test_the_config_may_name_topics_beyond_the_bound(open_store: Opener) -> None:
+    store = open_store(1)
+    store.topic_numbers([f"t{n}" for n in range(1000)])
+    assert store.create_topic("orders") == 1001
+    assert store.topic_numbers(["orders"]) == [1001]
+
+
 def test_the_time_index_follows_the_configuration(open_store: Opener) -> None:
     def has_index(store: ShardStore) -> bool:
         (reader, *_) = store.open_readers()
