@@ -39,6 +39,10 @@ _FORBIDDEN_FUNCTIONS = frozenset(
     ]
 )
 _ALLOWED_ACTIONS = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_READ, apsw.SQLITE_RECURSIVE})
+_TABLES_OF_SQLITE = ("pragma_", "dbstat")
+"""What the names of tables start with that are there without being made: they tell of SQLite and of
+its files, not of topics. Those of JSON are harmless.
+"""
 
 
 def authorize(
@@ -90,18 +94,27 @@ def output_columns(query: str, topics: Iterable[str]) -> tuple[str, ...]:
     refuses.
     """
     _one_statement(query)
+    topics = tuple(topics)
     try:
         described = _describe(query, topics)
     except apsw.Error as error:
         raise BadQuery(finding_of(query, error)) from None
     for action, first, second in described.actions:
-        if authorize(action, first, second, None, None):
+        if authorize(action, first, second, None, None) or _is_of_sqlite(action, first, topics):
             name = second if action == apsw.SQLITE_FUNCTION else first
             raise BadQuery(denied(query, name or "this statement"))
     if not described.is_readonly or not described.columns:
         raise BadQuery(SqlFinding("not-a-select", "the query must be one SELECT", 0, len(query)))
     refuse_hidden_collation(query)
     return described.columns
+
+
+def _is_of_sqlite(action: int, table: str | None, topics: Iterable[str]) -> bool:
+    """Does this action read one of SQLite's own tables, and not a topic of that name?"""
+    name = (table or "").lower()
+    if action != apsw.SQLITE_READ or not name.startswith(_TABLES_OF_SQLITE):
+        return False
+    return name not in (topic.lower() for topic in topics)
 
 
 class PlanJudge:

@@ -1,8 +1,9 @@
 """SQLite judges user queries: what is read, what is refused, and where the finding points."""
 
+import apsw
 import pytest
 
-from litejoin.plan.sql import output_columns, topics_in
+from litejoin.plan.sql import authorize, output_columns, topics_in
 from litejoin.plan.sql_errors import BadQuery
 
 
@@ -50,6 +51,9 @@ def test_the_columns_are_named_as_sqlite_names_them() -> None:
         ("SELECT key FORM orders", "syntax", "orders"),
         ("SELECT name FROM sqlite_master", "forbidden", "sqlite_master"),
         ("SELECT load_extension('x') FROM orders", "forbidden", "load_extension"),
+        ("SELECT Load_Extension('x') FROM orders", "forbidden", "Load_Extension"),
+        ("SELECT o.key, p.file FROM orders o, pragma_database_list p", "forbidden", None),
+        ("SELECT key, (SELECT count(*) FROM dbstat) FROM orders", "forbidden", "dbstat"),
     ],
 )
 def test_a_bad_query_is_refused_where_it_is_bad(query: str, kind: str, text: str | None) -> None:
@@ -57,3 +61,23 @@ def test_a_bad_query_is_refused_where_it_is_bad(query: str, kind: str, text: str
     assert found_kind == kind
     if text is not None:
         assert found_text == text
+
+
+def test_a_topic_may_be_named_like_a_pragma() -> None:
+    query = "SELECT key FROM pragma_orders"
+    assert topics_in(query) == ("pragma_orders",)
+    assert output_columns(query, ["Pragma_Orders"]) == ("key",)
+
+
+def test_the_sandbox_lets_queries_read_and_call_functions_and_nothing_else() -> None:
+    actions = [name for name in apsw.mapping_authorizer_function if isinstance(name, str)]
+    assert {"SQLITE_ATTACH", "SQLITE_PRAGMA", "SQLITE_INSERT"} < set(actions)
+    let = {name for name in actions if not authorize(getattr(apsw, name), "t", "f", None, None)}
+    assert let == {"SQLITE_SELECT", "SQLITE_READ", "SQLITE_RECURSIVE", "SQLITE_FUNCTION"}
+
+
+@pytest.mark.parametrize(
+    "name", ["load_extension", "readfile", "WriteFile", "edit", "fts3_tokenizer"]
+)
+def test_the_sandbox_lets_no_query_call_out(name: str) -> None:
+    assert authorize(apsw.SQLITE_FUNCTION, None, name, None, None) == apsw.SQLITE_DENY
