@@ -153,6 +153,102 @@ def test_a_late_message_goes_to_its_sink(tmp_path: Path) -> None:
     pipe.close()
 
 
+def test_the_first_moment_of_an_open_window_is_not_late_beside_one_that_is(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, **TUMBLING, **EVENT, on_late="sink", late_sink="late")
+    pipe.send(at(30, v=1))
+    pipe.send(at(29.999, "slow", v=100), at(30, v=1))
+    pipe.send(at(40, v=0))
+    assert pipe.engine.windows_health()["w"]["late"] == 1
+    late = [body["key"] for body in pipe.bodies() if body["query"] == "w.late"]
+    assert late == ["slow"]
+    fired = spans([body for body in pipe.bodies() if body["query"] == "w"])
+    assert fired == [("00:00:30", "00:00:40", {"n": 2, "total": 2})]
+    pipe.close()
+
+
+def test_a_session_that_starts_earlier_takes_in_none_of_a_closed_one_and_none_that_was_late(
+    tmp_path: Path,
+) -> None:
+    pipe = pipeline(tmp_path, type="session", gap="10s", partition_by="user", **EVENT)
+    pipe.send(at(0, user="a", v=1), at(5, user="a", v=10), at(6, user="open", v=0))
+    pipe.send(at(15, user="clock", v=0))
+    pipe.send(at(4, user="a", v=100))
+    pipe.send(at(12, user="a", v=1_000))
+    pipe.send(at(3, user="a", v=10_000))
+    pipe.send(at(60, user="clock", v=0))
+    assert spans([body for body in pipe.bodies() if body["key"] == "a"]) == [
+        ("00:00:00", "00:00:15", {"n": 2, "total": 11}),
+        ("00:00:03", "00:00:22", {"n": 2, "total": 11_000}),
+    ]
+    assert pipe.engine.windows_health()["w"]["late"] == 1
+    pipe.close()
+
+
+def test_a_message_whose_session_would_end_at_the_watermark_is_late(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="session", gap="10s", allowed_lateness="5s", **EVENT)
+    pipe.send(at(40, v=1))
+    pipe.send(at(25, v=100))
+    pipe.send(at(25.001, v=1_000))
+    pipe.send(at(55, v=0))
+    assert spans(pipe.bodies()) == [
+        ("00:00:25", "00:00:35", {"n": 1, "total": 1_000}),
+        ("00:00:40", "00:00:50", {"n": 1, "total": 1}),
+    ]
+    assert pipe.engine.windows_health()["w"]["late"] == 1
+    pipe.close()
+
+
+def test_a_message_at_most_the_gap_away_extends_a_session_that_came_before(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="session", gap="10s", allowed_lateness="30s", **EVENT)
+    pipe.send(at(20, v=1))
+    pipe.send(at(30, v=1))
+    pipe.send(at(10, v=1))
+    pipe.send(at(40.001, v=1))
+    pipe.send(at(100, v=1))
+    assert spans(pipe.bodies()) == [
+        ("00:00:10", "00:00:40", {"n": 3, "total": 3}),
+        ("00:00:40", "00:00:50", {"n": 1, "total": 1}),
+    ]
+    pipe.close()
+
+
+def test_a_late_session_is_shown_for_as_long_again_as_it_was_open(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="session", gap="10s", on_late="update", **EVENT)
+    pipe.send(at(40, v=1))
+    pipe.send(at(20, v=100))
+    assert pipe.bodies() == []
+    pipe.send(at(20.001, v=1_000))
+    assert spans(pipe.bodies()) == [("00:00:20", "00:00:30", {"n": 1, "total": 1_000})]
+    assert pipe.engine.windows_health()["w"]["late"] == 2
+    pipe.close()
+
+
+def test_a_span_whose_messages_may_be_gone_is_not_brought_up_to_date(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, type="sliding", size="10s", slide="5s", **EVENT, on_late="update")
+    pipe.send(at(22, v=1), at(27, v=1), at(40, v=1))
+    pipe.pass_time(2_000)
+    fired = len(pipe.bodies())
+    pipe.send(at(28, v=10))
+    # Spans are updated for as long again as they were open: that from 20 to 30 just no more.
+    assert spans(pipe.bodies()[fired:]) == [("00:00:25", "00:00:35", {"n": 2, "total": 11})]
+    pipe.close()
+
+
+def test_a_restart_brings_no_span_up_to_date_without_messages_that_are_gone(
+    tmp_path: Path,
+) -> None:
+    pipe = pipeline(tmp_path, **TUMBLING, **EVENT, on_late="update", idle_timeout="20s")
+    pipe.send(at(1, v=1), at(2, v=1), at(11, v=1))
+    pipe.pass_time(100_000)
+    pipe.pass_time(2_000)
+    fired = spans(pipe.bodies())
+    assert [span[:2] for span in fired] == [("00:00:00", "00:00:10"), ("00:00:10", "00:00:20")]
+    pipe.reopen()
+    pipe.send(at(12, v=100))
+    assert spans(pipe.bodies()) == fired
+    pipe.close()
+
+
 def test_a_late_message_that_bridges_two_sent_sessions_takes_their_results_back(
     tmp_path: Path,
 ) -> None:

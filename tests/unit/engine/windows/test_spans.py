@@ -52,6 +52,9 @@ def test_days_have_the_hours_that_clocks_give_them(day: str, hours: int) -> None
     for time in (start, start + 5 * HOUR_MS, start + hours * HOUR_MS - 1):
         assert list(grid.holding(time)) == [Span(start, start + hours * HOUR_MS)]
     assert next(grid.ending(start, start + 26 * HOUR_MS, start)).end_ms == start + hours * HOUR_MS
+    ended = [Span(start, start + hours * HOUR_MS)]
+    assert list(grid.ending(start, start + hours * HOUR_MS, start)) == ended
+    assert list(grid.ending(start, start + hours * HOUR_MS - 1, start)) == []
     assert grid.open_from(start + hours * HOUR_MS - 1) == start
     assert grid.open_from(start + hours * HOUR_MS) == start + hours * HOUR_MS
 
