@@ -13,10 +13,12 @@ from typing import Any
 from litejoin.cli.args import CommandParser, add_config_options
 from litejoin.cli.config import load_plan
 from litejoin.clock import SystemClock
+from litejoin.config.text import suggestion
 from litejoin.config.values import parse_duration_ms
 from litejoin.delivery import dlq
 from litejoin.delivery.dlq import Selection
 from litejoin.delivery.ledger import Ledger
+from litejoin.errors import ConfigError
 from litejoin.plan.nodes import Plan
 
 COLUMNS = ("id", "sink", "join", "key", "attempts", "next_retry_at", "error")
@@ -43,6 +45,7 @@ def run(argv: Sequence[str]) -> int:
         is_replicated=plan.replication is not None,
     )
     try:
+        _refuse_unknown(ledger, plan, options)
         return _ACTIONS[options.action](ledger, options, _selection(options))
     finally:
         ledger.close()
@@ -76,6 +79,19 @@ def _parser() -> CommandParser:
         "--format", choices=("text", "json"), default="text", help="form of the list"
     )
     return parser
+
+
+def _refuse_unknown(ledger: Ledger, plan: Plan, options: Namespace) -> None:
+    """A name that is neither in the config nor in the queue would select nothing, silently."""
+    joins = {join.name for join in plan.joins} | {window.name for window in plan.windows}
+    sinks = {sink.name for sink in plan.sinks}
+    for kind, name, known in (("sink", options.sink, sinks), ("join", options.join, joins)):
+        if name is None or name in known:
+            continue
+        if next(dlq.entries(ledger, Selection(**{kind: name})), None) is None:
+            near = suggestion(name, known)
+            hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(sorted(known))}"
+            raise ConfigError(f"no {kind} {name!r} in the config or in the queue", hint=hint)
 
 
 def _selection(options: Namespace) -> Selection:
@@ -143,7 +159,7 @@ def _show(ledger: Ledger, _options: Namespace, selection: Selection) -> int:
 
 
 def _retry(ledger: Ledger, _options: Namespace, selection: Selection) -> int:
-    count = dlq.retry(ledger, selection)
+    count = dlq.retry(ledger, selection, SystemClock().now_ms())
     print(f"{count} to be sent again, at once by a running pipeline, else at its next start")
     return 0
 

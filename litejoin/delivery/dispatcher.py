@@ -76,6 +76,11 @@ class Dispatcher:
         """True when the receiver has asked for no more."""
         return bool(self.settler.stats.stopped)
 
+    @property
+    def stopped_at_ms(self) -> int:
+        """When it did, in Unix milliseconds."""
+        return self.settler.stats.stopped_at_ms
+
     def resume(self) -> None:
         """Try again although the receiver has asked for no more: somebody said `dlq retry`."""
         self.settler.resume()

@@ -71,12 +71,19 @@ def body(ledger: Ledger, selection: Selection) -> bytes | None:
     return entry.result.body() if entry else None
 
 
-def retry(ledger: Ledger, selection: Selection) -> int:
-    """Have the selected entries sent again at once, parked ones too; returns how many."""
+def retry(ledger: Ledger, selection: Selection, now_ms: int) -> int:
+    """Have the selected entries sent again at once, parked ones too; returns how many.
+
+    A sink that has stopped goes on with them, and without any when all of it was selected.
+    """
     where, bindings = selection.where()
     sql = f"UPDATE dlq SET next_retry_at_ms = {BY_HAND_MS} WHERE {where}"
-    ledger.db.execute(sql, bindings)
-    return ledger.db.changes()
+    with ledger.db:
+        ledger.db.execute(sql, bindings)
+        count = ledger.db.changes()
+        if selection == Selection(sink=selection.sink):
+            ledger.ask_to_go_on(selection.sink, now_ms)
+    return count
 
 
 def purge(ledger: Ledger, selection: Selection) -> list[tuple[str, str]]:

@@ -4,7 +4,9 @@ Owned by the keeper's thread in a running pipeline; the `dlq` commands open the 
 another process (SQLite's locks keep the two apart). Blocking, one thread at a time.
 
     table    columns                                        meaning
-    meta     name, value                                    'format', 'epoch' of the data directory
+    meta     name, value                                    'format', 'epoch' of the data directory,
+                                                            'go on SINK': when `dlq retry` asked for
+                                                            it in Unix ms; of every sink without
     cursors  sink, pos                                      every result up to pos has an outcome
     dlq      sink, id, pos, pipeline, join, key, op, rows,  one parked or waiting result: all that
     its
@@ -237,6 +239,16 @@ class Ledger:
                 return [(sink, str(row[0])) for row in gone if row[0] != result.id]
         return []
 
+    def ask_to_go_on(self, sink: str | None, now_ms: int) -> None:
+        """Note that a sink that has stopped shall send again; None: every one."""
+        self.db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (_go_on(sink), now_ms))
+
+    def asked_to_go_on_ms(self, sink: str) -> int:
+        """When somebody asked last for a sink to send again, in Unix milliseconds; 0: never."""
+        sql = "SELECT max(value) FROM meta WHERE name IN (?, ?)"
+        row = self.db.execute(sql, (_go_on(sink), _go_on(None))).fetchone()
+        return row[0] or 0 if row else 0
+
     def sizes(self) -> dict[str, Size]:
         """Entries and bytes by sink."""
         rows = self.db.execute("SELECT sink, entries, bytes FROM sizes WHERE entries > 0")
@@ -294,6 +306,10 @@ class Ledger:
     def close(self) -> None:
         """Checkpoint and close, so that no -wal file is left unless it is replicated."""
         self.db.close()
+
+
+def _go_on(sink: str | None) -> str:
+    return f"go on {sink}" if sink else "go on"
 
 
 def _columns(entry: Entry) -> tuple[Any, ...]:

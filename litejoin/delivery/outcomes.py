@@ -45,6 +45,7 @@ class SinkStats:
     last_error: str = ""
     stopped: str = ""
     """Why the sink takes nothing any more: the answer that stopped it."""
+    stopped_at_ms: int = 0
     throttled_until_ms: int | None = None
     """Until when the receiver asked to be left alone (Retry-After)."""
 
@@ -94,6 +95,7 @@ class Settler:
                 "joiner: sink %s is stopped: %s; it goes on after a restart, or after"
                 " `litejoin dlq retry --sink %s`", self._sink, outcome.error, self._sink,
             )  # fmt: skip
+            self.stats.stopped_at_ms = self._clock.now_ms()
         self.stats.stopped = outcome.error or "the receiver asked for it"
 
     def resume(self) -> None:

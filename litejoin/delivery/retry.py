@@ -31,6 +31,11 @@ class Resender(Protocol):
         """True when the receiver has asked for no more."""
         ...
 
+    @property
+    def stopped_at_ms(self) -> int:
+        """When it did, in Unix milliseconds."""
+        ...
+
     def resume(self) -> None:
         """Send again all the same."""
         ...
@@ -83,7 +88,8 @@ class Retrier:
         self._resender.begin_look()
         entries, next_ms = await self._due()
         if self._resender.stopped:
-            if not any(entry.next_retry_at_ms == BY_HAND_MS for entry in entries):
+            by_hand = any(entry.next_retry_at_ms == BY_HAND_MS for entry in entries)
+            if not by_hand and not await self._is_asked_to_go_on():
                 self._resender.end_look()
                 self.rounds_without_work += 1
                 return POLL_S
@@ -103,4 +109,11 @@ class Retrier:
             # Another process only changes entries, it never adds one: none here means none at all.
             return [], None
         now_ms = self._clock.now_ms()
-        return await self._keeper.read(lambda ledger: ledger.due(self._sink, now_ms, self._limit))
+        due = await self._keeper.read(lambda ledger: ledger.due(self._sink, now_ms, self._limit))
+        await self._keeper.measure()  # `litejoin dlq purge` may have taken some out
+        return due
+
+    async def _is_asked_to_go_on(self) -> bool:
+        """`litejoin dlq retry` was said since the sink stopped; nothing need be in the queue."""
+        asked_ms = await self._keeper.read(lambda ledger: ledger.asked_to_go_on_ms(self._sink))
+        return asked_ms > self._resender.stopped_at_ms

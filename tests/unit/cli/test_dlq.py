@@ -66,7 +66,8 @@ def test_the_list_is_json_with_stable_names(
 
 @pytest.mark.parametrize(
     ("options", "keys"),
-    [((), ["a", "b", "5"]), (("--sink", "crm"), ["a", "b"]), (("--join", "none"), []),
+    [((), ["a", "b", "5"]), (("--sink", "crm"), ["a", "b"]), (("--sink", "other"), ["5"]),
+     (("--join", "orders", "--key", "c"), []),
      (("--key", "5"), ["5"]), (("--older-than", "1h"), ["b"])],
 )  # fmt: skip
 def test_filters_narrow_the_list(
@@ -77,6 +78,30 @@ def test_filters_narrow_the_list(
     keys: list[str],
 ) -> None:
     assert listed(config, capsys, *options) == keys
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            ("--sink", "cmr"),
+            """no sink 'cmr' in the config or in the queue (did you mean "crm"?)""",
+        ),
+        (("--join", "x"), "no join 'x' in the config or in the queue (there are: orders)"),
+    ],
+)
+@pytest.mark.parametrize("action", ["list", "show", "retry", "purge"])
+def test_a_name_that_nothing_has_is_refused(
+    config: str,
+    queue: Path,
+    capsys: pytest.CaptureFixture[str],
+    action: str,
+    options: tuple[str, ...],
+    told: str,
+) -> None:
+    assert cli.main(["dlq", action, "-c", config, *options]) == 2
+    assert capsys.readouterr().err == f"litejoin: LJ-CFG: {told}\n"
+    assert listed(config, capsys) == ["a", "b", "5"]
 
 
 def test_the_text_list_has_a_line_each_without_control_characters(

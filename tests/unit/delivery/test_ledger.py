@@ -174,7 +174,10 @@ def test_selections_pick_what_they_say(
     ])  # fmt: skip
     ids = {result(1).id: 1, result(2, "5").id: 2, result(3, '"5"').id: 3, result(4).id: 4}
     assert [ids[row["id"]] for row in dlq.entries(ledger, selection)] == positions
-    assert dlq.retry(ledger, selection) == len(positions)
+    assert dlq.retry(ledger, selection, 5_000) == len(positions)
+    asked = {sink for sink in ("crm", "other") if ledger.asked_to_go_on_ms(sink) == 5_000}
+    whole = {Selection(): {"crm", "other"}, Selection(sink="other"): {"other"}}
+    assert asked == whole.get(selection, set())
     due = ledger.db.execute(
         "SELECT pos FROM dlq WHERE next_retry_at_ms = 0 ORDER BY pos"
     ).fetchall()

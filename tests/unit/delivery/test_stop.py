@@ -44,8 +44,12 @@ def health(run: Running, sink: str = "crm") -> dict[str, object]:
     return run.delivery.health()[sink]
 
 
-async def retry_by_hand(run: Running) -> int:
-    return await run.delivery._keeper.read(lambda ledger: dlq.retry(ledger, Selection()))
+async def retry_by_hand(run: Running, sink: str | None = None) -> int:
+    run.clock.advance(1)
+    now_ms = run.clock.now_ms()
+    return await run.delivery._keeper.read(
+        lambda ledger: dlq.retry(ledger, Selection(sink), now_ms)
+    )
 
 
 @pytest.mark.parametrize("kind", ["single", "batch"])
@@ -75,6 +79,63 @@ def test_the_sink_stops_and_goes_on_after_dlq_retry(
 
     asyncio.run(story())
     assert sorted(sink.positions()) == list(range(1, 11))
+
+
+@pytest.mark.parametrize("kind", ["single", "batch"])
+@pytest.mark.parametrize("named", ["crm", None])
+def test_it_goes_on_when_the_queue_was_purged_before(
+    tmp_path: Path, writer: StateWriter, kind: str, named: str | None
+) -> None:
+    sink = sink_of(kind)
+    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    sink.answer = lambda _: STOP
+
+    async def story() -> None:
+        async with running(plan, writer, sink) as run:
+            writer.put("orders", "k0", {"n": 0})
+            run.publish(writer)
+            await until(lambda: health(run)["dlq_entries"] == 1, "stopped")
+            purged = await run.delivery._keeper.read(lambda ledger: dlq.purge(ledger, Selection()))
+            assert len(purged) == 1
+            await until(lambda: health(run)["dlq_entries"] == 0, "seen")
+            writer.put("orders", "k1", {"n": 1})
+            run.publish(writer)
+            assert await retry_by_hand(run, "other") == 0
+            await asyncio.sleep(0.05)
+            assert len(sink.attempts) == 1
+            sink.answer = lambda _: DELIVERED
+            assert await retry_by_hand(run, named) == 0
+            await until(lambda: health(run)["status"] == "ok", "healthy again")
+            await until(lambda: sink.positions() == [2], "what waited")
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("kind", ["single", "batch"])
+def test_a_best_effort_sink_goes_on_for_results_to_come(
+    tmp_path: Path, writer: StateWriter, kind: str
+) -> None:
+    sink = sink_of(kind)
+    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm", "best_effort")])
+    sink.answer = lambda _: STOP
+
+    async def story() -> None:
+        async with running(plan, writer, sink) as run:
+            assert await retry_by_hand(run) == 0, "before it stopped: this does not count"
+            run.clock.advance(1)
+            for n in range(2):
+                writer.put("orders", f"k{n}", {"n": n})
+                run.publish(writer)
+                await until(lambda n=n: health(run)["dropped"] == n + 1, "dropped")  # type: ignore[misc]
+            assert len(sink.attempts) == 1
+            sink.answer = lambda _: DELIVERED
+            await retry_by_hand(run, "crm")
+            await until(lambda: "stopped" not in str(health(run).get("reason")), "it goes on")
+            writer.put("orders", "k2", {"n": 2})
+            run.publish(writer)
+            await until(lambda: sink.positions() == [3], "what came after")
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("kind", ["single", "batch"])
