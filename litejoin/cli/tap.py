@@ -40,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
         return 2
     try:
         shown = 0
-        for line in _lines(plan.server, options):
+        for line in _lines(plan.server, options, plan.name):
             print(line if options.format == "json" else _text(json.loads(line)), flush=True)
             shown += 1
             if shown == options.limit:
@@ -70,7 +70,7 @@ def _parser() -> CommandParser:
     return parser
 
 
-def _lines(server: ServerPlan, options: Namespace) -> Iterator[str]:
+def _lines(server: ServerPlan, options: Namespace, pipeline: str) -> Iterator[str]:
     """The lines of the stream as they come. Blocks. Raises LiteJoinError."""
     import urllib3  # only when a stream is opened
 
@@ -85,6 +85,8 @@ def _lines(server: ServerPlan, options: Namespace) -> Iterator[str]:
             )
             if answer.status != 200:
                 raise LiteJoinError(_refusal(base, answer.status, answer.read(MAX_ERROR_BYTES)))
+            if not options.url:
+                _refuse_other(base, answer.headers.get("LiteJoin-Pipeline", pipeline), pipeline)
             sys.stderr.write(f"watching {base}; Ctrl-C ends\n")
             yield from _split(answer.stream(None))
     except urllib3.exceptions.HTTPError as error:
@@ -111,6 +113,15 @@ def _refusal(base: str, status: int, body: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         reason = "no answer of a pipeline that can be watched"
     return f"{base} answered {status}: {reason}"
+
+
+def _refuse_other(base: str, found: str, wanted: str) -> None:
+    """Two pipelines without `server.addr`: the second one has had to take another port."""
+    if found != wanted:
+        raise LiteJoinError(
+            f"at {base} is the pipeline {found}, not {wanted}",
+            hint=f"the log of {wanted} says where it listens: --url, or server.addr for good",
+        )
 
 
 def _split(pieces: Iterator[bytes]) -> Iterator[str]:

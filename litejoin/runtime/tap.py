@@ -38,6 +38,8 @@ BEAT_S = 15.0
 """An empty line so often shows both sides that the other is there."""
 
 HEADERS = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
+PIPELINE_HEADER = b"litejoin-pipeline"
+"""Names the pipeline: at the default address may be another one than a watcher thinks."""
 
 
 class Watcher:
@@ -98,6 +100,7 @@ class Tap:
         self._queries = frozenset(queries)
         self._topics = frozenset(topic.name for topic in plan.topics)
         self._names = names
+        self._headers = [*HEADERS, (PIPELINE_HEADER, plan.name.encode())]
         self._watchers: tuple[Watcher, ...] = ()
         self._reader: LogReader | None = None
         self._signal: LogSignal | None = None
@@ -147,7 +150,7 @@ class Tap:
         ]
         head = self._signal.head
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             if scope["method"] != "HEAD":
                 await _Stream(watcher, self._reader, send).run(head)
             await send({"type": "http.response.body", "body": b""})

@@ -135,6 +135,22 @@ def test_no_pipeline_is_one_line_that_says_what_to_do(launch: Launcher) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_another_pipeline_at_the_address_is_not_shown(launch: Launcher) -> None:
+    at = Listener()
+    pipeline = started(launch, at)
+    options = ["-c", pipeline.file.name, "--set", "name=second"]
+    done = run_command("tap", *options, work_dir=pipeline.work_dir, env=pipeline.env)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"litejoin: LJ-ERR: at {at.url} is the pipeline pipeline, not second"
+        " (the log of second says where it listens: --url, or server.addr for good)\n"
+    )
+    with tapping(pipeline, "--set", "name=second", "--url", at.url, "--limit", "1") as tap:
+        send(at, message("users", "u1", {}))
+        tap.communicate(timeout=20)
+    assert tap.returncode == 0
+
+
 def test_a_watcher_that_reads_nothing_costs_no_result_and_no_memory(launch: Launcher) -> None:
     at = Listener()
     pipeline = started(launch, at)
