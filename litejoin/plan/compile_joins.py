@@ -335,7 +335,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> Joi
         sinks=sinks_of(section),
         emit=section.value["emit"],
         on_delete=section.value["on_delete"],
-        json_columns=section.texts("json_columns"),
+        json_columns=section.columns("json_columns", columns),
         strategy=analysis.strategy,
         reasons=tuple(
             Reason(

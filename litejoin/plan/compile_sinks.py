@@ -45,7 +45,7 @@ def _http(sink: Section, guarantee: Guarantee) -> SinkPlan:
         url=config.text("url"),
         method=config.value["method"],
         timeout_ms=config.duration_ms("timeout"),
-        headers=headers_of(config) | _auth_headers(config.section("auth")),
+        headers=_with_auth(headers_of(config), config.section("auth")),
         max_in_flight=config.integer("max_in_flight"),
         shown_url=url_as_written(config, "url"),
         query=_auth_query(config.section("auth")),
@@ -54,6 +54,15 @@ def _http(sink: Section, guarantee: Guarantee) -> SinkPlan:
         max_batch=config.section("batch").value.get("max_results", 0),
         tls=_tls(config.section("tls")),
     )
+
+
+def _with_auth(headers: dict[str, Secret], auth: Section) -> dict[str, Secret]:
+    """The headers with the credentials; a cookie of theirs goes beside those that are there."""
+    own = _auth_headers(auth)
+    cookie = next((name for name in headers if name.lower() == "cookie"), None)
+    if cookie is not None and "Cookie" in own:
+        return headers | {cookie: Secret(f"{headers[cookie]}; {own['Cookie']}")}
+    return headers | own
 
 
 def _auth_headers(auth: Section) -> dict[str, Secret]:
@@ -76,10 +85,15 @@ def _auth_query(auth: Section) -> dict[str, Secret]:
 
 
 def _responses(responses: Section) -> ResponseClasses:
+    """The lists, of which a default gives way to what is written in another."""
+    names = ("delivered", "retry", "stop", "park")
+    lists = {name: tuple(str(status).lower() for status in responses.value[name]) for name in names}
+    is_written = {name: responses.document.has(responses.at(name)) for name in names}
+    written = {status for name in names if is_written[name] for status in lists[name]}
     return ResponseClasses(
         *(
-            tuple(str(status) for status in responses.value[name])
-            for name in ("delivered", "retry", "stop", "park")
+            tuple(each for each in lists[name] if is_written[name] or each not in written)
+            for name in names
         )
     )
 

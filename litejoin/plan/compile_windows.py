@@ -40,7 +40,7 @@ def compile_window(
         panes=panes,
         no_panes=no_panes,
         key_index=_key_index(section, columns),
-        json_columns=section.texts("json_columns"),
+        json_columns=section.columns("json_columns", columns),
         time_path=section.maybe_text("time_path"),
         time_format=section.value["time_format"],
         on_late=on_late,

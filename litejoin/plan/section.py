@@ -57,6 +57,13 @@ class Section:
         value = self.value.get(key, ())
         return tuple(str(each) for each in ([value] if isinstance(value, str) else value))
 
+    def columns(self, key: str, output: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of columns, as the query's output spells them: SQL knows no upper and lower."""
+        spelled = {column.lower(): column for column in reversed(output)}
+        return tuple(
+            name if name in output else spelled.get(name.lower(), name) for name in self.texts(key)
+        )
+
     def integer(self, key: str) -> int:
         """A whole number."""
         return int(self.value[key])

@@ -35,7 +35,7 @@ class Access:
         found = None
         for token, scopes in self._tokens:
             if credentials is not None and hmac.compare_digest(token, credentials):
-                found = scopes
+                found = scopes if found is None else found | scopes
         return found
 
     def check_scope(self, scope: str, credentials: bytes | None) -> None:

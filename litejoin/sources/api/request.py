@@ -164,7 +164,8 @@ def _headers(plan: ApiSourcePlan, auth: str | None) -> dict[str, str]:
         "Accept-Encoding": "gzip",
         "User-Agent": f"litejoin/{__version__}",
     }
-    if plan.body is not None or plan.paging.inject == "body" or plan.paging.body_path:
+    places = (plan.paging.body_path, plan.paging.size_body_path, plan.watermark.body_path)
+    if plan.body is not None or plan.paging.inject == "body" or any(places):
         headers["Content-Type"] = "application/json"
     if auth:
         headers["Authorization"] = userinfo(auth)

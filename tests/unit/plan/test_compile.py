@@ -244,6 +244,16 @@ def test_a_webhook_has_secrets_batches_and_classes_of_answers() -> None:
     assert webhook("secret: one-secret").secrets == ("one-secret",)
 
 
+def test_a_default_class_of_answers_gives_way_to_what_is_written() -> None:
+    hook = webhook("responses: {park: [429, 5xx], stop: [4XX]}")
+    assert hook.responses == ResponseClasses(("2xx",), ("408", "425"), ("4xx",), ("429", "5xx"))
+
+
+def test_a_cookie_of_auth_goes_beside_a_cookie_of_the_headers() -> None:
+    auth = "auth: {type: api_key, name: k, value: v, in: cookie}"
+    assert webhook(f"headers: {{cookie: a=b}}, {auth}").headers == {"cookie": "a=b; k=v"}
+
+
 def test_a_sink_may_have_its_own_guarantee() -> None:
     plan = plan_of(
         """
@@ -345,6 +355,8 @@ def test_keys_of_a_join_arrive() -> None:
     keys = {"emit": "all", "on_delete": "ignore", "json_columns": "[p]"}
     join = join_of("SELECT key, payload AS p FROM orders", **keys)
     assert (join.emit, join.on_delete, join.json_columns) == ("all", "ignore", ("p",))
+    spelled = join_of("SELECT key, payload AS p, op AS Op FROM orders", json_columns="[oP, P]")
+    assert spelled.json_columns == ("Op", "p"), "as the output spells them, which is what counts"
     assert join.sinks == ("out",)
 
 

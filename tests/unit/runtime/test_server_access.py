@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from litejoin.plan.nodes import Address
-from litejoin.runtime.http_access import host_name
+from litejoin.plan.nodes import Address, Secret, Token
+from litejoin.runtime.http_access import Access, host_name
 from litejoin.runtime.server import Listeners
 from tests.unit.runtime.serving import ROW, TOKENS, Client, ask, get, plan, post, serving
 
@@ -45,6 +45,13 @@ def test_ingest_needs_its_scope(authorization: str | None, status: int) -> None:
             assert "token" in reply.json()["error"]
             assert "ingest-toke" not in reply.json()["error"]
         assert server.intake.batches == (status == 200)
+
+
+def test_a_token_that_is_listed_twice_opens_what_either_says() -> None:
+    both = [Token(Secret("the-same"), frozenset({scope})) for scope in ("ingest", "admin")]
+    access = Access(tuple(both), ())
+    assert access.scopes(b"the-same") == {"ingest", "admin"}
+    assert access.scopes(b"another") is None
 
 
 def test_only_streams_take_a_token_from_the_query() -> None:

@@ -53,6 +53,17 @@ def test_the_latest_time_is_the_next_requests_parameter() -> None:
     run(story, feed, watermark=UPDATED, detect_deletes=True)
 
 
+def test_a_watermark_in_the_body_says_that_the_body_is_json() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        await api.poll()
+        asked = api.wire.asked[-1]
+        assert asked.body == {"q": {"since": stamp(2)}}
+        assert asked.headers["content-type"] == "application/json"
+
+    run(story, Feed(3), watermark=WatermarkPlan("timestamp", path="at", body_path="q.since"))
+
+
 def test_rows_of_the_lookback_are_not_emitted_again() -> None:
     feed = Feed(10)
     plan = WatermarkPlan("timestamp", path="at", param="since", lookback_ms=5_000)
