@@ -29,6 +29,10 @@ FORMATS = {
     "gjson": "gjson path",
     "url": "URL",
     "sql": "SQL",
+    "header": "string",
+    "header-name": "header name",
+    "since": "string",
+    "time-format": "string",
 }
 
 Node = Mapping[str, object]

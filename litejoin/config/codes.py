@@ -332,6 +332,15 @@ _warning(
     "topic: order",
     'Write it quoted in queries, FROM "order", or rename it.',
 )
+_error(
+    "LJ225",
+    "file written twice",
+    "Two sinks write the same file, or a sink or the dead-letter queue names a file in which the "
+    "pipeline keeps its own data.",
+    "sinks:\n  - {name: a, type: file, config: {path: out}}\n"
+    "  - {name: b, type: sqlite, config: {path: ./out}}",
+    "Give each its own file. Several sqlite sinks may share one.",
+)
 _warning(
     "LJ221",
     "polls above the rate limit",

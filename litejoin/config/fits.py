@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from litejoin.config.formats import FORMATS
+from litejoin.config.formats import FORMATS, magnitude
 
 
 def fits(value: Any, schema: Any) -> bool:
@@ -108,8 +108,9 @@ def _sized(
 
 
 def _bounded(is_ok: Callable[[float, float], bool]) -> Any:
-    def rule(value: Any, wanted: float, _: Any) -> bool:
-        return not _IS["number"](value) or is_ok(value, wanted)
+    def rule(value: Any, wanted: float, schema: Any) -> bool:
+        have = magnitude(value, schema)
+        return have is None or is_ok(have, wanted)
 
     return rule
 

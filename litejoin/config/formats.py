@@ -6,6 +6,7 @@ unit. JSON Schema's `format` ignores values that are not text; so do these.
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from litejoin.config import values
 from litejoin.signatures import signing_key
@@ -52,7 +53,21 @@ FORMATS: dict[str, tuple[str, Callable[[str], object]]] = {
     "brokers": ("LJ116", values.check_brokers),
     "status": ("LJ116", _status),
     "header": ("LJ116", _header),
+    "header-name": ("LJ116", values.check_header_name),
+    "since": ("LJ116", values.check_since),
+    "time-format": ("LJ116", values.check_time_format),
+    "origin": ("LJ116", values.check_origin),
     "sql": ("LJ116", _sql),
     "webhook-secret": ("LJ116", _webhook_secret),
 }
 """Format name -> rule code and check."""
+
+
+def magnitude(value: Any, schema: Any) -> float | None:
+    """What the schema's `minimum` bounds: a number, or the bytes of a size. None: neither."""
+    if isinstance(value, str) and schema.get("format") == "size":
+        try:
+            return values.parse_size_bytes(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
 from litejoin.config.document import Document
+from litejoin.config.effects import check_effects
+from litejoin.config.files import check_files
 from litejoin.config.kafka import check_kafka, is_topic
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.placeholders import check_placeholders
@@ -46,6 +48,8 @@ def check_meaning(document: Document, root: Node, found: Diagnostics) -> None:
     for index, window in enumerate(document.value["windows"]):
         _check_window(document, f"/windows/{index}", window, found)
     _check_storage(document, found)
+    check_effects(document, found)
+    check_files(document, found)
     check_kafka(document, found)
     if document.fed_topics is not None:
         _check_unfed(document, root, document.fed_topics, found)

@@ -48,6 +48,9 @@ _STAND_INS = {
     "gjson": "placeholder",
     "brokers": "placeholder:9092",
     "status": "5xx",
+    "since": "1h",
+    "origin": "https://placeholder.invalid",
+    "header-name": "X-Placeholder",
 }
 """Values for what an unset variable would have said, so that the rest can be checked."""
 

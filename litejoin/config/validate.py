@@ -5,15 +5,16 @@ Called by `check`, only when something does not fit. Takes the shaped value with
 usable value.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from functools import cache
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator, FormatChecker, ValidationError
+from jsonschema.validators import extend
 
 from litejoin.config.diagnostics import Diagnostics, find, pointer_of
-from litejoin.config.formats import FORMATS
+from litejoin.config.formats import FORMATS, magnitude
 from litejoin.config.nodes import Entry, Mapping, Node, Scalar, Sequence
 from litejoin.config.schema import branches, marks, resolved, root_schema, types
 from litejoin.config.secrecy import masked_url
@@ -72,7 +73,7 @@ class _Report:
 def validate(root: Node, shape: Shape, found: Diagnostics) -> list[Path]:
     """Add findings; return the paths of values (and unknown keys) that must not be used."""
     report = _Report(root, shape, found)
-    validator = Draft202012Validator(shape.schema, format_checker=_checker())
+    validator = _Validator(shape.schema, format_checker=_checker())
     for error in validator.iter_errors(shape.value):
         path: Path = tuple(error.absolute_path)
         rule = str(error.validator)
@@ -83,6 +84,16 @@ def validate(root: Node, shape: Shape, found: Diagnostics) -> list[Path]:
         if found.is_full:
             break
     return report.bad
+
+
+def _minimum(_: Any, least: float, value: Any, schema: Any) -> Iterator[ValidationError]:
+    have = magnitude(value, schema)
+    if have is not None and have < least:
+        yield ValidationError("below the minimum")
+
+
+_Validator = extend(Draft202012Validator, {"minimum": _minimum})  # type: ignore[no-untyped-call]
+"""A size that is written as text, such as `64KB`, has a minimum, too."""
 
 
 @cache

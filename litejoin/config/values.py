@@ -5,6 +5,7 @@ and how it is written. Used for the schema's formats and by the plan compiler. K
 """
 
 import re
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from litejoin._ext.gjson_compile import compile_ops
@@ -21,14 +22,14 @@ _UNIT_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _DURATION = re.compile(rf"\+?(?:{_DURATION_PART.pattern})+")
 _MAX_DURATION_NS = (1 << 63) - 1
 """Go's limit, about 292 years."""
 _MAX_TEXT = 256
 """Longer texts are no durations, sizes or addresses; int() of thousands of digits is slow."""
 
-_SIZE = re.compile(r"(\d+)\s*(B|KB|KiB|K|MB|MiB|M|GB|GiB|G|TB|TiB|T)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]+)\s*(B|KB|KiB|K|MB|MiB|M|GB|GiB|G|TB|TiB|T)?", re.IGNORECASE)
 _SIZE_POWER = {"B": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _MAX_SIZE_BYTES = (1 << 63) - 1
 
@@ -180,6 +181,57 @@ def check_brokers(text: str) -> None:
             raise ValueError(f'holds "{broker.strip()}", but a broker is written "host:9092"')
         if not 1 <= int(port[:9]) <= 65535:
             raise ValueError(f'has the port "{port}", which is not a number from 1 to 65535')
+
+
+def check_since(text: str) -> None:
+    """A time in RFC 3339, a date, or a duration before now. Raises ValueError."""
+    if _SINCE_DURATION.fullmatch(text):
+        return
+    try:
+        if _SINCE_TIME.fullmatch(text):
+            datetime.fromisoformat(text[:19].upper().replace(" ", "T"))
+            return
+    except ValueError:
+        pass
+    raise ValueError(
+        'is neither a time such as "2024-01-01T00:00:00Z" nor a duration such as "24h"'
+    )
+
+
+_SINCE_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|h|m|s))+")
+_SINCE_TIME = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d:\d\d(?:[.,]\d{1,30})?\s?(?:[Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
+)
+
+
+def check_time_format(text: str) -> None:
+    """How an API writes times. Raises ValueError."""
+    if text not in ("rfc3339", "unix", "unix_ms") and "%" not in text:
+        raise ValueError('is not rfc3339, unix, unix_ms or a pattern such as "%Y-%m-%d"')
+
+
+def check_origin(text: str) -> None:
+    """What browsers send as Origin: `https://app.example.com`, or "*". Raises ValueError."""
+    scheme, separator, host = text.rstrip("/").partition("://")
+    if text in ("*", "null"):
+        return
+    if not separator or not scheme or not host or _URL_BAD.search(text) or set("/?#@") & set(host):
+        raise ValueError('is not an origin such as "https://app.example.com"')
+    if host.endswith(_DEFAULT_PORTS.get(scheme.lower(), "/")):
+        short = f"{scheme}://{host.rpartition(':')[0]}"
+        raise ValueError(f'has the port that browsers leave out; write "{short}"')
+
+
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def check_header_name(text: str) -> None:
+    """The name of an HTTP header. Raises ValueError."""
+    if not _HEADER_NAME.fullmatch(text):
+        raise ValueError("is not the name of a header: those are letters, digits and hyphens")
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 
 def _visible(character: str) -> str:
