@@ -65,6 +65,15 @@ cdef const char *SQL_APPEND_LOG = (
 
 cdef const char *SQL_DELETE_LOG = "DELETE FROM log WHERE pos = ?1"
 
+# The JSON of one result: what a sink is sent at once, and what fits a value of state.db by far.
+cdef size_t MAX_RESULT_BYTES = 64 * 1024 * 1024
+
+# SQLITE_LIMIT_LENGTH
+cdef int LIMIT_LENGTH = 0
+
+# Memory that a refresh leaves behind for the next one.
+cdef size_t KEPT_BYTES = 8 * 1024 * 1024
+
 # A row of a group: its JSON in the arena, chained in the order of arrival.
 cdef struct RowPart:
     size_t at
@@ -77,6 +86,7 @@ cdef struct Group:
     uint32_t rows
     uint32_t first
     uint32_t last
+    size_t size
     uint64_t hash
     bint known
     int64_t old_hash
@@ -93,6 +103,8 @@ cdef struct Groups:
     uint32_t cap_parts
     uint32_t *slots
     uint32_t mask
+    size_t max_bytes
+    bint too_large
     bint failed
 
 cdef struct Join:
@@ -119,7 +131,9 @@ cdef enum:
 
 # ---------------------------------------------------------------- groups
 
-cdef void groups_reset(Groups *g) noexcept nogil:
+cdef void groups_reset(Groups *g, size_t max_bytes) noexcept nogil:
+    g.max_bytes = max_bytes
+    g.too_large = False
     g.arena.buffer.len = 0
     g.arena.failed = 0
     g.n = 0
@@ -196,6 +210,10 @@ cdef bint group_add(Groups *g, Group *group, size_t row_at, uint64_t hashed, bin
     cdef RowPart *more
     cdef size_t size = g.arena.buffer.len - row_at
     if g.arena.failed:
+        return False
+    group.size += size
+    if g.arena.buffer.len > g.max_bytes or group.size > MAX_RESULT_BYTES:
+        g.too_large = True
         return False
     if g.n_parts == g.cap_parts:
         more = <RowPart *>realloc(g.parts, (<size_t>g.cap_parts * 2 + 256) * sizeof(RowPart))
@@ -350,7 +368,7 @@ cdef int read_rows(Groups *g, lj_out *scratch, Join *join, sqlite3_stmt *stmt) n
                           group.hash if join.ordered else 0)
         if scratch.failed or not group_add(g, group, at, hashed, join.ordered):
             sqlite3_reset(stmt)
-            return SQLITE_NOMEM
+            return SQLITE_TOOBIG if g.too_large else SQLITE_NOMEM
 
 
 cdef class Evaluator:
@@ -500,7 +518,7 @@ cdef class Evaluator:
         self.host.execute('DELETE FROM "lj:affected"')
         self.host.executemany('INSERT INTO "lj:affected"(v) VALUES(?)', [(key,) for key in keys])
 
-    def refresh(self, handle: int, head: int, tail: int, emit_at_ms: int, mode: int = 0) -> int:
+    def refresh(self, handle: int, head: int, tail: int, emit_at_ms: int, max_bytes: int, mode: int = 0) -> int:
         """Recompute the collected keys, write what changed after log position `head`; returns the
         new head.
 
@@ -508,7 +526,8 @@ cdef class Evaluator:
         removed:
         every reader has passed it, and it was kept only for snapshots. The collected keys are
         cleared. `mode` 1: results that did not change are left out, whatever the join's `emit`; 2: what
-        changed becomes the current result without being delivered. Raises QueryError when the user's query fails (nothing is written
+        changed becomes the current result without being delivered. Raises QueryError when its results have more
+        than `max_bytes` together or one of them is too large, and when the user's query fails (nothing is written
         then, and the keys stay), StorageError when the state database does.
         """
         cdef Join *join = self.joins[handle]
@@ -517,13 +536,19 @@ cdef class Evaluator:
         cdef int64_t passed = tail
         cdef int rc = SQLITE_OK
         cdef int failed
+        cdef bint too_large
+        cdef size_t most = max_bytes
         self.mode = mode
         with nogil:
-            groups_reset(&self.groups)
+            groups_reset(&self.groups, most)
             failed = self._read(join, &rc)
             if not failed:
                 failed = self._write(join, &pos, passed, at_ms, &rc)
+            too_large = self.groups.too_large
+            self._shrink()
         self.mode = EMIT
+        if too_large:
+            raise QueryError(too_large_text(max_bytes), extended=SQLITE_TOOBIG)
         if failed == FAILED_MEMORY:
             raise MemoryError
         if failed == FAILED_QUERY:
@@ -533,9 +558,9 @@ cdef class Evaluator:
             self._state_failed(rc)
         return pos
 
-    def refresh_native(self, handle: int, native: int, head: int, tail: int, emit_at_ms: int):
+    def refresh_native(self, handle: int, native: int, head: int, tail: int, emit_at_ms: int, max_bytes: int):
         """As `refresh`, with the keys and rows of a compiled native join (NativeJoins.add). Returns None,
-        with nothing written, when it is not sure of a row: then `affect` and `refresh` are to be used."""
+        with nothing written, when it is not sure of a row or has too many of them: then `affect` and `refresh` are to be used."""
         cdef Join *join = self.joins[handle]
         cdef LjNativeJoin *reader = <LjNativeJoin *><size_t>native
         cdef LjSink sink
@@ -544,13 +569,17 @@ cdef class Evaluator:
         cdef int64_t passed = tail
         cdef int rc = SQLITE_OK
         cdef int failed, unsure
+        cdef size_t most = max_bytes
         sink.context = &self.groups
         sink.want = &sink_want
         sink.row = &sink_row
         with nogil:
-            groups_reset(&self.groups)
+            groups_reset(&self.groups, most)
             unsure = reader.read(reader, &sink)
+            if self.groups.too_large:
+                unsure = LJ_NATIVE_UNSURE
             failed = 0 if unsure else self._write(join, &pos, passed, at_ms, &rc)
+            self._shrink()
         if unsure == LJ_NATIVE_UNSURE:
             return None
         if unsure == LJ_NATIVE_STATE:
@@ -560,6 +589,12 @@ cdef class Evaluator:
         if failed:
             self._state_failed(rc)
         return pos
+
+    cdef void _shrink(self) noexcept nogil:
+        """Give back what a large refresh took."""
+        if self.groups.arena.buffer.cap + self.body.buffer.cap > KEPT_BYTES:
+            groups_free(&self.groups)
+            lj_buffer_free(&self.body.buffer)
 
     cdef int _read(self, Join *join, int *rc) noexcept nogil:
         cdef bint has_null = False
@@ -711,6 +746,8 @@ cdef class Evaluator:
 
     cdef _query_failed(self, int rc):
         message = sqlite3_errmsg(self.host_db).decode("utf-8", "replace")
+        if rc & 0xFF == SQLITE_TOOBIG:
+            message = f"a value has more than {self.host.limit(LIMIT_LENGTH) >> 20} MiB"
         raise QueryError(message, extended=rc)
 
     cdef _state_failed(self, int rc):
@@ -722,6 +759,10 @@ cdef class Evaluator:
     def close(self) -> None:
         """Finalize every statement, so that the connections can be closed. Idempotent."""
         self._free()
+
+
+cdef str too_large_text(size_t max_bytes):
+    return f"one result has more than {MAX_RESULT_BYTES >> 20} MiB, or all of them more than {max_bytes >> 20} MiB"
 
 
 cdef int raise_pending() except -1:

@@ -1,4 +1,5 @@
-"""How long the statements of a join may run before they are interrupted and reported.
+"""How long the statements of a join may run, and how many bytes of results they may make together,
+before they are stopped and reported.
 
 Used by `engine`, on its thread. Never interrupts anything itself.
 """
@@ -19,14 +20,21 @@ DELTA_PER_KB_MS = 4
 """The delta statements of one join, and for each KB of changes that they work on: the backlog of a
 restart may be large."""
 
+DELTA_BYTES = 256 * 1024 * 1024
+"""Results that are in memory at once. What one flush changes may make more: then its keys are taken
+in parts."""
+
+FULL_PER_ROW_BYTES = 1024
+"""A full re-evaluation holds all results at once: what is added for each row that it reads."""
+
 
 def delta_ms(changes: Sequence[bytes]) -> int:
     """For the delta statements that work on these change rows."""
     return DELTA_MS + DELTA_PER_KB_MS * (sum(map(len, changes)) // 1024)
 
 
-def full_ms(readers: Iterable[apsw.Connection], topics: Iterable[int]) -> int:
-    """For a query that reads these topics, by catalogue number, from these shards."""
+def rows_of(readers: Iterable[apsw.Connection], topics: Iterable[int]) -> int:
+    """At least as many as these topics, by catalogue number, have in these shards."""
     numbers, rows = set(topics), 0
     for reader in readers:
         for number in numbers:
@@ -34,4 +42,14 @@ def full_ms(readers: Iterable[apsw.Connection], topics: Iterable[int]) -> int:
             # cannot be read is for the query to say.
             with suppress(apsw.Error):
                 rows += reader.execute(f"SELECT max(id) FROM t{number}").get or 0
+    return rows
+
+
+def full_ms(rows: int) -> int:
+    """For a query that reads so many rows."""
     return FULL_MS + rows * FULL_PER_ROW_US // 1_000
+
+
+def full_bytes(rows: int) -> int:
+    """Of the results of a query that reads so many rows."""
+    return DELTA_BYTES + rows * FULL_PER_ROW_BYTES

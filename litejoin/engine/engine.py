@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import apsw
 
@@ -377,24 +377,30 @@ class Engine:
         return self._refresh_affected(join, head, failures)
 
     def _refresh_affected(self, join: Join, head: int, failures: list[str]) -> int:
+        """A key whose rows cannot be computed is reported; the others go on."""
         try:
             return self._refresh(join.handle, head)
-        except QueryError:
-            return self._refresh_one_by_one(join, head, failures)
-
-    def _refresh_one_by_one(self, join: Join, head: int, failures: list[str]) -> int:
-        """A key whose rows cannot be computed is reported; the others go on."""
-        for key in self._evaluator.affected():
-            self._deadline_ms = self._clock.monotonic_ms() + self._delta_deadline_ms
-            self._evaluator.set_affected((key,))
-            try:
-                head = self._refresh(join.handle, head)
-            except QueryError as error:
+        except QueryError as error:
+            keys = self._evaluator.affected()
+            if len(keys) > 1:
+                # What is too large at once may not be so in halves; else: who is it?
+                size = (len(keys) + 1) // 2 if error.extended & 0xFF == apsw.SQLITE_TOOBIG else 1
+                head = self._refresh_parts(join, keys, size, head, failures)
+            elif keys:
                 failures.append(
                     self._waits(join, error)
-                    or f"join {join.plan.name}: key {key!r} cannot be evaluated: {error}"
+                    or f"join {join.plan.name}: key {keys[0]!r:.200} cannot be evaluated: {error}"
                 )
-        self._evaluator.set_affected(())
+            self._evaluator.set_affected(())
+            return head
+
+    def _refresh_parts(
+        self, join: Join, keys: Sequence[Any], size: int, head: int, failures: list[str]
+    ) -> int:
+        for at in range(0, len(keys), size):
+            self._deadline_ms = self._clock.monotonic_ms() + self._delta_deadline_ms
+            self._evaluator.set_affected(keys[at : at + size])
+            head = self._refresh_affected(join, head, failures)
         return head
 
     def _refresh_full(self, join: Join, head: int, failures: list[str]) -> int:
@@ -403,13 +409,14 @@ class Engine:
             join.due = True
             return head
         join.due = False
-        self._deadline_ms, self._in_full = started + self._full_deadline_ms(join), True
+        rows = self._rows_read(join)
+        self._deadline_ms, self._in_full = started + deadlines.full_ms(rows), True
         mode = EMIT
         if join.rebuild:
             silent = join.plan.on_change == "silent"
             mode = RECORD_DIFFERENCES if silent else EMIT_DIFFERENCES
         try:
-            head = self._refresh(join.full_handle, head, mode)
+            head = self._refresh(join.full_handle, head, deadlines.full_bytes(rows), mode)
             join.rebuild = False
             return head
         except QueryError as error:
@@ -427,11 +434,11 @@ class Engine:
             join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
             join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
 
-    def _full_deadline_ms(self, join: Join) -> int:
+    def _rows_read(self, join: Join) -> int:
         readers = [r for shard, r in enumerate(self._readers) if shard not in self.left_out]
         windows = {self._numbers[name] for name in join.plan.windows}
         topics = {number for number, _ in join.references} - windows
-        return deadlines.full_ms(readers, topics)
+        return deadlines.rows_of(readers, topics)
 
     def _waits(self, join: Join, error: QueryError) -> str:
         """The failure of a result that needs a row of a shard which was left out; "" for others."""
@@ -439,8 +446,9 @@ class Engine:
             return ""
         return f"join {join.plan.name}: results wait for a quarantined shard: {error}"
 
-    def _refresh(self, handle: int, head: int, mode: int = EMIT) -> int:
-        return self._evaluator.refresh(handle, head, self.state.tail, self._clock.now_ms(), mode)
+    def _refresh(self, handle: int, head: int, most: int = 0, mode: int = EMIT) -> int:
+        most, now_ms = most or deadlines.DELTA_BYTES, self._clock.now_ms()
+        return self._evaluator.refresh(handle, head, self.state.tail, now_ms, most, mode)
 
     def _wake_in_ms(self) -> int | None:
         waits = [j.not_before_ms for j in self._joins if j.due]

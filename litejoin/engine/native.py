@@ -14,6 +14,7 @@ from litejoin._ext.evaluate import Evaluator
 from litejoin._ext.nativejoin import NativeJoins
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
+from litejoin.engine import deadlines
 from litejoin.engine.state import StateDatabase
 from litejoin.plan.nodes import JoinPlan
 
@@ -102,10 +103,14 @@ class NativeLevel:
             address = self._addresses.get(handle)
             if address is None:
                 return None
-            return self._evaluator.refresh_native(handle, address, head, tail, now_ms)
+            return self._evaluator.refresh_native(
+                handle, address, head, tail, now_ms, deadlines.DELTA_BYTES
+            )
         if not grouped.is_kept:
             return None
-        done = self._evaluator.refresh_native(handle, grouped.address, head, tail, now_ms)
+        done = self._evaluator.refresh_native(
+            handle, grouped.address, head, tail, now_ms, deadlines.DELTA_BYTES
+        )
         if done is None:
             self.lose(handle)
         return done

@@ -7,6 +7,7 @@ same rows give the same bytes. Reads only.
 """
 
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -157,7 +158,7 @@ class Historian:
                     ordered=join.ordered, refresh_sql=_of_keys(join, keys), full=True,
                 )  # fmt: skip
                 with state:
-                    evaluator.refresh(handle, 0, 0, 0)
+                    evaluator.refresh(handle, 0, 0, 0, max_bytes=sys.maxsize)
             return dict(state.execute("SELECT key, rows FROM log"))
 
     def close(self) -> None:

@@ -24,6 +24,10 @@ REPLICATED_BUSY_TIMEOUT_MS = 60_000
 """Where Litestream writes beside us: when it has to start a long log again, it holds the file's
 write lock while it copies the whole file once."""
 
+QUERY_VALUE_BYTES = 16 * 1024 * 1024
+"""The longest value that a user's query may read or make: printf('%*d', ...) and its kin would fill
+the memory with a width that a message names."""
+
 WRITING_VFS = "litejoin"
 """Of connections that write: the frames of a transaction go to the log together."""
 
@@ -116,4 +120,11 @@ def open_untouched(path: Path, wal: Path) -> apsw.Connection:
 
 def open_memory() -> apsw.Connection:
     """An in-memory database: the host of topic tables and user queries, which never sees a file."""
-    return open_database(":memory:")
+    connection = open_database(":memory:")
+    bound_values(connection)
+    return connection
+
+
+def bound_values(connection: apsw.Connection) -> None:
+    """Let a connection for user queries refuse values over QUERY_VALUE_BYTES ("too big")."""
+    connection.limit(apsw.SQLITE_LIMIT_LENGTH, QUERY_VALUE_BYTES)

@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from litejoin.engine.deadlines import FULL_MS, FULL_PER_ROW_US, full_ms
+from litejoin.engine.deadlines import FULL_MS, FULL_PER_ROW_US, full_ms, rows_of
 from litejoin.records import Row, RowKind
 from tests.differential.pipeline import EnginePipeline, engine_pipeline
 
@@ -70,8 +70,11 @@ def test_a_large_topic_has_more_time(tmp_path: Path) -> None:
         p.engine.apply(*p.write(rows))
         p.engine.move_snapshot()
         topics = [p.numbers["orders"], p.numbers["users"]]
-        assert full_ms(p.store.open_readers(), topics) == FULL_MS + 1_000 * FULL_PER_ROW_US // 1_000
-        assert full_ms([], topics) == FULL_MS
+        assert (
+            full_ms(rows_of(p.store.open_readers(), topics))
+            == FULL_MS + 1_000 * FULL_PER_ROW_US // 1_000
+        )
+        assert full_ms(rows_of([], topics)) == FULL_MS
 
 
 def test_a_re_evaluation_is_interrupted_when_its_time_is_over(tmp_path: Path) -> None:

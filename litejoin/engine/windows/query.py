@@ -14,7 +14,7 @@ import apsw
 from litejoin.clock import Clock
 from litejoin.engine.windows.spans import Span
 from litejoin.errors import QueryError
-from litejoin.store.sqlite import open_database
+from litejoin.store.sqlite import bound_values, open_database
 
 DEADLINE_MS = 30_000
 """A query over one span that runs longer is interrupted and reported, as those of joins are."""
@@ -67,6 +67,7 @@ class SpanQuery:
         self._query = query
         self._table, self._column = table, partition
         self.connection = open_database(path, readonly=True)
+        bound_values(self.connection)
         self._limit(leaves_out)
         hidden = [name for name in HIDDEN if name in query.lower()]
         shown = [f"{_EXPRESSIONS.get(name, name)} AS {name}" for name in (*VISIBLE, *hidden)]
