@@ -157,12 +157,13 @@ class StateDatabase:
 
     def forget_joins(self, kept: set[int]) -> None:
         """Drop the result state of joins that are no longer in the config; their log entries age
-        out.
+        out, and are not those of a join that takes the name later: it gets another id.
         """
+        free = "UPDATE joins SET definition = '', name = '#' || id WHERE id = ?"
         for (join_id,) in self.connection.execute("SELECT id FROM joins").fetchall():
             if join_id not in kept:
                 self.connection.execute("DELETE FROM state WHERE join_id = ?", (join_id,))
-                self.connection.execute("UPDATE joins SET definition = '' WHERE id = ?", (join_id,))
+                self.connection.execute(free, (join_id,))
                 self.connection.execute("DELETE FROM grouped WHERE join_id = ?", (join_id,))
                 self.connection.execute("DELETE FROM groups WHERE join_id = ?", (join_id,))
 

@@ -1,5 +1,6 @@
 """A pipeline that starts again with another config over the same data."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.harness.configs import Listener, push_config
+from tests.harness.configs import Listener, push_config, sse_sink
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.process import Pipeline
@@ -159,6 +160,28 @@ def test_a_join_that_comes_back_is_right_about_what_happened_meanwhile(launch: L
     eventually(
         lambda: {r["key"]: r["rows"][0]["v"] for r in snapshot(at.url, "all").results} == wanted
     )
+
+
+def test_a_new_sink_sees_nothing_of_a_join_that_had_the_name_before(
+    launch: Launcher, tmp_path: Path
+) -> None:
+    at = Listener()
+    filled(launch, at)
+    assert again(launch, at, {"other": "SELECT key FROM t"}).stop() == 0
+    late = {"name": "late", "type": "file", "config": {"path": str(tmp_path / "late.jsonl")}}
+    one = {"all": "SELECT key, payload ->> '$.v' AS v FROM t WHERE key = 'k1'"}
+    launch(push_config(at, one, sinks=[sse_sink(at), late]), at.health, name="p")
+    eventually(lambda: (tmp_path / "late.jsonl").exists() and delivered(tmp_path) != [])
+    with IngestClient(at.url) as client:
+        client.send(message("t", "k1", {"v": -1}))
+    eventually(lambda: ("k1", -1) in delivered(tmp_path))
+    assert delivered(tmp_path) == [("k1", 1), ("k1", -1)]
+
+
+def delivered(folder: Path) -> list[tuple[str, int]]:
+    """Keys and values of the results in late.jsonl."""
+    lines = (folder / "late.jsonl").read_text().splitlines()
+    return [(result["key"], result["rows"][0]["v"]) for result in map(json.loads, lines)]
 
 
 @pytest.mark.slow
