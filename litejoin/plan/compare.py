@@ -91,7 +91,7 @@ def compare_deployed(deployed: Deployed, after: Plan) -> Comparison:
     """What changes when a plan is started over a data directory."""
     changes = [
         *_presence("source", deployed.sources, [s.name for s in after.sources if s.type == "api"]),
-        *_presence("topic", deployed.topics, [t.name for t in after.topics]),
+        *_presence("topic", _still_fed(deployed, after), [t.name for t in after.topics]),
         *_redefined("join", _of_windows(deployed.joins, False), after.joins),
         *_redefined("window", _of_windows(deployed.joins, True), after.windows),
     ]
@@ -107,6 +107,17 @@ def compare_deployed(deployed: Deployed, after: Plan) -> Comparison:
         refused=_unsupported(after),
         notes=deployed.notes,
     )
+
+
+def _still_fed(deployed: Deployed, after: Plan) -> Iterable[str]:
+    """Stored topics; without those that a plan whose sources take any topic feeds unnamed."""
+    takes_any = any(
+        (source.type == "http" and not source.topics)
+        or (source.type == "kafka" and any(name.startswith("^") for name in source.kafka_topics))
+        for source in after.sources
+    )
+    named = {topic.name.lower() for topic in after.topics}
+    return [name for name in deployed.topics if not takes_any or name.lower() in named]
 
 
 def refused(message: str, hint: str, against: str) -> Comparison:

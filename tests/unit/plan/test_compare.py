@@ -217,6 +217,12 @@ def test_a_directory_with_other_parts_tells_which_come_and_go() -> None:
     }  # fmt: skip
 
 
+def test_topics_that_a_source_of_any_topic_made_are_not_gone() -> None:
+    plan = plan_of(CONFIG.replace("topics: [orders], ", ""))
+    made = deployed(plan, topics=("users", "orders", "made.by.a.push"))
+    assert not compare_deployed(made, plan).differs
+
+
 def test_a_window_whose_spans_are_others_starts_anew() -> None:
     plan = shop_plan()
     (window,) = plan.windows
