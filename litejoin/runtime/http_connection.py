@@ -22,6 +22,7 @@ from litejoin.runtime.http_head import (
     HEAD_BYTES,
     HEADER_COUNT,
     REQUEST_LINE_BYTES,
+    body_beside_upgrade,
     head_too_large,
     headless_scope,
     refuse_repeated,
@@ -84,7 +85,6 @@ class Connection(asyncio.Protocol):
         "_rules",
         "_server",
         "_transport",
-        "_upgraded",
         "_url",
         "_waiting",
         "_writable",
@@ -115,7 +115,6 @@ class Connection(asyncio.Protocol):
         """Nothing more is parsed on this connection."""
         self._lingering = False
         self._paused = False
-        self._upgraded = False
         self._writable: asyncio.Future[None] | None = None
         self._deadline = 0.0
         self._body_deadline = 0.0
@@ -264,6 +263,8 @@ class Connection(asyncio.Protocol):
         if len(fields) != len(headers):
             refuse_repeated(headers)
         has_body = self._check_framing(fields)
+        if has_body and self._parser.should_upgrade():
+            raise body_beside_upgrade()
         method = self._parser.get_method().decode("ascii")
         raw_path, query = split_target(self._url, method)
         path = raw_path.decode("ascii")

@@ -48,6 +48,15 @@ def refuse_repeated(headers: list[tuple[bytes, bytes]]) -> None:
             raise RequestError(f"more than one {shown} header", status=400)
 
 
+def body_beside_upgrade() -> RequestError:
+    """The parser takes what follows such a head for another protocol, not for a body."""
+    return RequestError(
+        "a request with Upgrade cannot have a body here",
+        status=400,
+        hint="send plain HTTP/1.1 without Upgrade; in Java: HttpClient.Builder.version(HTTP_1_1)",
+    )
+
+
 def head_too_large() -> RequestError:
     """More headers than anyone needs."""
     return RequestError(f"head over {HEAD_BYTES} bytes or {HEADER_COUNT} headers", status=431)

@@ -125,6 +125,7 @@ async def flood(scope: Any, receive: Any, send: Any) -> None:
          400, "more than one Authorization"),
         (post(ROW, "Idempotency-Key: a", "Idempotency-Key: b"),
          400, "more than one Idempotency-Key"),
+        (post(ROW, "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c"), 400, "with Upgrade"),
         (get("/health", "Expect: miracles"), 417, "Expect"),
         (get("/" + "x" * 8192), 414, "request target"),
         (get("/health", *[f"X-{n}: y" for n in range(100)]), 431, "headers"),
