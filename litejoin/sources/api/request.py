@@ -95,7 +95,10 @@ def resolve(base: str, link: str) -> str:
     """The absolute URL of a link, which must stay on the origin of `base`. Raises PollError."""
     if len(link) > MAX_URL_CHARS or not link.isprintable() or " " in link:
         raise PollError(f"the next page's URL cannot be used: {printable(link)[:100]!r}")
-    url = urljoin(base, link)
+    try:
+        url = urljoin(base, link)
+    except ValueError:
+        raise PollError(f"not a URL: {printable(link)[:100]!r}") from None
     if origin(url) != origin(base):
         scheme, host, port = origin(url)
         raise PollError(f"the next page is on another origin ({scheme}://{host}:{port}); not asked")

@@ -13,12 +13,14 @@ from litejoin.errors import PollError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.sources.api.document import Document
 from litejoin.sources.api.notes import Notes, fingerprint
-from litejoin.sources.api.request import Draft, header_value
+from litejoin.sources.api.request import Draft
 from litejoin.sources.api.times import MS_NS, format_time, parse_time
 from litejoin.sources.api.transport import Response
 from litejoin.sources.api.words import printable
 
 NOTE = "watermark"
+MAX_VALIDATOR_CHARS = 1000
+"""A longer one costs more than the answers that it saves."""
 
 
 class Watermark:
@@ -95,10 +97,10 @@ class Watermark:
             return draft
         assert self._note is not None
         headers = dict(draft.headers)
-        if etag := self._note.get("etag"):
-            headers["If-None-Match"] = header_value(str(etag))
-        if modified := self._note.get("modified"):
-            headers["If-Modified-Since"] = header_value(str(modified))
+        for name, header in (("etag", "If-None-Match"), ("modified", "If-Modified-Since")):
+            text = str(self._note.get(name, ""))
+            if is_validator(text):  # an older version kept those that are none
+                headers[header] = text
         return Draft(draft.method, draft.url, headers, draft.body, draft.params, draft.fields)
 
     @property
@@ -121,7 +123,7 @@ class Watermark:
         elif plan.strategy == "etag":
             names = (("etag", "etag"), ("modified", "last-modified"))
             found = {name: answer.headers[head] for name, head in names if head in answer.headers}
-            self._validators = {name: text for name, text in found.items() if len(text) < 1000}
+            self._validators = {name: text for name, text in found.items() if is_validator(text)}
 
     def _take(self, value: Any) -> None:
         if value is None:
@@ -165,3 +167,8 @@ class Watermark:
         if self._plan.strategy == "timestamp" and before is not None:
             return before if seen[1] < parse_time(before, self._plan.format) else seen[0]
         return seen[0]
+
+
+def is_validator(text: str) -> bool:
+    """Can it be sent back? One that cannot would fail every poll to come."""
+    return 0 < len(text) < MAX_VALIDATOR_CHARS and text.isprintable() and text.isascii()

@@ -293,6 +293,18 @@ def test_with_shifting_pages_only_two_walks_make_a_delete() -> None:
         paging=paging("offset", param="o", stop_after_empty_page=True))  # fmt: skip
 
 
+@pytest.mark.parametrize("link", ["http://[::1", "//[x]/", "http://a]b/", "http://h:99999/"])
+def test_a_next_page_that_is_no_url_fails_the_walk_and_nothing_else(link: str) -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        assert not api.ok
+        assert "page 2 incomplete: not a URL" in api.reason
+        assert len(api.wire.asked) == 1
+
+    run(story, lambda _: page({"d": [{"id": 1}], "next": link}),
+        paging=paging("next_url", path="next"), response_path="d")  # fmt: skip
+
+
 def test_a_next_page_on_another_origin_is_not_asked() -> None:
     async def story(api: Api) -> None:
         await api.poll()

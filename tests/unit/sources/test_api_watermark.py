@@ -207,6 +207,18 @@ def test_a_304_does_not_stand_for_a_list_whose_deletes_are_held() -> None:
     run(story, server, watermark=WatermarkPlan("etag"), detect_deletes=True)
 
 
+@pytest.mark.parametrize("tag", ['"\xff"', '"a\x0bb"', '"' + "e" * 2_000 + '"', ""])
+def test_a_validator_that_cannot_be_sent_back_is_not_kept(tag: str) -> None:
+    async def story(api: Api) -> None:
+        for _ in range(2):
+            await api.poll()
+            assert api.ok, api.reason
+            assert "if-none-match" not in api.wire.asked[-1].headers
+            api.restart()
+
+    run(story, lambda _: page([{"id": 1}], etag=tag), watermark=WatermarkPlan("etag"))
+
+
 def test_a_304_that_was_not_asked_for_is_a_failure() -> None:
     async def story(api: Api) -> None:
         await api.poll()
