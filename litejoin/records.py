@@ -184,4 +184,5 @@ def rfc3339(unix_ms: int) -> str:
 
 @lru_cache(maxsize=64)
 def _whole_second(unix_s: int) -> str:
-    return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m-%dT%H:%M:%S}"
+    # Not by %Y, which leaves out the zeros of the year 999.
+    return datetime.fromtimestamp(unix_s, UTC).isoformat()[:19]

@@ -15,6 +15,7 @@ RESULT = Result(7, "orders", '"ü"', '[{"n":1}]', ResultOp.UPSERT, 1_700_000_000
 def test_times_are_rfc3339_in_utc_with_milliseconds() -> None:
     assert rfc3339(1_700_000_000_007) == "2023-11-14T22:13:20.007Z"
     assert rfc3339(-1) == "1969-12-31T23:59:59.999Z"
+    assert rfc3339(-62_135_596_800_000) == "0001-01-01T00:00:00.000Z"
     for _ in range(200):
         unix_ms = random.randrange(-(10**12), 4 * 10**12)
         seconds, ms = divmod(unix_ms, 1000)

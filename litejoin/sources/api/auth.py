@@ -6,7 +6,6 @@ used. Nothing here logs, and no error tells a secret.
 """
 
 import base64
-import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Protocol
@@ -230,7 +229,7 @@ def _why(document: Document) -> str:
     """The standard error field of a token endpoint; nothing else of its answer is shown."""
     try:
         value = document.value("error")
-    except (PollError, json.JSONDecodeError):
+    except PollError:
         return ""
     return f" ({printable(value)[:60]})" if isinstance(value, str) else ""
 
@@ -246,8 +245,8 @@ def _token_of(document: Document, path: str) -> str:
 
 
 def _life_ms(document: Document, path: str) -> int:
-    value = document.value(path) if path else None
     try:
+        value = document.value(path) if path else None
         return max(1, int(float(value) * 1000))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+    except (PollError, TypeError, ValueError, OverflowError):
         return DEFAULT_LIFE_MS

@@ -7,7 +7,7 @@ outline, where no list of records has to be stepped over. Never copies the body.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -59,9 +59,9 @@ class Document:
         return compiled(path).get(self._outline, 1024, judged=True)
 
     def value(self, path: str) -> Any:
-        """The value at a path, or MISSING; of a long array an empty one."""
+        """The value at a path, or MISSING; of a long array an empty one. Raises PollError."""
         raw = self._short(path)
-        return MISSING if raw is None else json.loads(raw)
+        return MISSING if raw is None else _parsed(raw, path)
 
     def token(self, path: str) -> Any:
         """A page token: a text or a number; None when there is none (null, "", false, missing).
@@ -72,7 +72,7 @@ class Document:
         if raw is None or raw in (b"null", b"false", b'""'):
             return None
         if raw[:1] in b"{[t":
-            raise PollError(f"{path} holds no page token: {printable(raw[:60].decode())}")
+            raise PollError(f"{path} holds no page token: {printable_start(raw)}")
         if len(raw) > MAX_TOKEN_CHARS:
             raise PollError(f"{path} holds a page token of {len(raw):,} bytes")
         # A number keeps its spelling: an id beyond 2^53 must come back as it was sent.
@@ -92,7 +92,7 @@ class Document:
             return None
         try:
             return int(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise PollError(f"{path} is not a number: {printable(str(value))[:60]}") from None
 
     def field_of(self, response_path: str, index: int, path: str) -> Any:
@@ -111,9 +111,22 @@ class Document:
             return
         base = f"{response_path}." if response_path else ""
         if (found := self.raw(f"{base}#.{path}")) is not None:
-            yield from json.loads(found, parse_float=Number)
+            yield from _parsed(found, path, Number)
         elif (found := self.raw(f"{base}{path}")) is not None:
-            yield json.loads(found, parse_float=Number)
+            yield _parsed(found, path, Number)
+
+
+def _parsed(raw: bytes, path: str, parse_float: Callable[[str], Any] = float) -> Any:
+    """JSON that Python can hold. Raises PollError: not an integer of 5,000 digits, for example."""
+    try:
+        return json.loads(raw, parse_float=parse_float)
+    except (ValueError, RecursionError):
+        raise PollError(f"{path} holds no usable value: {printable_start(raw)}") from None
+
+
+def printable_start(raw: bytes) -> str:
+    """The beginning of a JSON text, for one log line."""
+    return printable(raw[:60].decode(errors="replace"))
 
 
 @lru_cache(maxsize=4096)

@@ -5,6 +5,7 @@ where in a request, nothing of what it means. Blocks on nothing; any thread.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -157,7 +158,13 @@ def _plain(value: Any) -> Any:
     """A number that was kept as it is spelled is a number in the body."""
     if not isinstance(value, Number):
         return value
-    return float(value) if set(value) & set(".eE") else int(value)
+    try:
+        number = float(value) if set(value) & set(".eE") else int(value)
+    except ValueError:  # thousands of digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise PollError(f"a body cannot hold the number {printable(value)[:60]}")
+    return number
 
 
 def _headers(plan: ApiSourcePlan, auth: str | None) -> dict[str, str]:

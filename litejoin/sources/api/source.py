@@ -25,9 +25,14 @@ from litejoin.sources.api.request import origin
 from litejoin.sources.api.transport import HttpTransport, Transport
 from litejoin.sources.api.walk import Walker
 from litejoin.sources.api.watermark import Watermark
+from litejoin.sources.api.words import cause
 from litejoin.sources.base import Intake, SourceState
 
 log = logging.getLogger("litejoin.source")
+
+UNREADABLE = (ValueError, ArithmeticError, LookupError, RecursionError)
+"""What an answer can provoke that nobody thought of. It fails the poll: an API must not be able to
+end the process, which would ask it again at the next start."""
 
 
 class ApiSource:
@@ -99,6 +104,9 @@ class ApiSource:
             result = await self._walker.walk()
         except (PollError, StorageFullError, ShardQuarantinedError) as error:
             self._failed(str(error))
+            return False
+        except UNREADABLE as error:
+            self._failed(f"the answer cannot be handled: {cause(error)}")
             return False
         except StopSource as stop:
             self._stopped = str(stop)

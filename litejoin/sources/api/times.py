@@ -13,6 +13,8 @@ from litejoin.sources.api.words import printable
 
 MS_NS = 1_000_000
 S_NS = 1_000_000_000
+EARLIEST_MS = -62_135_596_800_000
+"""The year 1, which APIs say for "never"; what is before it cannot be written."""
 
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,30}))?\s?([Zz]|[+-]\d\d:?\d\d)?"

@@ -14,7 +14,7 @@ from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.sources.api.document import Document
 from litejoin.sources.api.notes import Notes, fingerprint
 from litejoin.sources.api.request import Draft
-from litejoin.sources.api.times import MS_NS, format_time, parse_time
+from litejoin.sources.api.times import EARLIEST_MS, MS_NS, format_time, parse_time
 from litejoin.sources.api.transport import Response
 from litejoin.sources.api.words import printable
 
@@ -83,7 +83,7 @@ class Watermark:
             return plan.initial
         if plan.strategy == "timestamp" and plan.lookback_ms:
             back_ms = parse_time(text, plan.format) // MS_NS - plan.lookback_ms
-            return format_time(back_ms, plan.format)
+            return format_time(max(back_ms, EARLIEST_MS), plan.format)
         return text
 
     def _before(self, target: str) -> str | None:

@@ -1,6 +1,7 @@
 """What a walk reads in a page: the same in a large body, where it is looked up in an outline."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -80,3 +81,25 @@ def test_fields_wherever_the_records_are(page: Any, path: str, expected: list[st
 )  # fmt: skip
 def test_which_paths_lead_through_objects_only(path: str, is_names: bool) -> None:
     assert by_names(path) is is_names
+
+
+DIGITS = b"9" * 5_000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"1e400", DIGITS, b'"' + DIGITS + b'"', b"[" * 990 + b"]" * 990, '["x' + "\u00e4" * 40 + '"]'],
+    ids=["1e400", "digits", "text of digits", "deep", "cut in a character"],
+)
+def test_what_python_cannot_hold_is_refused_and_nothing_else(value: bytes | str) -> None:
+    text = value if isinstance(value, bytes) else value.encode()
+    for judged in (False, True):
+        page = Document(b'{"a":' + text + b"}", judged=judged)
+        rows = Document(b'[{"a":' + text + b"}]", judged=judged)
+        for ask in (page.flag, page.value, page.token):
+            with suppress(PollError):
+                ask("a")
+        with suppress(PollError):
+            list(rows.fields("", "a"))
+        with pytest.raises(PollError):
+            page.count("a")

@@ -246,3 +246,27 @@ def test_credentials_and_parameters_are_in_no_log_line(caplog: pytest.LogCapture
     changes: dict[str, Any] = {"url": "https://api.test/?k=hunter2", "response_path": "d"}
     run(story, handler, auth=TokenAuth("api_key", Secret("hunter2"), "k", "query"),
         paging=PagingPlan("next_url", path="next", max_pages=5), **changes)  # fmt: skip
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), OverflowError("odd"), RecursionError("odd")])
+def test_an_answer_that_nobody_thought_of_fails_its_poll_only(error: Exception) -> None:
+    async def story(api: Api) -> None:
+        assert await api.poll() == []
+        assert api.reason == f"the answer cannot be handled: {type(error).__name__}: odd"
+        api.wire.handler = lambda _: page(items(0, 3))
+        assert len(await api.poll()) == 3
+
+    def provoke(_: Asked) -> Response:
+        raise error
+
+    run(story, provoke)
+
+
+@pytest.mark.parametrize("cursor", [b"9" * 5_000, b"1e400"])
+def test_a_cursor_that_fits_no_body_fails_the_walk(cursor: bytes) -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        assert "a body cannot hold the number" in api.reason
+
+    run(story, lambda _: page(b'{"d":[{"id":1}],"next":' + cursor + b"}"), method="POST",
+        paging=PagingPlan("cursor", path="next", body_path="after"), response_path="d")  # fmt: skip

@@ -329,3 +329,17 @@ def test_each_parent_goes_on_from_its_own_cursor() -> None:
 
     plan = WatermarkPlan("cursor", path="c", param="since")
     run(story, handler, **EACH_TEAM, watermark=plan, response_path="d")
+
+
+def test_a_lookback_from_the_year_1_asks_from_there() -> None:
+    """What APIs written in Go say for a time that is not set."""
+    never = "0001-01-01T00:00:00Z"
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        await api.poll()
+        assert api.ok, api.reason
+        assert api.wire.asked[0].params["since"] == never
+
+    plan = WatermarkPlan("timestamp", path="at", param="since", lookback_ms=5_000)
+    run(story, lambda _: page([{"id": 1, "at": never}]), watermark=plan)
