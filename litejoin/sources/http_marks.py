@@ -78,7 +78,9 @@ class StoredAnswers:
         """The answer given within the last 24 hours. Raises CorruptionError, StorageError."""
         state = await self._open()
         if digest in self._unsure:
-            numbers = [mark_number(digest, shard, self._shards) for shard in range(self._shards)]
+            here = {mark_number(digest, shard, self._shards) for shard in range(self._shards)}
+            # Those of before a reshard may have other numbers.
+            numbers = sorted(here.union(mark.n for mark in self._cut.get(digest, ())))
             payloads = await state.payloads([mark_key(digest, n) for n in numbers])
             found = zip(numbers, payloads, strict=True)
             self._learn(digest, [_mark(n, payload) for n, payload in found if payload is not None])

@@ -143,23 +143,33 @@ def test_another_body_after_a_cut_is_a_new_request() -> None:
     asyncio.run(scenario())
 
 
-def test_rows_that_moved_to_other_shards_are_still_known() -> None:
-    """`litejoin reshard` between the crash and the retry."""
+@pytest.mark.parametrize(
+    ("before", "first", "after", "second"),
+    [(8, [0, 3, 5], 3, [1]), (2, [0], 8, [1, 3, 5])],  # all but one of those still needed
+    ids=["fewer", "more"],
+)
+def test_rows_that_moved_to_other_shards_are_still_known(
+    before: int, first: list[int], after: int, second: list[int]
+) -> None:
+    """`litejoin reshard` between the crash and the retry, which a crash or a full disk cuts again."""
 
-    async def scenario() -> None:
-        shards, clock = Shards(8), ManualClock()
+    async def scenario(restarts: bool) -> None:
+        shards, clock = Shards(before), ManualClock()
         keys = [f"key{n}" for n in range(40)]
         with pytest.raises(Crash):
-            await Process(shards, clock).send("k", keys, [0, 3, 5])
-        shards.count = 3
+            await Process(shards, clock).send("k", keys, first)
+        shards.count = after
+        process = Process(shards, clock)
         with pytest.raises(Crash):
-            await Process(shards, clock).send("k", keys, [1])
-        assert await Process(shards, clock).send("k", keys, None) == 40
+            await process.send("k", keys, second)
+        again = Process(shards, clock) if restarts else process
+        assert await again.send("k", keys, None) == 40
         assert await Process(shards, clock).send("k", keys, None) == 40
         assert set(shards.written.values()) == {1}
         assert len(shards.written) == 40
 
-    asyncio.run(scenario())
+    for restarts in (True, False):
+        asyncio.run(scenario(restarts))
 
 
 def test_marks_are_deleted_when_their_request_is_forgotten() -> None:
