@@ -11,7 +11,7 @@ import pytest
 
 from litejoin.delivery import keeper as keeper_module
 from litejoin.delivery.keeper import Keeper
-from litejoin.delivery.ledger import Change, Enqueue, Entry, Ledger
+from litejoin.delivery.ledger import Change, Enqueue, Entry, Ledger, Remove
 from litejoin.errors import StorageIOError
 from litejoin.records import Result, ResultOp
 
@@ -99,6 +99,28 @@ def test_changes_stay_when_their_commit_fails_after_its_caller_was_cancelled(
     again = Ledger(tmp_path / "dlq.db", durable=False)
     assert again.cursors("e") == {"crm": 1}
     assert again.sizes()["crm"].entries == 1
+    again.close()
+
+
+def test_what_came_during_a_commit_that_failed_stands_behind_it(tmp_path: Path) -> None:
+    failures: list[apsw.Error] = [apsw.FullError("disk is full")]
+
+    async def story() -> None:
+        keeper = Keeper(partial(Failing, tmp_path / "dlq.db", failures, 0.05), pytest.fail)
+        await keeper.open("e")
+        keeper.push(enqueue(1))
+        keeper.advance("crm", 1)
+        failing = asyncio.create_task(keeper.flush())
+        await asyncio.sleep(0.01)
+        keeper.push(Remove("crm", enqueue(1).entry.result.id))
+        keeper.advance("crm", 2)
+        await failing
+        await keeper.close()
+
+    asyncio.run(story())
+    again = Ledger(tmp_path / "dlq.db", durable=False)
+    assert again.cursors("e") == {"crm": 2}
+    assert again.sizes() == {}
     again.close()
 
 
