@@ -2,7 +2,7 @@
 
 A batch is one request that touches both topics and every shard. The process is killed before its
 first sync, the next time before its second, and so on, until it lives through all of them: shards,
-marks, state.db, dlq.db and the sqlite sink's file. After each death everything acked is there, the
+marks, state.db, dlq.db and the sqlite sink's file, each of which must be synced. After each death everything acked is there, the
 joins are the oracle's, and every sink converges.
 """
 
@@ -43,11 +43,13 @@ def batch(number: int) -> list[dict[str, Any]]:
 
 
 class Story:
-    """The pipeline, and what it has confirmed."""
+    """The pipeline, and what it has confirmed; `files`: those whose syncs count (all)."""
 
-    def __init__(self, launch: Launcher, receiver: WebhookReceiver, folder: Path) -> None:
+    def __init__(
+        self, launch: Launcher, receiver: WebhookReceiver, folder: Path, files: str = ""
+    ) -> None:
         self.at, self.receiver, self.table = Listener(), receiver, folder / "out.db"
-        self.disk = FailingDisk(folder, str(folder))
+        self.disk = FailingDisk(folder, files or str(folder))
         sinks: list[dict[str, Any]] = [
             http_sink(f"{receiver.url}/hook", max_in_flight=4),
             {"name": "table", "type": "sqlite", "config": {"path": str(self.table)}},
@@ -129,6 +131,20 @@ def test_a_kill_at_any_sync_of_a_batch_loses_and_repeats_nothing_wrongly(
     )
     assert story.pipeline.stop() == 0
     story.oracle.close()
+
+
+@pytest.mark.parametrize("files", ["/shard-", "/marks", "/state.db", "/dlq.db", "/out.db"])
+def test_a_batch_syncs_each_file(
+    launch: Launcher, receiver: WebhookReceiver, tmp_path: Path, files: str
+) -> None:
+    """What a kill leaves in the system's cache a power loss takes away, so each must be synced."""
+    story = Story(launch, receiver, tmp_path, files)
+    assert story.send(batch(0))
+    eventually(story.sinks_are_idle, 20)
+    story.disk.set(Fault.KILL_AT_SYNC, 1)
+    acked = story.send(batch(1))
+    story.pipeline.wait_exit(20)
+    assert not (acked and files == "/shard-"), "acked before it was synced"
 
 
 def outlives(story: Story) -> bool:
