@@ -95,6 +95,19 @@ def test_a_delivered_result_supersedes_what_is_not_newer(ledger: Ledger) -> None
     ]  # fmt: skip
 
 
+def test_a_result_supersedes_nothing_of_another_join(ledger: Ledger) -> None:
+    ledger.commit({}, [Enqueue(entry(1))])
+    assert ledger.commit({}, [Supersede("crm", result(2, join="users"))]) == []
+    assert [e.result.pos for e in ledger.due("crm", 100, 9)[0]] == [1]
+
+
+def test_a_result_that_may_have_been_taken_stays_itself(ledger: Ledger) -> None:
+    ledger.commit({}, [Enqueue(entry(1)), Enqueue(entry(2))])
+    gone = ledger.commit({}, [Supersede("crm", result(2), itself=False)])
+    assert gone == [("crm", result(1).id)]
+    assert [e.result.pos for e in ledger.due("crm", 100, 9)[0]] == [2]
+
+
 def test_sizes_are_right_after_any_history(ledger: Ledger) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
