@@ -2,8 +2,8 @@
 
 A batch is one request that touches both topics and every shard. The process is killed before its
 first sync, the next time before its second, and so on, until it lives through all of them: shards,
-marks, state.db, dlq.db and the sqlite sink's file, each of which must be synced. After each death everything acked is there, the
-joins are the oracle's, and every sink converges.
+marks, state.db, dlq.db and the sqlite sink's file, each of which must be synced. After each death
+everything acked is there, the joins are the oracle's, and every sink converges.
 """
 
 import json

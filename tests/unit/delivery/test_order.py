@@ -200,7 +200,7 @@ def test_a_parked_result_waits_until_a_batch_sink_has_what_is_before_it(
         async with running(plan, writer, second) as run:
             await until(lambda: len(second.attempts) == 1)
             tried = offered(run)
-            await run.delivery._keeper.read(lambda ledger: dlq.retry(ledger, dlq.Selection()))
+            await run.delivery._keeper.read(lambda ledger: dlq.retry(ledger, dlq.Selection(), 0))
             run.delivery.poke()
             await until(lambda: bool(tried))
             gate.set()

@@ -151,7 +151,7 @@ def test_another_body_after_a_cut_is_a_new_request() -> None:
 def test_rows_that_moved_to_other_shards_are_still_known(
     before: int, first: list[int], after: int, second: list[int]
 ) -> None:
-    """`litejoin reshard` between the crash and the retry, which a crash or a full disk cuts again."""
+    """`litejoin reshard` between the crash and the retry, which is cut again."""
 
     async def scenario(restarts: bool) -> None:
         shards, clock = Shards(before), ManualClock()
