@@ -223,6 +223,51 @@ def test_a_late_session_is_shown_for_as_long_again_as_it_was_open(tmp_path: Path
     pipe.close()
 
 
+def test_a_session_that_is_taken_back_leaves_a_later_one_current(tmp_path: Path) -> None:
+    pipe = pipeline(
+        tmp_path, type="session", gap="10s", on_late="update", allowed_lateness="40s", **EVENT
+    )
+    pipe.send(at(8, v=1), at(19, v=1), at(40, v=1))
+    pipe.send(at(90, v=1))
+    pipe.send(at(14, v=1))
+    assert [(b["op"], *spans([b])[0][:2]) for b in pipe.bodies()[3:]] == [
+        ("delete", "00:00:19", "00:00:29"),
+        ("upsert", "00:00:08", "00:00:29"),
+    ]
+    assert [span[:2] for span in spans(pipe.current())] == [("00:00:40", "00:00:50")]
+    pipe.close()
+
+
+def test_of_sessions_the_newest_results_stay_current(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("litejoin.engine.windows.results.MAX_CURRENT", 2)
+    pipe = pipeline(tmp_path, type="session", gap="10s", partition_by="user", **EVENT)
+    pipe.send(at(1, user="a", v=1), at(2, user="b", v=1), at(3, user="c", v=1))
+    pipe.send(at(60, user="clock", v=1))
+    assert len(pipe.bodies()) == 3
+    assert [body["key"] for body in pipe.current()] == ["b", "c"]
+    pipe.close()
+
+
+def test_a_whole_real_is_the_key_of_its_integer(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, **TUMBLING, **EVENT, partition_by="user")
+    pipe.send(at(1, user=5.0, v=1), at(2, user=5.5, v=1))
+    pipe.send(at(10, user=0, v=1))
+    assert [repr(body["key"]) for body in pipe.bodies()] == ["5", "5.5"]
+    pipe.close()
+
+
+def test_an_infinite_sum_is_a_number_that_json_readers_take_for_infinite(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, **TUMBLING, **EVENT, partition_by="user")
+    pipe.send(at(1, user="a", v=1e308), at(2, user="a", v=1e308))
+    pipe.send(at(3, user="b", v=-1e308), at(4, user="b", v=-1e308))
+    pipe.send(at(10, user="c", v=1))
+    totals = {body["key"]: body["rows"][0]["total"] for body in pipe.bodies()}
+    assert totals == {"a": float("inf"), "b": float("-inf")}
+    pipe.close()
+
+
 def test_a_span_whose_messages_may_be_gone_is_not_brought_up_to_date(tmp_path: Path) -> None:
     pipe = pipeline(tmp_path, type="sliding", size="10s", slide="5s", **EVENT, on_late="update")
     pipe.send(at(22, v=1), at(27, v=1), at(40, v=1))
