@@ -82,6 +82,7 @@ class Definitions:
     def __init__(self, rng: random.Random, unit: int) -> None:
         self._rng, self._unit = rng, unit
         self._idle_ms = rng.choice([3_000, 20_000, 10**9]) * unit
+        self._other_idle_ms = rng.choice([self._idle_ms, 9_000 * unit])
 
     def window(self, number: int) -> WindowPlan:
         rng, unit = self._rng, self._unit
@@ -108,7 +109,7 @@ class Definitions:
             on_late=rng.choice(["drop", "update"]), emit=rng.choice(["close", "update"]),
             timezone=rng.choice(["Europe/Berlin", "America/Havana"]) if is_day else None,
             offset_ms=rng.choice([0, 5 * HOUR_MS if is_day else 250]) if kind != "session" else 0,
-            idle_timeout_ms=self._idle_ms,
+            idle_timeout_ms=rng.choice([self._idle_ms, self._other_idle_ms]),
         )  # fmt: skip
 
 
@@ -125,11 +126,11 @@ class World:
         self.clock = self.pipe.clock
         self._steady = SteadyClock(self.clock)
         self.streams: list[StreamOracle] = []
-        for path in ("at", None):
-            plans = [plan for plan in self.plans if plan.time_path == path]
-            if plans:
-                self.streams.append(_stream(plans, path))
-                self.streams[-1].fire(None, 0)
+        for path, idle_ms in dict.fromkeys((p.time_path, p.idle_timeout_ms) for p in self.plans):
+            same = (path, idle_ms)
+            plans = [p for p in self.plans if (p.time_path, p.idle_timeout_ms) == same]
+            self.streams.append(_stream(plans, path, idle_ms))
+            self.streams[-1].fire(None, 0)
 
     def messages(self) -> list[Random]:
         rng, unit = self._rng, self._unit
@@ -221,12 +222,12 @@ class World:
         return {w.plan.name: w.view for stream in self.streams for w in stream.windows}
 
 
-def _stream(plans: list[WindowPlan], path: str | None) -> StreamOracle:
+def _stream(plans: list[WindowPlan], path: str | None, idle_ms: int) -> StreamOracle:
     return StreamOracle(
         [SessionOracle(p) if p.type == "session" else GridOracle(p) for p in plans],
         (lambda m: m.ingested_ms) if path is None else (lambda m: m.event_ms),
         path is not None,
-        min(plan.idle_timeout_ms for plan in plans),
+        idle_ms,
     )
 
 

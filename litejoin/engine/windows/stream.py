@@ -11,8 +11,9 @@ class Stream:
     """Feeds its windows and keeps what they still need. One thread; the caller's transaction."""
 
     def __init__(
-        self, buffer: MessageBuffer, progress: Progress, windows: Sequence[Window]
+        self, buffer: MessageBuffer, progress: Sequence[Progress], windows: Sequence[Window]
     ) -> None:
+        """`progress`: of each window, since each says itself when the stream is idle."""
         self._buffer, self._progress = buffer, progress
         self.windows = windows
         self.refused = 0
@@ -26,18 +27,22 @@ class Stream:
             for window in self.windows:
                 window.take(oldest_ms)
             self._buffer.keep(self._needs_from())
-            self._progress.take(self._buffer.newest_ms, monotonic_ms)
+            for progress in self._progress:
+                progress.take(self._buffer.newest_ms, monotonic_ms)
         return refused
 
     def tick(self, written_upto_ms: int | None, monotonic_ms: int) -> None:
         """See `Progress.tick`."""
-        self._progress.tick(written_upto_ms, monotonic_ms)
+        for progress in self._progress:
+            progress.tick(written_upto_ms, monotonic_ms)
 
     def fire(self) -> bool:
         """Evaluate what is due; True when there is more to do at once."""
-        time_ms = self._progress.time_ms
         return any(
-            [window.fire(time_ms - window.plan.allowed_lateness_ms) for window in self.windows]
+            [
+                window.fire(progress.time_ms - window.plan.allowed_lateness_ms)
+                for window, progress in zip(self.windows, self._progress, strict=True)
+            ]
         )
 
     def trim(self) -> bool:

@@ -10,6 +10,8 @@ stamped before it is written. Event time follows the newest message; when none h
 
 from dataclasses import dataclass
 
+from litejoin.plan.nodes import WindowPlan
+
 INGESTION_GRACE_MS = 100
 """Between a message's stamp and its place in the channel: the reading of one request."""
 
@@ -22,7 +24,7 @@ NEVER_MS = -(2**62)
 
 @dataclass(slots=True)
 class Progress:
-    """The time that one stream has reached; never goes back."""
+    """The time that a stream has reached for one of its windows; never goes back."""
 
     event_time: bool
     idle_ms: int
@@ -31,6 +33,13 @@ class Progress:
     time_ms: int = NEVER_MS
     _heard_ms: int | None = None
     """Monotonic time of the last message, or of the start."""
+
+    @classmethod
+    def of(cls, plan: WindowPlan, newest_ms: int) -> "Progress":
+        """At the start, with the newest event time that the stream has seen before."""
+        event_time = plan.time_path is not None
+        time_ms = newest_ms if event_time else NEVER_MS
+        return cls(event_time, plan.idle_timeout_ms, newest_ms, time_ms)
 
     def take(self, newest_ms: int, monotonic_ms: int) -> None:
         """Messages came, the newest with this time."""

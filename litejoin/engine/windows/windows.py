@@ -115,11 +115,7 @@ class Windows:
             list(partitions),
         )
         self._opened.callback(buffer.close)
-        progress = Progress(
-            first.time_path is not None, min(p.idle_timeout_ms for p in plans), buffer.newest_ms
-        )
-        if first.time_path is not None:
-            progress.time_ms = buffer.newest_ms
+        progress = [Progress.of(plan, buffer.newest_ms) for plan in plans]
         made: list[Window] = []
         ids: set[int] = set()
         for plan in plans:

@@ -39,6 +39,23 @@ def test_windows_of_one_topic_share_a_buffer_by_time_path(tmp_path: Path) -> Non
     pipe.close()
 
 
+def test_each_window_waits_for_its_own_idle_timeout(tmp_path: Path) -> None:
+    hasty = pipeline(tmp_path / "h", name="hasty", **TUMBLING, **EVENT, idle_timeout="10s")
+    patient = pipeline(tmp_path / "p", name="patient", **TUMBLING, **EVENT, idle_timeout="1h")
+    pipe = WindowPipeline(tmp_path / "both", [*hasty.plans, *patient.plans])
+    hasty.close()
+    patient.close()
+    pipe.send(at(1, v=1))
+    pipe.pass_time(60_000)
+    pipe.send(at(9, v=10))
+    pipe.send(at(70, v=0))
+    totals = {body["query"]: body["rows"][0]["total"] for body in pipe.bodies()}
+    assert totals == {"hasty": 1, "patient": 11}
+    health = pipe.engine.windows_health()
+    assert (health["hasty"]["late"], health["patient"]["late"]) == (1, 0)
+    pipe.close()
+
+
 def test_what_a_removed_window_kept_is_dropped(tmp_path: Path) -> None:
     pipe = WindowPipeline(tmp_path / "all", plans_of(tmp_path))
     pipe.send(at(1, user="a", v=1))
