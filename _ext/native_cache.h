@@ -23,6 +23,7 @@ typedef struct {
     int wrapped;       /* head is behind tail: [tail, last) and [0, head) are in use */
     size_t last;
     KeyMap by_key;     /* hash -> offset + 8 */
+    uint64_t hits, misses; /* of lj_cache_get */
 } LjCache;
 
 static inline uint64_t lj_cache_hash(uint16_t topic, LjSlice key) { return lj_xxh64(key.at, key.len, topic + 1ull); }
@@ -102,9 +103,13 @@ static inline void lj_cache_put(LjCache *c, uint16_t topic, const LjVersion *row
     c->head += size;
 }
 
-static inline int lj_cache_get(const LjCache *c, uint16_t topic, LjSlice key, LjVersion *out) {
+static inline int lj_cache_get(LjCache *c, uint16_t topic, LjSlice key, LjVersion *out) {
     LjCached *e = c->ring ? lj_cache_find(c, topic, key, lj_cache_hash(topic, key)) : NULL;
-    if (!e) return 0;
+    if (!e) {
+        c->misses++;
+        return 0;
+    }
+    c->hits++;
     out->key.at = e->bytes;
     out->key.len = e->key_len;
     out->payload.at = e->bytes + e->key_len;
@@ -114,6 +119,11 @@ static inline int lj_cache_get(const LjCache *c, uint16_t topic, LjSlice key, Lj
     out->timestamp_ms = e->timestamp_ms;
     out->updated = e->updated;
     return 1;
+}
+
+/* Bytes of the ring in use, and of the map over it. */
+static inline size_t lj_cache_bytes(const LjCache *c) {
+    return (c->wrapped ? c->last - c->tail + c->head : c->head - c->tail) + (size_t)km_bytes(&c->by_key);
 }
 
 static inline void lj_cache_free(LjCache *c) {

@@ -1,5 +1,5 @@
 # Declarations of native_join.h, and nothing else.
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from csqlite3 cimport sqlite3_stmt
 from json_out cimport lj_out
@@ -18,6 +18,9 @@ cdef extern from "native_join.h" nogil:
         LJ_FAST_PATH
     ctypedef struct LjCache:
         size_t bytes
+        uint64_t hits
+        uint64_t misses
+    size_t lj_cache_bytes(const LjCache *c) nogil
     ctypedef struct LjNet:
         pass
     ctypedef struct LjRows:

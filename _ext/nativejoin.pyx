@@ -38,8 +38,8 @@ cdef tuple GROUP_SQL = (
 cdef class NativeJoins:
     """The native joins over one `TopicTables`, which is kept alive. `define` all topics before.
 
-    `state` is the apsw connection of state.db, open until `close`. `cache_bytes`: the ring of newest rows
-    of topics that are looked up by key.
+    `state` is the apsw connection of state.db, open until `close`. `cache_bytes`: memory for the newest
+    rows of topics that are looked up by key.
     """
 
     cdef object tables
@@ -62,7 +62,8 @@ cdef class NativeJoins:
         self.host = <Host *><size_t>tables.pointer()
         memset(&self.rows, 0, sizeof(LjRows))
         self.rows.host = self.host
-        self.rows.cache.bytes = cache_bytes & ~<size_t>7
+        # The rest is for the map over the ring, 16 to 32 bytes a row.
+        self.rows.cache.bytes = (cache_bytes // 4 * 3) & ~<size_t>7
         self.rows.n_topics = self.host.n_topics
         self.rows.cached = <uint8_t *>calloc(self.host.n_topics + 1, 1)
         self.rows.reads = <sqlite3_stmt **>calloc(
@@ -94,6 +95,11 @@ cdef class NativeJoins:
         cdef int is_fresh = fresh
         with nogil:
             lj_rows_begin(&self.rows, is_fresh)
+
+    def cache_figures(self) -> dict:
+        """Of the row cache: bytes in use, look-ups that found a row in it and that did not. Any thread."""
+        cdef const LjCache *cache = &self.rows.cache
+        return {"bytes": lj_cache_bytes(cache), "lookups": {"hit": cache.hits, "miss": cache.misses}}
 
     def add(self, plan, numbers, columns, json_columns=()) -> int:
         """Compile one join (a nodes.NativePlan) over topics with these catalogue numbers; returns the address that Evaluator.refresh_native takes,
@@ -294,7 +300,7 @@ cdef class NativeJoins:
             ref.parent = reference.source[0]
             ref.near = reference.near
             ref.step = self._finder(reference.step)
-            if ref.probe.by_key:
+            if ref.probe.by_key:  # NativeReference.is_looked_up_by_key
                 self.rows.cached[ref.slot] = 1
         ref.on = self._checks(reference.on)
         ref.n_on = len(reference.on)

@@ -1,20 +1,25 @@
 """The engine's cost of one change as topics grow, beside full re-execution; many joins a topic.
 
     python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins inner,left,three,group,...]
+        [--row-cache 24]
 
 Store and engine without HTTP: CPU of the engine's thread per changed row, in microseconds.
 `ordered`: flushes of 1000 neighbouring keys, `random`: 1000 keys all over the topic, `one`: a flush
-of one random key. `user`: random rows of the other side, two orders each. `growth` divides the
-largest size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS. `fifty`
+of one random key. `user`: random rows of the other side, two orders each. `page`: a bare read of
+a random page of those files, what all storage in pages is made of. `growth` divides the largest
+size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS. `fifty`
 is a topic of 10^5 rows with one join, and with fifty that each filter by another value. In
 `one_group` all rows are one group.
 
 The topics of a size are loaded once, and each join is then added to them: its first results are
 made from the stored topics at `start_s`. Ten million orders (`--sizes 10000,10000000`) take about
-five minutes for each join, 8 GB of disk and 4 GB of memory.
+five minutes for each join, 8 GB of disk and 4 GB of memory. With a larger row cache than the
+default every user is written again first, so that it is warm.
 """
 
 import argparse
+import os
+import random
 import shutil
 import sys
 import tempfile
@@ -33,6 +38,7 @@ SHARDS = 8
 LOAD_ROWS = 50_000
 RANDOM_FLUSHES, WARM_FLUSHES = 15, 3
 """Flushes of random keys that count, and those before them."""
+PAGE, PAGE_READS = 4096, 100_000
 BUDGET_S = 3.0
 """A case that costs more than this stops after the flush that passed it."""
 
@@ -88,10 +94,17 @@ class Load:
             (self.orders, lambda i: self.order(i, i)),
         )
         for count, make in counts:
-            for at in range(0, count, LOAD_ROWS):
-                flush = p.store.flush([packed(make, range(at, min(at + LOAD_ROWS, count)))])
-                p.engine.apply(flush.changes, flush.seq)
-                p.store.trim_batches(dict.fromkeys(range(SHARDS), flush.seq))
+            self.write(p, count, make)
+
+    def write(self, p: EnginePipeline, count: int, make: Make) -> None:
+        for at in range(0, count, LOAD_ROWS):
+            flush = p.store.flush([packed(make, range(at, min(at + LOAD_ROWS, count)))])
+            p.engine.apply(flush.changes, flush.seq)
+            p.store.trim_batches(dict.fromkeys(range(SHARDS), flush.seq))
+
+    def users_again(self, p: EnginePipeline) -> None:
+        """Bring every user into the row cache."""
+        self.write(p, self.users, lambda i: self.user(i, i + 1))
 
 
 def packed(make: Make, numbers: range) -> bytes:
@@ -116,8 +129,8 @@ def loaded(orders: int) -> Iterator[tuple[EnginePipeline, Load]]:
         shutil.rmtree(folder)
 
 
-def with_joins(p: EnginePipeline, queries: Mapping[str, str]) -> float:
-    """Open the same topics with these joins and no results; the CPU seconds of the start.
+def with_joins(p: EnginePipeline, queries: Mapping[str, str]) -> dict[str, float]:
+    """Open the same topics with these joins and no results; CPU of the start and of a page's read.
 
     Then once more, with all of it checkpointed: those results are one transaction, whose log would
     be searched at every look-up until a checkpoint has ended.
@@ -130,8 +143,29 @@ def with_joins(p: EnginePipeline, queries: Mapping[str, str]) -> float:
     p.open()
     spent_s = round(time.thread_time() - started, 2)
     p.close()
+    read_us = page_us(p.root)
     p.open()
-    return spent_s
+    return {"start_s": spent_s, "page_us": read_us}
+
+
+def page_us(folder: Path) -> float:
+    """CPU of reading a random page of the data files from the system's cache; no SQLite is open.
+
+    Python's own share, some 0.3 us, is the same at every size.
+    """
+    page = bytearray(PAGE)
+    rng, fds = random.Random(1), [os.open(file, os.O_RDONLY) for file in folder.glob("*.db")]
+    try:
+        sizes = [os.fstat(fd).st_size // PAGE for fd in fds]
+        places = rng.choices(list(zip(fds, sizes, strict=True)), sizes, k=PAGE_READS)
+        reads = [(fd, rng.randrange(pages) * PAGE) for fd, pages in places]
+        started = time.thread_time()
+        for fd, at in reads:
+            os.preadv(fd, [page], at)
+        return round((time.thread_time() - started) / PAGE_READS * 1e6, 2)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def cost_us(p: EnginePipeline, row: Make, flushes: int, per_flush: int) -> float:
@@ -158,7 +192,9 @@ def measure(name: str, p: EnginePipeline, load: Load) -> dict[str, float]:
         n = next(at)
         return load.order(n * step % orders, n)
 
-    found = {"start_s": with_joins(p, {name: QUERIES[name]})}
+    found = with_joins(p, {name: QUERIES[name]})
+    if p.row_cache_bytes > EnginePipeline.row_cache_bytes and "users" in QUERIES[name]:
+        load.users_again(p)
     found["one_us"] = cost_us(p, at_random, 300, 1)
     found["ordered_us"] = cost_us(p, lambda n: load.order(n % orders, n + 1), 10, 1000)
     cost_us(p, at_random, WARM_FLUSHES, 1000)
@@ -187,6 +223,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default=SIZES)
     parser.add_argument("--joins", default=",".join(QUERIES))
+    parser.add_argument("--row-cache", type=int, default=24, help="MiB, as in storage.row_cache")
     options = parser.parse_args(arguments)
     sizes, figures = [int(size) for size in options.sizes.split(",")], dict[str, object]()
     strategies = {join.name: join.strategy for join in make_plans(QUERIES, SHARDS)[1]}
@@ -194,6 +231,7 @@ def main(arguments: list[str]) -> None:
     measured: dict[str, dict[int, dict[str, float]]] = {name: {} for name in names}
     for size in sizes:
         with loaded(size) as (p, load):
+            p.row_cache_bytes = options.row_cache << 20
             for name in names:
                 measured[name][size] = found = measure(name, p, load)
                 print(f"{size} orders, {name}: {found}", file=sys.stderr, flush=True)

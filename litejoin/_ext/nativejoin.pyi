@@ -1,4 +1,5 @@
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import apsw
 
@@ -10,6 +11,7 @@ class NativeJoins:
         cls, tables: TopicTables, state: apsw.Connection, cache_bytes: int
     ) -> NativeJoins: ...
     def begin(self, fresh: bool) -> None: ...
+    def cache_figures(self) -> dict[str, Any]: ...
     def add(
         self,
         plan: NativePlan,

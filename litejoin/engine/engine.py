@@ -67,6 +67,7 @@ class Engine:
         clock: Clock,
         windows: Sequence[WindowPlan] = (),
         *,
+        row_cache_bytes: int,
         is_replicated: bool = False,
     ) -> None:
         self._clock, self._gate, self._readers = clock, gate, readers
@@ -80,7 +81,9 @@ class Engine:
                 topic.name, numbers[topic.name], [i.definition for i in topic.indexes]
             )
         self._evaluator = Evaluator(self._host, self.state.connection)
-        self._native = NativeLevel(self._tables, self._evaluator, numbers, self.state, clock)
+        self._native = NativeLevel(
+            self._tables, self._evaluator, numbers, self.state, clock, row_cache_bytes
+        )
         self._deadline_ms: int | None = None
         self._delta_deadline_ms = deadlines.DELTA_MS
         self._in_full = self._stopping = False
@@ -264,14 +267,7 @@ class Engine:
 
     def join_figures(self) -> dict[str, dict[str, float]]:
         """By join, since the start: evaluations, the time they took, results. Any thread."""
-        return {
-            join.plan.name: {
-                "evaluations": join.evaluations,
-                "evaluation_s": join.spent_ms / 1000,
-                "results": join.results,
-            }
-            for join in self._joins
-        }
+        return {join.plan.name: join.figures() for join in self._joins}
 
     def _follow_windows(self, head: int, failures: list[str]) -> tuple[int, Owed]:
         """Bring the joins that read windows up to date with their results, in the transaction that
@@ -478,6 +474,10 @@ class Engine:
     def trim(self, low: int) -> bool:
         """Shorten the results log behind the lowest cursor; True when more could go."""
         return self.state.trim(low)
+
+    def row_cache_figures(self) -> dict[str, object]:
+        """Bytes in use, and look-ups by whether they found their row. Any thread."""
+        return self._native.cache_figures()
 
     def memory_bytes(self) -> int:
         """Bytes held by the key maps."""

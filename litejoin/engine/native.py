@@ -18,11 +18,6 @@ from litejoin.engine import deadlines
 from litejoin.engine.state import StateDatabase
 from litejoin.plan.nodes import JoinPlan
 
-CACHE_BYTES = 24 * 1024 * 1024
-"""Newest rows of the topics that joins look up by key: 200,000 small rows. Memory is used as it
-fills.
-"""
-
 GROUPS_LAYOUT = 1
 """Of what the accumulators hold; groups of another layout are made anew."""
 
@@ -56,10 +51,12 @@ class NativeLevel:
         numbers: Mapping[str, int],
         state: StateDatabase,
         clock: Clock,
+        row_cache_bytes: int,
     ) -> None:
+        """`row_cache_bytes`: for rows of topics that are looked up by key; used as it fills."""
         self._evaluator, self._numbers = evaluator, numbers
         self._state, self._clock = state, clock
-        self._joins = NativeJoins(tables, state.connection, CACHE_BYTES)
+        self._joins = NativeJoins(tables, state.connection, row_cache_bytes)
         self._addresses: dict[int, int] = {}
         self._grouped: dict[int, _Grouped] = {}
         self._kept_before: dict[int, bool] = {}
@@ -152,6 +149,10 @@ class NativeLevel:
         """The transaction is undone: what is kept in state.db is what was before `begin`."""
         for handle, is_kept in self._kept_before.items():
             self._grouped[handle].is_kept = is_kept
+
+    def cache_figures(self) -> dict[str, object]:
+        """Of the row cache; see NativeJoins.cache_figures. Any thread."""
+        return self._joins.cache_figures()
 
     def close(self) -> None:
         """Finalize the statements. Idempotent."""

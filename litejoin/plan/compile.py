@@ -170,6 +170,7 @@ def _storage(storage: Section) -> StoragePlan:
         batch_size=storage.integer("batch_size"),
         flush_interval_ms=storage.duration_ms("flush_interval"),
         synchronous=storage.value["synchronous"],
+        row_cache_bytes=storage.size_bytes("row_cache"),
         archive=_archive(storage.section("archive")),
         scrub_interval_ms=storage.duration_ms("scrub_interval"),
         scrub_bytes_per_s=storage.size_bytes("scrub_rate"),

@@ -20,7 +20,7 @@ from litejoin.plan.nodes import (
     TopicPlan,
     WindowPlan,
 )
-from litejoin.plan.units import count_text, duration_text
+from litejoin.plan.units import count_text, duration_text, megabytes_text
 
 DAY_MS = 86_400_000
 
@@ -38,6 +38,8 @@ DISK_FACTOR = 2.5
 """Rows on disk with their unique index, batch records and write-ahead log: 2-3 times the data."""
 KEY_MAP_ENTRY_BYTES = 16
 """One row in one key map, while values are unique."""
+CACHED_ROW_BYTES = 80
+"""What the row cache needs beside key and payload: a header, and a key map that is half full."""
 HASH_ROW_BYTES = 80
 """One record in the diff state of a source with `change_detection: hash`: key, hash, index."""
 ASSUMED_SESSION_GAPS = 4
@@ -68,6 +70,7 @@ def estimate(
     rows = [_rows(source, topics) for source in sources]
     parts = (
         *_memory(storage, rows, topics, duckdb_bytes),
+        *_row_cache(storage, rows, joins),
         *_disk(delivery, rows, sources, joins, windows),
         *_archived(storage.archive, sources, topics),
     )
@@ -122,6 +125,20 @@ def _memory(
     if duckdb_bytes:
         megabytes = round(duckdb_bytes / (1 << 20), 2)
         yield EstimatePart("memory", "DuckDB", megabytes, "while the archive is written or read")
+
+
+def _row_cache(
+    storage: StoragePlan, rows: Sequence[_Rows], joins: Sequence[JoinPlan]
+) -> Iterable[EstimatePart]:
+    plans = [plan for join in joins for plan in (join.native, join.grouped) if plan is not None]
+    topics = sorted(frozenset[str]().union(*(plan.looked_up_by_key for plan in plans)))
+    count = _reading(rows, topics)
+    if not count:
+        return
+    each = ASSUMED_ROW_BYTES + CACHED_ROW_BYTES
+    bound = round(storage.row_cache_bytes / (1 << 20), 2)
+    formula = f"{count:,} rows of {', '.join(topics)} x {each} B, at most {megabytes_text(bound)}"
+    yield EstimatePart("memory", "row cache", min(round(count * each / 1e6, 2), bound), formula)
 
 
 def _disk(

@@ -91,6 +91,7 @@ class StoragePlan:
     batch_size: int
     flush_interval_ms: int
     synchronous: Literal["full", "normal"]
+    row_cache_bytes: int
     archive: ArchivePlan | None = None
     """None: rows that are too old are deleted."""
     scrub_interval_ms: int = 0

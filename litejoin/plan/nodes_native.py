@@ -60,6 +60,11 @@ class NativeReference:
     on: tuple[NativeCheck, ...]
     where: tuple[NativeCheck, ...]
 
+    @property
+    def is_looked_up_by_key(self) -> bool:
+        """Its rows come from the row cache where they are there."""
+        return self.source is not None and self.probe.index is None
+
 
 @dataclass(frozen=True, slots=True)
 class NativePlan:
@@ -71,6 +76,11 @@ class NativePlan:
     key_value: int
     by: NativeFinder
     outputs: tuple[tuple[int, int], ...]
+
+    @property
+    def looked_up_by_key(self) -> frozenset[str]:
+        """Topics whose rows the row cache holds."""
+        return frozenset(r.topic for r in self.references if r.is_looked_up_by_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +129,12 @@ class GroupedPlan:
     by: NativeFinder
     aggregates: tuple[GroupedAggregate, ...]
     final_sql: str
+
+    @property
+    def looked_up_by_key(self) -> frozenset[str]:
+        """Topics whose rows the row cache holds."""
+        references = (r for root in self.roots for r in root.references)
+        return frozenset(r.topic for r in references if r.is_looked_up_by_key)
 
     @property
     def reads_rows(self) -> bool:

@@ -221,6 +221,7 @@ class App:
                 store.commit_gate,
                 self._clock,
                 plan.windows,
+                row_cache_bytes=plan.storage.row_cache_bytes,
                 is_replicated=store.is_replicated,
             )
             engine.leave_out(store.quarantine.shards)
@@ -300,6 +301,7 @@ class App:
         show("channel", self._channel.figures)
         show("writer", self._flusher.figures)
         show("evaluator", lambda: {"changes": engine.changes, **self._evaluator.figures()})
+        show("row_cache", engine.row_cache_figures)
         show("listeners", self._listeners.figures)
         show("files", lambda: file_figures([*shards, layout.state, dlq]))
         show("storage", self._care.figures)

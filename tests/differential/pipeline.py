@@ -116,6 +116,8 @@ def _any(value: Any) -> Any:
 class EnginePipeline:
     """`close`, then `open`: nothing is handed from one to the other, as after kill -9."""
 
+    row_cache_bytes = 24 << 20
+
     def __init__(
         self, root: Path, shards: int, queries: Mapping[str, str], level: str = "native"
     ) -> None:
@@ -152,6 +154,7 @@ class EnginePipeline:
             "normal",
             self.store.commit_gate,
             self.clock,
+            row_cache_bytes=self.row_cache_bytes,
         )
         self.engine.leave_out(self.store.quarantine.shards)
         self.engine.start(self.store)

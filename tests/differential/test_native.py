@@ -117,11 +117,12 @@ def test_what_is_not_native_says_why(name: str, reason: str) -> None:
         native_plan(name, QUERIES[name], 0, TOPICS, IndexRegistry())
 
 
-def test_a_cache_that_is_too_small_loses_time_only(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("row_cache_bytes", [0, 2000])
+def test_a_row_cache_that_is_too_small_loses_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row_cache_bytes: int
 ) -> None:
     """A ring of some ten rows wraps around all the time, and rows come from shards as well."""
-    monkeypatch.setattr("litejoin.engine.native.CACHE_BYTES", 1500)
+    monkeypatch.setattr(EnginePipeline, "row_cache_bytes", row_cache_bytes)
     rng = random.Random(3)
     batches: list[list[tuple[str, str, str | None]]] = []
     for _ in range(60):

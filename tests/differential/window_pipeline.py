@@ -66,6 +66,7 @@ class WindowPipeline:
             self.store.commit_gate,
             self.clock,
             self.plans,
+            row_cache_bytes=1 << 20,
         )
         self.engine.start(self.store)
         self.store.skip_to(self.engine.state.applied)

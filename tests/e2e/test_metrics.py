@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -126,3 +127,26 @@ def test_metrics_need_the_admin_scope(launch: Launcher) -> None:
         answer = urllib3.request("GET", f"{at.url}/metrics", headers=headers, retries=False)
         assert answer.status == status
         assert "code" in json.loads(answer.data)
+
+
+@pytest.mark.parametrize(("row_cache", "hits", "misses"), [("1MB", 10, 0), (0, 0, 10)])
+def test_the_row_cache_is_as_large_as_the_config_says(
+    launch: Launcher, row_cache: str | int, hits: int, misses: int
+) -> None:
+    """Ten orders of one user, who is in the cache since he was written."""
+    at = Listener()
+    query = (
+        "SELECT o.key, u.payload AS u FROM orders o JOIN users u ON u.key = o.payload ->> 'user'"
+    )
+    config = push_config(
+        at, {"j": query}, topics=["orders", "users"], storage={"row_cache": row_cache}
+    )
+    launch(config, at.health)
+    with IngestClient(at.url) as client, Subscriber(at.url, "j") as subscriber:
+        client.send([message("users", "u", {"n": 1})])
+        for number in range(10):
+            client.send([message("orders", f"o{number}", {"user": "u"})])
+            subscriber.wait_results(number + 1)
+        found = scrape(at.url)
+    assert found["litejoin_row_cache_lookups_total"] == {("hit",): hits, ("miss",): misses}
+    assert (found["litejoin_row_cache_bytes"][()] > 0) == (hits > 0)

@@ -201,6 +201,10 @@ JOINS = (
           "evaluator.pending"),
     gauge("litejoin_evaluator_lag_seconds", "How long the oldest of them has waited.",
           "evaluator.lag_s"),
+    gauge("litejoin_row_cache_bytes", "Memory of rows that joins look up by key; see row_cache.",
+          "row_cache.bytes"),
+    counter("litejoin_row_cache_lookups", "Rows looked up by key; a miss reads the shard's file.",
+            "row_cache.lookups.*", "result"),
 )  # fmt: skip
 
 SINKS = (

@@ -59,8 +59,8 @@ def test_the_default_format_shows_the_place_and_what_to_do(
 ) -> None:
     assert validate(write(folder, "shop.yaml", BROKEN)) == 1
     keys = (
-        "data_dir, shard_count, reader_pool_size, batch_size, flush_interval, synchronous,"
-        " scrub_interval, scrub_rate, warn_free_space, min_free_space"
+        "data_dir, shard_count, reader_pool_size, row_cache, batch_size, flush_interval,"
+        " synchronous, scrub_interval, scrub_rate, warn_free_space, min_free_space"
     )
     assert capsys.readouterr().out == (
         'shop.yaml:2:3: LJ103 error: unknown key "shard_cuont" in storage'

@@ -59,7 +59,7 @@ def make_plan(data_dir: Path, joins: Sequence[JoinPlan], sinks: Sequence[SinkPla
     address = Address("127.0.0.1", 9100, explicit=False)
     return Plan(
         name="shop", config_hash="0", file="shop.yaml",
-        storage=StoragePlan(data_dir, 1, 1, 1000, 10, "normal"),
+        storage=StoragePlan(data_dir, 1, 1, 1000, 10, "normal", 0),
         delivery=DeliveryPlan("at_least_once", dlq), retention_ms=None, clean_interval_ms=60_000,
         server=ServerPlan(address, (), None, None, (), limits), sources=(), topics=(),
         joins=tuple(joins), windows=(), sinks=tuple(sinks), estimates=Estimates(0, 0, (), ()),

@@ -142,7 +142,7 @@ def shop_plan() -> Plan:
         config_hash="3f9ac2d01b2c",
         file="shop.yaml",
         storage=StoragePlan(
-            Path("data"), 8, 4, 1000, 10, "full", archive=ARCHIVE
+            Path("data"), 8, 4, 1000, 10, "full", 24 << 20, archive=ARCHIVE
         ),
         delivery=DeliveryPlan(
             "at_least_once", DlqPlan(Path("data/dlq.db"), 1, 0, 2.0, 1, 1, 1, 1)

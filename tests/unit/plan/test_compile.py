@@ -35,7 +35,7 @@ def test_defaults_of_a_small_config() -> None:
     assert plan.file == "shop.yaml"
     assert plan.storage == dataclasses.replace(
         plan.storage, data_dir=Path("data"), shard_count=8, reader_pool_size=4, batch_size=1000,
-        flush_interval_ms=10, synchronous="normal",
+        flush_interval_ms=10, synchronous="normal", row_cache_bytes=24 << 20,
     )  # fmt: skip
     assert plan.delivery.guarantee == "best_effort"
     assert plan.delivery.dlq.path == Path("data/dlq.db")

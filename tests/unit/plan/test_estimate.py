@@ -8,6 +8,7 @@ import pytest
 from litejoin.plan.estimate import estimate
 from litejoin.plan.nodes import EstimatePart, Estimates, Plan
 from litejoin.plan.units import count_text, duration_text, megabytes_text, rate_text
+from tests.unit.plan.documents import plan_of
 from tests.unit.plan.plans import ORDERS_API, shop_plan
 
 
@@ -65,6 +66,36 @@ def test_key_maps_results_and_windows_follow_the_rows_they_are_made_of() -> None
     assert part(found, "results of order-user").formula == f"{all_rows:,} rows x 250 B x 2.5"
     assert part(found, "messages of per-hour").megabytes == pytest.approx(36_000 * 625 / 1e6)
     assert part(found, "dead letters").formula.startswith("empty while sinks answer; at most")
+
+
+def test_the_row_cache_holds_what_joins_look_up_by_key_and_no_more_than_it_may() -> None:
+    """Of the order's user, native code of a plain join and of a grouped one looks for the key."""
+    plain = join_plan("SELECT o.key, u.payload AS p FROM orders o JOIN users u ON {on}")
+    grouped = join_plan(
+        "SELECT u.payload ->> 'city' AS key, count(*) AS n FROM orders o JOIN users u ON {on}"
+        " GROUP BY 1"
+    )
+    for plan in (plain, grouped):
+        found = part(estimated(plan), "row cache")
+        assert found.formula == "864,000 rows of users x 330 B, at most 24 MB"
+        assert found.megabytes == 24
+    few = replace(plain, storage=replace(plain.storage, row_cache_bytes=1 << 40))
+    assert part(estimated(few), "row cache").megabytes == pytest.approx(864_000 * 330 / 1e6)
+    alone = join_plan("SELECT o.key FROM orders o")
+    assert "row cache" not in [each.what for each in estimated(alone).parts]
+
+
+def join_plan(query: str) -> Plan:
+    on = "u.key = o.payload ->> 'user_id'"
+    return plan_of(
+        f'''
+sources:
+  - {{name: push, type: http, topics: [orders, users], config: {{addr: "127.0.0.1:8080"}}}}
+retention: {{duration: 24h}}
+sinks: [{{name: out, type: stdout}}]
+joins: [{{name: j, query: "{query.format(on=on)}", sink: out}}]
+'''
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from litejoin.store.writer import ShardStore
 
 PLAN = StoragePlan(
     data_dir=Path("unused"), shard_count=2, reader_pool_size=1, batch_size=1, flush_interval_ms=1,
-    synchronous="normal", warn_free_bytes=1_000, min_free_bytes=100,
+    synchronous="normal", row_cache_bytes=0, warn_free_bytes=1_000, min_free_bytes=100,
 )  # fmt: skip
 
 
