@@ -13,6 +13,7 @@ class Budget:
     def __init__(self) -> None:
         self._gates: dict[str, _Gate] = {}
         self._blocked_until_ms = 0
+        self._blocked_until_wall_ms = 0
 
     def limit(self, rate: RatePlan) -> None:
         """A source of the group with these limits joins."""
@@ -38,9 +39,16 @@ class Budget:
         """Milliseconds for which the API asked not to be asked."""
         return max(0.0, self._blocked_until_ms - now_ms)
 
-    def block(self, until_ms: float) -> None:
-        """No request of the group before this time."""
-        self._blocked_until_ms = max(self._blocked_until_ms, int(until_ms))
+    def block(self, until_ms: float, wall_ms: int = 0) -> None:
+        """No request of the group before this time; `wall_ms` is what to call it."""
+        if until_ms > self._blocked_until_ms:
+            self._blocked_until_ms, self._blocked_until_wall_ms = int(until_ms), wall_ms
+
+    def throttled_until_ms(self, now_ms: float) -> int | None:
+        """Wall clock until when the API asked not to be asked, by whatever source of the group;
+        None when it does not.
+        """
+        return self._blocked_until_wall_ms if self.blocked_ms(now_ms) else None
 
 
 class _Gate:

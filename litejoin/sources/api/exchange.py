@@ -60,8 +60,11 @@ class Exchange:
         """Sent so far, token requests included."""
         self.limits: dict[str, str] = {}
         """The rate-limit headers of the last answer that had any."""
-        self.throttled_until_ms: int | None = None
-        """Wall clock, while the API asks to be left alone."""
+
+    @property
+    def throttled_until_ms(self) -> int | None:
+        """Wall clock, while the API asks all sources of the budget to leave it alone."""
+        return self._budget.throttled_until_ms(self._clock.monotonic_ms())
 
     async def ask(self, draft: Draft, *, conditional: bool = False) -> tuple[Verdict, Response]:
         """USE, IGNORE or UNCHANGED, with the answer. Raises PollError and StopSource."""
@@ -100,7 +103,6 @@ class Exchange:
             # A sleep may end early, and another source may have been told to wait meanwhile.
             now = max(float(self._clock.monotonic_ms()), now + wait)
             wait = self._budget.blocked_ms(now)
-        self.throttled_until_ms = None
 
     def _heed(self, answer: Response) -> None:
         """Take over what the answer says about limits."""
@@ -110,8 +112,7 @@ class Exchange:
         wait = wait_ms(answer, now_ms)
         if not wait:
             return
-        self._budget.block(self._clock.monotonic_ms() + wait)
-        self.throttled_until_ms = now_ms + wait
+        self._budget.block(self._clock.monotonic_ms() + wait, now_ms + wait)
         if wait >= SHOWN_WAIT_MS:
             log.warning(
                 "api-source %s: throttled until %s: %s",

@@ -137,8 +137,8 @@ class ApiSource:
             out["reason" if failing else "last_error"] = self._reason
         if self._stopped:
             out["reason"] = f"stopped by response_actions: {self._stopped}"
-        if self._exchange.throttled_until_ms is not None:
-            out["throttled_until"] = rfc3339(self._exchange.throttled_until_ms)
+        if (until_ms := self._exchange.throttled_until_ms) is not None:
+            out["throttled_until"] = rfc3339(until_ms)
         if self._result is not None and self._polled_at_ms is not None:
             out["last_poll"] = rfc3339(self._polled_at_ms)
             out["pages"] = self._result.pages

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 from litejoin.clock import ManualClock
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.sources.api import ApiSource
+from litejoin.sources.api.budget import Budgets
 from litejoin.sources.api.transport import Request, Response
 from tests.unit.sources.api_world import PLAN, Store
 
@@ -70,11 +71,11 @@ class Api:
         self.executor = ThreadPoolExecutor(1)
         self.restart()
 
-    def restart(self, **changes: Any) -> None:
+    def restart(self, budgets: Budgets | None = None, **changes: Any) -> None:
         self.plan = replace(self.plan, **changes)
         self.source = ApiSource(
             self.plan, self.store, self.store, self.clock, self.executor,
-            sleep=self.sleep, transport=self.wire,
+            sleep=self.sleep, transport=self.wire, budgets=budgets,
         )  # fmt: skip
 
     async def sleep(self, seconds: float) -> None:

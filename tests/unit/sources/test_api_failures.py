@@ -129,6 +129,22 @@ def test_a_throttled_poll_waits_tells_and_goes_on(caplog: pytest.LogCaptureFixtu
     run(story, Flaky(page({}, 429, retry_after="120")), retry=RETRY)
 
 
+def test_every_source_of_a_throttled_budget_says_so() -> None:
+    async def story(api: Api) -> None:
+        budgets = Budgets()
+        api.restart(budgets)
+        other = api.source
+        api.restart(budgets)
+        await api.poll()
+        assert not api.ok
+        until = {"2023-11-14T22:15:20.000Z"}
+        assert {each.health().get("throttled_until") for each in (api.source, other)} == until
+        api.clock.advance(120_000)
+        assert "throttled_until" not in other.health()
+
+    run(story, lambda _: page({}, 429, retry_after="120"), retry=RetryPlan(max_attempts=1))
+
+
 def test_a_budget_is_shared_by_its_group_and_the_strictest_limit_holds() -> None:
     budgets = Budgets()
     one = budgets.join(RatePlan(per_second=10), "api.test")
