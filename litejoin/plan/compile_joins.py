@@ -155,7 +155,11 @@ class QueryCompiler:
             self._refuse_moved(section, bad.finding)
             return None
         self._warn_of_full(section, analysis)
-        join = _join_plan(section, analysis, self._text(section))
+        query = self._text(section)
+        follows = [section, *(self._joins[name] for name in query.reads if name in self._joins)]
+        join = _join_plan(
+            section, analysis, query, ages=any(each.value["emit_expired"] for each in follows)
+        )
         return self._native(section, self._over_windows(section, join))
 
     def _over_windows(self, section: Section, join: JoinPlan) -> JoinPlan:
@@ -323,7 +327,10 @@ def _check_columns(section: Section, columns: tuple[str, ...]) -> None:
             raise BadQuery(SqlFinding("json-columns", message, 0, 0, hint))
 
 
-def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> JoinPlan:
+def _join_plan(
+    section: Section, analysis: JoinAnalysis, query: Expanded, *, ages: bool
+) -> JoinPlan:
+    """`ages`: the join, or one that it reads, changes as time passes."""
     columns = _named(section, analysis)
     return JoinPlan(
         name=section.text("name"),
@@ -363,7 +370,7 @@ def _join_plan(section: Section, analysis: JoinAnalysis, query: Expanded) -> Joi
         ordered=analysis.ordered,
         full_sql=analysis.full_sql,
         expanded=query.text if query.moved else "",
-        emit_expired=section.value["emit_expired"] and reads_clock(tokenize(query.text)),
+        emit_expired=ages and reads_clock(tokenize(query.text)),
         on_change=section.value["on_change"],
     )
 

@@ -20,6 +20,8 @@ class Expanded:
     text: str
     at: int = 0
     moved: int = 0
+    reads: frozenset[str] = frozenset()
+    """What was put in, and what that reads in turn: names in lower case."""
 
     def written(self, offset: int) -> int:
         """Where an offset is in the query as written; the start for what was put in."""
@@ -46,22 +48,25 @@ class JoinTexts:
     def _expanded(self, query: str, way: tuple[str, ...], written: str) -> Expanded:
         tokens = tokenize(query)
         tables: list[tuple[str, str]] = []
+        reads: set[str] = set()
         for token in _tables(tokens):
             name = token.text.lower()
             if name not in self._queries or name in (t for t, _ in tables) or name == way[-1]:
                 continue
             if name in way:
                 raise BadQuery(_circle(written, (*way, name)))
-            inner = self._expanded(self._queries[name], (*way, name), written).text
-            names = ", ".join(quoted(c) for c in self._columns(name, inner))
-            tables.append((name, f"{quoted(name)}({names}) AS (\n{inner}\n)"))
+            inner = self._expanded(self._queries[name], (*way, name), written)
+            reads |= {name, *inner.reads}
+            names = ", ".join(quoted(c) for c in self._columns(name, inner.text))
+            tables.append((name, f"{quoted(name)}({names}) AS (\n{inner.text}\n)"))
         if not tables:
             return Expanded(query)
         added = ", ".join(text for _, text in tables)
         if not tokens[0].is_word("WITH"):
-            return Expanded(f"WITH {added} {query}", 0, len(added) + 6)
+            return Expanded(f"WITH {added} {query}", 0, len(added) + 6, frozenset(reads))
         at = tokens[1].end if tokens[1].is_word("RECURSIVE") else tokens[0].end
-        return Expanded(f"{query[:at]} {added},{query[at:]}", at, len(added) + 2)
+        text = f"{query[:at]} {added},{query[at:]}"
+        return Expanded(text, at, len(added) + 2, frozenset(reads))
 
 
 def _tables(tokens: list[Token]) -> list[Token]:

@@ -41,6 +41,20 @@ def test_a_change_of_the_other_join_changes_the_reader() -> None:
     assert plan_of(other).joins[1].definition != reader(query).definition
 
 
+def test_a_reader_of_a_join_that_follows_the_clock_follows_it_too() -> None:
+    recent = "SELECT key FROM orders WHERE timestamp > strftime('%s', 'now') - 60"
+    for emit_expired in (False, True):
+        text = SOURCES + "joins:\n"
+        text += f"  - {{name: recent, sink: out, emit_expired: {emit_expired},"
+        text += f' query: "{recent}"}}\n'
+        text += "  - {name: mid, sink: out, query: SELECT key FROM recent}\n"
+        text += "  - {name: n, sink: out, query: SELECT count(*) AS n FROM mid}\n"
+        text += "  - {name: other, sink: out, query: SELECT key FROM orders}\n"
+        told = {join.name: join.emit_expired for join in plan_of(text).joins}
+        followers = dict.fromkeys(("recent", "mid", "n"), emit_expired)
+        assert told == {**followers, "other": False}
+
+
 def test_a_reason_is_placed_in_the_readers_own_text() -> None:
     join = reader("SELECT user_id FROM totals ORDER BY n LIMIT 3")
     (reason,) = join.reasons
