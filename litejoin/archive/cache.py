@@ -81,6 +81,7 @@ class CloudFiles:
         found = FileHash()
         try:
             with temporary.open("xb") as target:
+                os.fchmod(target.fileno(), 0o600)
                 fcntl.flock(target, fcntl.LOCK_EX)
                 for piece in self._store().pieces(file.name):
                     found.update(piece)

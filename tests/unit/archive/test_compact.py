@@ -32,6 +32,13 @@ def test_only_expired_rows_move(archive: Archive) -> None:
     assert archive.compact() == 0
 
 
+def test_files_are_their_owners_alone(archive: Archive, tmp_path: Path) -> None:
+    archive.write([("old", "1", NOW_MS - 5)])
+    archive.compact()
+    (path,) = tmp_path.rglob("*.parquet")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_file_is_of_one_topic_and_day_and_in_order_of_keys(archive: Archive) -> None:
     archive.write([(f"k{n}", "1", NOW_MS - n * DAY_MS // 10) for n in range(50)])
     archive.compact()
