@@ -1,7 +1,7 @@
 """How long the statements of a join may run, and how many bytes of results they may make together,
 before they are stopped and reported.
 
-Used by `engine`, on its thread. Never interrupts anything itself.
+Used by `refresh`, on the engine's thread. Never interrupts anything itself.
 """
 
 from collections.abc import Iterable, Sequence

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import apsw
 
@@ -17,26 +17,15 @@ from litejoin._ext.evaluate import Evaluator
 from litejoin._ext.snapshot import Snapshots
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import Clock
-from litejoin.engine import deadlines
 from litejoin.engine.joins import Join, add_join
 from litejoin.engine.native import NativeLevel
 from litejoin.engine.recovery import BatchRecords, unapplied_changes
+from litejoin.engine.refresh import Refresher
 from litejoin.engine.state import Owed, StateDatabase
 from litejoin.engine.windows.windows import Windows
-from litejoin.errors import CorruptionError, QueryError, StorageFullError
+from litejoin.errors import CorruptionError, StorageFullError
 from litejoin.plan.nodes import JoinPlan, TopicPlan, WindowPlan
 from litejoin.store.sqlite import open_memory
-
-FULL_COST_FACTOR = 4
-"""A full re-evaluation that took t ms is not repeated for 4 t ms: at most a fifth of the thread's
-time."""
-
-EXPIRY_MS = 1_000
-"""A join that follows the clock is evaluated in full so often, or less if that takes long."""
-
-EMIT, EMIT_DIFFERENCES, RECORD_DIFFERENCES = 0, 1, 2
-"""What a refresh does with results, as the evaluator takes it: as the join's `emit` says; with
-those that differ only; or with those, without telling anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +73,9 @@ class Engine:
         self._native = NativeLevel(
             self._tables, self._evaluator, numbers, self.state, clock, row_cache_bytes
         )
-        self._deadline_ms: int | None = None
-        self._delta_deadline_ms = deadlines.DELTA_MS
-        self._in_full = self._stopping = False
+        self._refresher = Refresher(
+            self._evaluator, self._native, self._tables, self.state, self._host, readers, clock
+        )
         self._retry = False
         self._plans, self._window_plans = joins, windows
         self._windows = (
@@ -97,8 +86,6 @@ class Engine:
         self._joins: list[Join] = []
         self.changes = 0
         """Changed rows taken in since the start. Any thread may read it."""
-        self.left_out: frozenset[int] = frozenset()
-        """Quarantined shards: results that need their rows stay as they are."""
 
     # -- start
 
@@ -112,7 +99,12 @@ class Engine:
         for shard in sorted(set(shards) - self.left_out):
             self._tables.leave_out(shard)
             self._snapshots.leave_out(shard)
-            self.left_out |= {shard}
+            self._refresher.left_out |= {shard}
+
+    @property
+    def left_out(self) -> frozenset[int]:
+        """Quarantined shards: results that need their rows stay as they are."""
+        return self._refresher.left_out
 
     def _add_join(self, plan: JoinPlan) -> Join:
         join_id, changed = self.state.join_id(plan.name, plan.definition)
@@ -124,6 +116,8 @@ class Engine:
             is_owed = join.rebuild or join_id in self.state.owed
             self._native.add(join.handle, plan, join_id, is_owed=is_owed)
         join.references = [(self._numbers[r.topic], i) for i, r in enumerate(plan.references)]
+        windows = {self._numbers[name] for name in plan.windows}
+        join.topics = frozenset(number for number, _ in join.references) - windows
         return join
 
     def start(self, records: BatchRecords) -> Applied:
@@ -214,7 +208,7 @@ class Engine:
 
     def _take_changes(self, changes: Sequence[bytes], *, maps_current: bool) -> None:
         self.changes += self._tables.apply(changes, maps_current=maps_current)
-        self._delta_deadline_ms = deadlines.delta_ms(changes)
+        self._refresher.allow(changes)
 
     def idle(self) -> Applied:
         """Run the full re-evaluations that were postponed and are due now, if any are."""
@@ -307,7 +301,8 @@ class Engine:
     def _evaluate_joins(self, head: int, failures: list[str], *, wait: bool) -> int:
         changed = set(self._tables.changed())
         for join in self._joins:
-            head = self._evaluate_join(join, changed, head, wait, failures)
+            touched = [reference for topic, reference in join.references if topic in changed]
+            head = self._refresher.refresh(join, touched, head, failures, wait=wait)
         return head
 
     def _raise_damage(self) -> None:
@@ -318,134 +313,6 @@ class Engine:
                 f"shard {shard}: a row or page is not what was written", shard=shard
             )
 
-    def _evaluate_join(
-        self, join: Join, changed: set[int], head: int, wait: bool, failures: list[str]
-    ) -> int:
-        touched = [reference for topic, reference in join.references if topic in changed]
-        now = self._clock.monotonic_ms()
-        self._deadline_ms = now + self._delta_deadline_ms
-        try:
-            if join.plan.strategy == "full" and touched:
-                join.due = True
-            if join.plan.emit_expired and now >= join.expire_at_ms:
-                join.due = True
-            if join.due and touched:
-                self._native.lose(join.handle)
-            if join.due and wait and now < join.not_before_ms:
-                return head
-            if not join.due and not touched:
-                return head
-            before = head
-            if join.due:
-                head = self._refresh_full(join, head, failures)
-            else:
-                head = self._refresh_delta(join, touched, head, failures)
-            join.evaluations += 1
-            join.results += head - before
-            # Whole milliseconds: too much as often as too little, so the sum is right.
-            join.spent_ms += self._clock.monotonic_ms() - now
-            return head
-        finally:
-            self._deadline_ms = None
-
-    def _refresh_delta(self, join: Join, touched: list[int], head: int, failures: list[str]) -> int:
-        if self.left_out:
-            self._native.lose(join.handle)
-        else:
-            now_ms = self._clock.now_ms()
-            native = self._native.refresh(join.handle, head, self.state.tail, now_ms)
-            if native is not None:
-                if self._native.left(join.handle):
-                    return self._refresh_affected(join, native, failures)
-                return native
-        # A result that is overlooked for lack of a row would wait for that row anyway.
-        self._tables.tolerate(bool(self.left_out))
-        try:
-            for reference in touched:
-                self._evaluator.affect(join.handle, reference)
-        except QueryError:
-            # A changed row that the key expression cannot be computed for: only the whole query
-            # can tell.
-            self._evaluator.set_affected(())
-            return self._refresh_full(join, head, failures)
-        finally:
-            self._tables.tolerate(False)
-        return self._refresh_affected(join, head, failures)
-
-    def _refresh_affected(self, join: Join, head: int, failures: list[str]) -> int:
-        """A key whose rows cannot be computed is reported; the others go on."""
-        try:
-            return self._refresh(join.handle, head)
-        except QueryError as error:
-            keys = self._evaluator.affected()
-            if len(keys) > 1:
-                # What is too large at once may not be so in halves; else: who is it?
-                size = (len(keys) + 1) // 2 if error.extended & 0xFF == apsw.SQLITE_TOOBIG else 1
-                head = self._refresh_parts(join, keys, size, head, failures)
-            elif keys:
-                failures.append(
-                    self._waits(join, error)
-                    or f"join {join.plan.name}: key {keys[0]!r:.200} cannot be evaluated: {error}"
-                )
-            self._evaluator.set_affected(())
-            return head
-
-    def _refresh_parts(
-        self, join: Join, keys: Sequence[Any], size: int, head: int, failures: list[str]
-    ) -> int:
-        for at in range(0, len(keys), size):
-            self._deadline_ms = self._clock.monotonic_ms() + self._delta_deadline_ms
-            self._evaluator.set_affected(keys[at : at + size])
-            head = self._refresh_affected(join, head, failures)
-        return head
-
-    def _refresh_full(self, join: Join, head: int, failures: list[str]) -> int:
-        started = self._clock.monotonic_ms()
-        if self._stopping:
-            join.due = True
-            return head
-        join.due = False
-        rows = self._rows_read(join)
-        self._deadline_ms, self._in_full = started + deadlines.full_ms(rows), True
-        mode = EMIT
-        if join.rebuild:
-            silent = join.plan.on_change == "silent"
-            mode = RECORD_DIFFERENCES if silent else EMIT_DIFFERENCES
-        try:
-            head = self._refresh(join.full_handle, head, deadlines.full_bytes(rows), mode)
-            join.rebuild = False
-            return head
-        except QueryError as error:
-            if self._stopping:
-                join.due = True  # noted as owed: the next start makes up for it
-            else:
-                failures.append(
-                    self._waits(join, error)
-                    or f"join {join.plan.name}: the query cannot be evaluated: {error}"
-                )
-            return head
-        finally:
-            self._in_full = False
-            done = self._clock.monotonic_ms()
-            join.not_before_ms = done + FULL_COST_FACTOR * (done - started)
-            join.expire_at_ms = max(join.not_before_ms, done + EXPIRY_MS)
-
-    def _rows_read(self, join: Join) -> int:
-        readers = [r for shard, r in enumerate(self._readers) if shard not in self.left_out]
-        windows = {self._numbers[name] for name in join.plan.windows}
-        topics = {number for number, _ in join.references} - windows
-        return deadlines.rows_of(readers, topics)
-
-    def _waits(self, join: Join, error: QueryError) -> str:
-        """The failure of a result that needs a row of a shard which was left out; "" for others."""
-        if not self.left_out or error.extended & 0xFF != apsw.SQLITE_CANTOPEN:
-            return ""
-        return f"join {join.plan.name}: results wait for a quarantined shard: {error}"
-
-    def _refresh(self, handle: int, head: int, most: int = 0, mode: int = EMIT) -> int:
-        most, now_ms = most or deadlines.DELTA_BYTES, self._clock.now_ms()
-        return self._evaluator.refresh(handle, head, self.state.tail, now_ms, most, mode)
-
     def _wake_in_ms(self) -> int | None:
         waits = [j.not_before_ms for j in self._joins if j.due]
         waits += [j.expire_at_ms for j in self._joins if j.plan.emit_expired and not j.due]
@@ -455,21 +322,14 @@ class Engine:
 
     def interrupt_if_overdue(self) -> bool:
         """Called from any thread: stop a statement that has run past its deadline."""
-        deadline = self._deadline_ms
-        overdue = deadline is not None and self._clock.monotonic_ms() >= deadline
-        if not overdue and not (self._stopping and self._in_full):
-            return False
-        self._host.interrupt()
-        return True
+        return self._refresher.interrupt_if_overdue()
 
     def stop_full(self) -> None:
         """Called from any thread when the process is to end: no full re-evaluation is begun any
         more and a running one is interrupted. What is owed is noted, and made up for at the next
         start.
         """
-        self._stopping = True
-        if self._in_full:
-            self._host.interrupt()
+        self._refresher.stop_full()
 
     def trim(self, low: int) -> bool:
         """Shorten the results log behind the lowest cursor; True when more could go."""

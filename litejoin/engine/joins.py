@@ -20,6 +20,8 @@ class Join:
     full_handle: int
     references: list[tuple[int, int]] = field(default_factory=list)
     """(catalogue number of the topic or window, number of the reference)."""
+    topics: frozenset[int] = frozenset()
+    """Catalogue numbers of the topics among them."""
     due: bool = False
     """A full re-evaluation is owed."""
     rebuild: bool = False

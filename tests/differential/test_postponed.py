@@ -48,11 +48,11 @@ def test_a_running_re_evaluation_is_interrupted_by_a_shutdown(tmp_path: Path) ->
         p.clock.advance(1)
 
         def stop_when_running() -> None:
-            while not p.engine._in_full:
+            while not p.engine._refresher.in_full:
                 pause.wait(0.01)
             p.engine.stop_full()
             # The flag comes before the statement: once more when it surely runs.
-            while p.engine._in_full and not pause.wait(0.05):
+            while p.engine._refresher.in_full and not pause.wait(0.05):
                 p.engine.interrupt_if_overdue()
 
         pause = threading.Event()
@@ -81,12 +81,12 @@ def test_a_re_evaluation_is_interrupted_when_its_time_is_over(tmp_path: Path) ->
     with engine_pipeline(tmp_path / "d", 1, RUNAWAY) as p:
 
         def pass_time() -> None:
-            while not p.engine._in_full:
+            while not p.engine._refresher.in_full:
                 pause.wait(0.01)
             assert not p.engine.interrupt_if_overdue()
             p.clock.advance(FULL_MS + 1)
             # The flag comes before the statement: once more when it surely runs.
-            while p.engine._in_full and not pause.wait(0.05):
+            while p.engine._refresher.in_full and not pause.wait(0.05):
                 p.engine.interrupt_if_overdue()
 
         pause = threading.Event()
