@@ -5,7 +5,7 @@ three functions that SQLite calls once a run. The connection sees what is commit
 transaction comes first. A query that runs too long is interrupted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from litejoin.store.sqlite import bound_values, open_database
 
 DEADLINE_MS = 30_000
 """A query over one span that runs longer is interrupted and reported, as those of joins are."""
+
+MAX_BYTES = 256 * 1024 * 1024
+"""Texts of one span's rows: a message can say how many there are (json_each of a list in it)."""
 
 STEPS_BETWEEN_CHECKS = 100_000
 """SQLite instructions between two looks at the clock: about a millisecond."""
@@ -124,7 +127,7 @@ class SpanQuery:
     def rows(self, span: Span, partition: Value) -> list[tuple[Value, ...]]:
         """The query's rows over the messages of a span. Raises QueryError."""
         self._span, self._partition = span, partition
-        return self._run(self._query)
+        return self._run(self._query, most=MAX_BYTES)
 
     def numbers(self, span: Span) -> list[int]:
         """The numbers of the messages of a span, whatever their partition. Raises QueryError."""
@@ -137,13 +140,30 @@ class SpanQuery:
         ((key, payload),) = self._run(sql, (time_ms, number))
         return str(key), str(payload)
 
-    def _run(self, sql: str, bindings: Sequence[Value] = ()) -> list[tuple[Value, ...]]:
+    def _run(
+        self, sql: str, bindings: Sequence[Value] = (), *, most: int | None = None
+    ) -> list[tuple[Value, ...]]:
         self._started_ms = self._clock.monotonic_ms()
         try:
-            return list(self.connection.execute(sql, bindings).fetchall())
+            found = self.connection.execute(sql, bindings)
+            return list(found.fetchall() if most is None else _bounded(found, most))
         except apsw.Error as error:
             raise QueryError(str(error)) from error
 
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+def _bounded(found: Iterable[tuple[Value, ...]], most: int) -> Iterator[tuple[Value, ...]]:
+    """The rows. Raises apsw.TooBigError when their texts have more than `most` characters: it may
+    be the fault of a message, like a value that is too long.
+    """
+    size = 0
+    for row in found:
+        for value in row:
+            if isinstance(value, (str, bytes)):
+                size += len(value)
+        if size > most:
+            raise apsw.TooBigError(f"the rows of one span have more than {most >> 20} MiB")
+        yield row

@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from litejoin.clock import ManualClock
-from litejoin.engine.windows import faults
+from litejoin.engine.windows import faults, query
 from litejoin.engine.windows.faults import CarefulQuery, find_by_number, find_faults
 from litejoin.engine.windows.query import DEADLINE_MS, SpanQuery
 from litejoin.engine.windows.spans import Span
@@ -17,6 +17,24 @@ from tests.unit.engine.windows.test_firing import EVENT, TUMBLING, at, pipeline,
 
 COUNT = "SELECT count(*) AS n, sum(json_array_length(payload ->> '$.l')) AS total FROM orders"
 SLIDING = {"type": "sliding", "size": "20s", "slide": "10s"}
+
+
+def test_a_message_that_makes_more_rows_than_memory_holds_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "MAX_BYTES", 5_000)
+    items = (
+        "SELECT o.key AS k, o.payload AS p, e.value AS v"
+        " FROM orders o, json_each(o.payload, '$.l') e"
+    )
+    pipe = pipeline(tmp_path, **TUMBLING, **EVENT, query=items)
+    pipe.send(at(1, "good", l=[1, 2]), at(2, "many", l=[0] * 100))
+    pipe.send(at(100, l=[]))
+    results = [body for body in pipe.bodies() if body["query"] == "w"]
+    assert [[row["k"] for row in body["rows"]] for body in results] == [["good", "good"]]
+    (failure,) = pipe.failures
+    assert "key 'many'" in failure
+    assert "the rows of one span have more than" in failure
 
 
 @pytest.mark.parametrize("seed", range(20))
