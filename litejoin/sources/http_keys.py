@@ -128,6 +128,11 @@ class KeyedRequests:
         check_body(running[0], body_hash)
         return await asyncio.shield(running[1])
 
+    @property
+    def running(self) -> int:
+        """Requests that are being taken in."""
+        return len(self._running)
+
     async def _first(self, digest: bytes, body_hash: bytes, rows_of: RowsOf, submit: Submit) -> int:
         kept = await self._store.find(digest)
         if kept is not None:

@@ -43,7 +43,9 @@ class WebhookSource(PushEndpoint):
         self._keys = [_key(plan.name, secret) for secret in plan.webhook.secrets]
         self._answers = answers or MemoryAnswers(clock)
         self._keyed: dict[str, KeyedRequests] = {}
-        """By topic: a sender may post one event, with one id, to several topics."""
+        """By topic, those with running requests: a sender may post one event, with one id, to
+        several topics.
+        """
         self.paths = [f"/ingest/{topic}" for topic in plan.topics or (ANY_TOPIC,)]
         """What the listener must route here."""
 
@@ -79,9 +81,13 @@ class WebhookSource(PushEndpoint):
             return rows
         keyed = self._keyed.get(topic)
         if keyed is None:
-            # Topics are few and bounded by the store; the answers themselves are kept in one place.
             keyed = self._keyed[topic] = KeyedRequests(f"{self.name}/{topic}", self._answers)
-        return await keyed.once(key, body, lambda: self._rows(topic, body, lines), submit)
+        try:
+            return await keyed.once(key, body, lambda: self._rows(topic, body, lines), submit)
+        finally:
+            # Answers are kept elsewhere; a sender may go through endless names that are refused.
+            if not keyed.running:
+                self._keyed.pop(topic, None)
 
     def _rows(self, topic: str, body: bytes, lines: bool) -> tuple[bytes, int]:
         """The row batch of a body, and its rows. Raises BadRowError."""

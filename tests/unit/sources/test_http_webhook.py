@@ -1,5 +1,6 @@
 """Http sources in webhook mode: any JSON at /ingest/{topic}, keys by path, signatures, ids."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from litejoin.clock import ManualClock
-from litejoin.errors import ConfigError
+from litejoin.errors import BadRowError, ConfigError
 from litejoin.plan.nodes import Address, HttpSourcePlan, Secret, ServerPlan, WebhookPlan
 from litejoin.records import Row, RowKind
 from litejoin.runtime.server import Listeners
@@ -175,6 +176,21 @@ def test_an_event_that_comes_again_changes_nothing_again(header: str) -> None:
         assert push(server, b'{"id":2}', f"{header}: e1").status == 422
         assert push(server, b'{"id":1}', f"{header}: e1", path="/ingest/users").status == 200
         assert server.intake.batches == 2
+
+
+def test_names_that_are_refused_leave_nothing_in_memory() -> None:
+    plan_ = HttpSourcePlan("hook", (), HERE, WebhookPlan(("id",), ()))
+    source = WebhookSource(plan_, FakeIntake(allowed=frozenset({"a"})), LIMITS, ManualClock())
+    fields = {b"idempotency-key": b"k"}
+
+    async def story() -> None:
+        for topic in ("x", "y"):
+            with pytest.raises(BadRowError):
+                await source._once(topic, fields, b'{"id":1}', False)
+        assert await source._once("a", fields, b'{"id":1}', False) == 1
+
+    asyncio.run(story())
+    assert source._keyed == {}
 
 
 def signed(
