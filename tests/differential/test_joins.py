@@ -144,6 +144,22 @@ def test_a_key_that_cannot_be_computed_is_reported_and_the_others_go_on(tmp_path
         assert "integer overflow" in applied.failures[0]
 
 
+@pytest.mark.parametrize("level", ["native", "delta"])
+def test_what_a_row_without_a_key_held_up_is_made_up_for_when_it_is_repaired(
+    tmp_path: Path, level: str
+) -> None:
+    query = {"j": "SELECT abs(payload ->> '$.n') AS k, count(*) AS c FROM orders GROUP BY 1"}
+    with engine_pipeline(tmp_path / "d", 2, query, level) as p:
+        for numbers in ({"k0": 1, "k1": 2}, {"k2": -(2**63), "k3": 1}, {"k4": 2}, {"k2": 5}):
+            rows = [upsert(p, "orders", key, f'{{"n": {n}}}') for key, n in numbers.items()]
+            applied = p.engine.apply(*p.write(rows))
+            p.settle()
+            assert bool(applied.failures) == ("k3" in numbers)
+        assert p.state()["j"] == {
+            "1": ['{"c":2,"k":1}'], "2": ['{"c":2,"k":2}'], "5": ['{"c":1,"k":5}'],
+        }  # fmt: skip
+
+
 def test_one_flush_of_both_sides_emits_no_intermediate_row(tmp_path: Path) -> None:
     with engine_pipeline(tmp_path / "d", 8, {"j": QUERIES["left"]}) as p:
         order = upsert(p, "orders", "o1", '{"user_id": "u1"}')

@@ -137,6 +137,13 @@ def test_a_lost_tail_is_named(filled: Layout, open_store: Opener) -> None:
     assert "marks was missing" in store.notices[0]
 
 
+def test_a_shard_that_lost_all_of_its_commits_is_named_too() -> None:
+    saved = marks.SavedMarks((2, 3, 0), synced=True, same_boot=True)
+    assert marks.lost_tails(saved, [0, 3, 0]) == {
+        0: "lost commits: flush 2 was committed, its newest is 0 (2 batches at most are lost)"
+    }
+
+
 @pytest.mark.parametrize(("synchronous", "refused"), [("full", True), ("normal", False)])
 def test_after_a_power_loss_only_unsynced_commits_may_be_missing(
     filled: Layout,
