@@ -78,6 +78,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (lambda d: edit_manifest(d, hash="md5"), "with hash 'md5'"),
     (lambda d: edit_manifest(d, shard_count=4), "was made with shard_count 4, not 3"),
     (lambda d: edit_manifest(d, epoch="x"), "damaged manifest.json"),
+    (lambda d: edit_manifest(d, epoch="0" * 32), "belongs to another data_dir"),
     (lambda d: edit_manifest(d, topics=[]), "damaged manifest.json"),
     (lambda d: edit_manifest(d, topics={"a": True}), "damaged manifest.json"),
     (lambda d: edit_manifest(d, sources={"a": {"number": 1}}), "damaged manifest.json"),
@@ -110,6 +111,20 @@ def test_a_first_start_that_was_cut_short_goes_on(filled: Layout, open_store: Op
     filled.shard(2).unlink()
     filled.marks.unlink()
     assert open_store().flush([rows(1, "3")]).rows == 30
+
+
+def test_the_manifest_is_there_before_any_shard(
+    layout: Layout, open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_short(_connection: object, path: Path, _identity: object) -> None:
+        raise StartRefusedError(f"no more than {path.name}")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("litejoin.store.shard.check_identity", cut_short)
+        with pytest.raises(StartRefusedError, match="no more than"):
+            open_store()
+    assert layout.shard_numbers() == [0]
+    assert len(open_store().open_readers()) == SHARDS
 
 
 def test_a_topic_whose_tables_were_not_made_gets_them(filled: Layout, open_store: Opener) -> None:

@@ -190,6 +190,11 @@ CAPS: dict[str, tuple[str, int, str]] = {
     "max_pages": ("{type: page, max_pages: 2}", 2, "max_pages 2 is reached"),
     "max_page": ("{type: page, max_page: 3}", 3, "max_page 3 is reached"),
     "max_offset": ("{type: offset, limit: 2, max_offset: 5}", 3, "max_offset 5 is reached"),
+    "max_offset, asked for": (
+        "{type: offset, limit: 2, max_offset: 4}",
+        3,
+        "max_offset 4 is reached",
+    ),
     "max_records": ("{type: page, max_records: 3}", 2, "max_records 3 is reached"),
 }
 

@@ -57,6 +57,10 @@ def by_offset(asked: Asked) -> Response:
     return page({"d": sliced(at, size), "total": N})
 
 
+def by_offset_from_ten(asked: Asked) -> Response:
+    return page({"d": sliced(int(asked.params["offset"]) - 10, 7), "total": N})
+
+
 def by_page(asked: Asked) -> Response:
     at = int(asked.params["page"])
     return page({"d": sliced(at * 10), "pages": 3})
@@ -120,6 +124,15 @@ KINDS: dict[str, tuple[Handler, dict[str, Any], str, int]] = {
         {
             "kind": "offset", "param": "offset", "size": 10, "size_param": "limit",
             "total_path": "total", "stop_after_empty_page": True,
+        },
+        "d",
+        4,
+    ),
+    "offset with a total, not from 0": (
+        by_offset_from_ten,
+        {
+            "kind": "offset", "param": "offset", "start": 10, "total_path": "total",
+            "stop_after_empty_page": True,
         },
         "d",
         4,
@@ -239,6 +252,16 @@ LOOPS: dict[str, tuple[Handler, PagingPlan, str]] = {
         lambda asked: page({"d": sliced(int(asked.params["o"])), "total": 99}),
         paging("offset", param="o", total_path="total", stop_after_empty_page=True),
         "total says 99, 25 came",
+    ),
+    "fewer pages than the total": (
+        lambda asked: page({"d": sliced(int(asked.params["page"]) * 10), "pages": 9}),
+        paging("page", param="page", total_path="pages", stop_after_empty_page=True),
+        "pages says 9, page 3 is empty",
+    ),
+    "no field to seek by": (
+        lambda _: page({"d": items(0, 3)}),
+        paging("seek", param="after", path="seq"),
+        "the last record has no seq to go on from",
     ),
 }  # fmt: skip
 
