@@ -195,6 +195,7 @@ CAPS: dict[str, tuple[str, int, str]] = {
         3,
         "max_offset 4 is reached",
     ),
+    "max_records, just reached": ("{type: page, max_records: 4}", 2, "max_records 4 is reached"),
     "max_records": ("{type: page, max_records: 3}", 2, "max_records 3 is reached"),
 }
 

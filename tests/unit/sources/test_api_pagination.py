@@ -1,6 +1,7 @@
 """A walk fetches every page of every kind of API, and knows when it did not."""
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -206,6 +207,14 @@ def loop_cursor(_: Asked) -> Response:
     return page({"d": items(0, 10), "next": "same"})
 
 
+NEWS = count(100, 10)
+
+
+def loop_of_news(_: Asked) -> Response:
+    at = next(NEWS)
+    return page({"d": items(at, at + 10), "next": "same"})
+
+
 def same_page(asked: Asked) -> Response:
     return page({"d": items(0, 10)})
 
@@ -223,6 +232,9 @@ def endless(asked: Asked) -> Response:
 LOOPS: dict[str, tuple[Handler, PagingPlan, str]] = {
     "the cursor repeats": (
         loop_cursor, paging("cursor", path="next", param="c"), "page 2 repeats",
+    ),
+    "the cursor repeats with other records": (
+        loop_of_news, paging("cursor", path="next", param="c"), "page 3 is one that was asked for",
     ),
     "the parameter is not heeded": (
         same_page, paging("page", param="page", stop_after_empty_page=True), "page 2 repeats",
@@ -339,6 +351,19 @@ def test_a_next_page_on_another_origin_is_not_asked() -> None:
         paging=paging("next_url", path="next"), response_path="d")  # fmt: skip
 
 
+def test_what_leaves_a_span_that_moves_with_the_clock_is_not_gone() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.wire.handler = lambda _: page(items(4, 6))
+        for _ in range(3):
+            api.clock.advance(3_600_000)
+            assert [kind for kind, _ in await api.poll() if kind == "DELETE"] == []
+        assert len(api.keys) == 6
+
+    plan = paging("time_slice", since="1h", step_ms=3_600_000, from_param="a", to_param="b")
+    run(story, lambda _: page(items(0, 5)), paging=plan)
+
+
 def test_time_slices_cover_the_time_until_now() -> None:
     async def story(api: Api) -> None:
         await api.poll()
@@ -347,6 +372,7 @@ def test_time_slices_cover_the_time_until_now() -> None:
             ("2023-11-14T20:13:20Z", "2023-11-14T21:13:20Z"),
             ("2023-11-14T21:13:20Z", "2023-11-14T22:13:20Z"),
         ]
+        assert api.incomplete == ""
 
     plan = paging("time_slice", since="2h", step_ms=3_600_000, from_param="a", to_param="b")
     run(story, lambda _: page([]), paging=plan)

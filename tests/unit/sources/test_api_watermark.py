@@ -1,5 +1,6 @@
 """A watermark keeps a poll small and misses nothing; it moves only over durable rows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -98,6 +99,32 @@ def test_a_watermark_does_not_move_over_a_failed_walk_and_the_replay_changes_not
         assert api.wire.asked[0].params["since"] == stamp(9)
 
     run(story, feed, watermark=UPDATED, paging=PAGES)
+
+
+def test_a_watermark_does_not_move_over_pages_that_were_not_asked_for() -> None:
+    feed = Feed(10)
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        assert (len(api.keys), api.incomplete != "") == (8, True)
+        api.restart(paging=PAGES)
+        assert await api.poll() == [("UPSERT", "8"), ("UPSERT", "9")]
+        assert "since" not in api.wire.asked[0].params
+
+    run(story, feed, watermark=UPDATED, paging=replace(PAGES, max_pages=2))
+
+
+def test_a_watermark_never_goes_back_when_the_newest_record_is_gone() -> None:
+    feed = Feed(10)
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        del feed.records[9]
+        await api.poll()
+        await api.poll()
+        assert api.wire.asked[0].params["since"] == "2024-01-01T00:00:06.500Z"
+
+    run(story, feed, watermark=replace(UPDATED, lookback_ms=3_000))
 
 
 def test_a_watermark_that_cannot_be_stored_is_not_used() -> None:
