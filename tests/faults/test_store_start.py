@@ -146,10 +146,22 @@ def test_a_lost_tail_is_named(filled: Layout, open_store: Opener) -> None:
         lost = "lost commits: flush 2 was committed, its newest is 1 (1 batches at most are lost)"
         assert store.quarantine.reasons() == {1: lost}
         store.close()
+    filled.quarantine.unlink()
+    store = open_store()
+    assert store.quarantine.reasons() == {1: lost}
+    store.close()
     filled.marks.unlink()
     filled.quarantine.unlink()
     store = open_store()
     assert "marks was missing" in store.notices[0]
+
+
+@pytest.mark.parametrize("which", ["max(id)", "min(id)"])
+def test_a_start_looks_at_the_newest_rows(filled: Layout, open_store: Opener, which: str) -> None:
+    connection = open_database(filled.shard(1))
+    connection.execute(f"UPDATE t1 SET payload = '3' WHERE id = (SELECT {which} FROM t1)")
+    connection.close()
+    assert list(open_store().quarantine.reasons()) == [1]
 
 
 def test_a_shard_that_lost_all_of_its_commits_is_named_too() -> None:

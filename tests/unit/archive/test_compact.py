@@ -127,6 +127,28 @@ def test_a_failed_fsync_loses_nothing(
     assert archive.hot() == []
 
 
+def test_a_file_is_durable_by_content_and_name_before_it_is_recorded(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write([("a", "1", 1)])
+    seen: list[str] = []
+
+    def fsync(fd: int) -> None:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        seen.append(f"sync {path.relative_to(archive.paths.root)}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("litejoin.archive.files.os.fsync", fsync)
+        patch.setattr("litejoin.archive.steps.reached", seen.append)
+        archive.compact()
+    (file,) = archive.files()
+    day, topic = Path(file.name).parent, Path(file.name).parent.parent
+    assert seen[: seen.index("begin")] == [
+        "write", "written", "sync tmp/1.parquet", "fsynced",
+        "sync .", f"sync {topic}", "rename", "renamed", f"sync {day}", "synced",
+    ]  # fmt: skip
+
+
 def test_a_file_that_is_not_what_was_read_is_not_recorded(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
