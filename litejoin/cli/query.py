@@ -74,7 +74,10 @@ def _parser() -> CommandParser:
         "--format", choices=("table", "json", "csv"), default="table", help="form of the answer"
     )
     parser.add_argument(
-        "--as-of", metavar="TIME", help="rows as they were then: RFC 3339, or Unix seconds"
+        "--as-of",
+        metavar="TIME",
+        type=_time_ms,
+        help="rows as they were then: RFC 3339, or Unix seconds",
     )
     return parser
 
@@ -90,9 +93,8 @@ def _answer(plan: Plan, options: Namespace, wanted: Sequence[str]) -> list[tuple
     memory_bytes = archive.memory_limit_bytes if archive else DEFAULT_MEMORY_BYTES
     with tempfile.TemporaryDirectory(prefix="litejoin-") as spill:
         duck = Duck(memory_bytes, Path(spill))
-        as_of_ms = _time_ms(options.as_of)
         cloud = CloudFiles.of(archive.cloud, layout) if archive else None
-        tiers = Tiers(layout, shards, duck, as_of_ms=as_of_ms, cloud=cloud)
+        tiers = Tiers(layout, shards, duck, as_of_ms=options.as_of, cloud=cloud)
         tables = TierTables(tiers, {name.lower(): catalogue[name.lower()] for name in wanted})
         connection = tables.open()
         try:
@@ -113,19 +115,15 @@ def _run(connection: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
         raise QueryError(f"the query failed: {error}") from error
 
 
-def _time_ms(text: str | None) -> int | None:
-    if text is None:
-        return None
+def _time_ms(text: str) -> int:
     try:
         return round(float(text) * 1000)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise QueryError(
-            f"--as-of: {text!r} is no time", hint="RFC 3339, or Unix seconds"
-        ) from None
+        raise ValueError("is no time: RFC 3339, or Unix seconds") from None
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 

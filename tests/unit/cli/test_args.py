@@ -85,6 +85,11 @@ def test_a_bad_variable_is_a_usage_error(
         (["reshard", "--shards", "4096"], "'4096' must be a whole number from 1 to 256"),
         (["restore", "--at", "yesterday"], "'yesterday' is no time such as 2026-05-01T12:00:00Z"),
         (
+            ["query", "SELECT 1", "--as-of", "yesterday"],
+            "'yesterday' is no time: RFC 3339, or Unix seconds",
+        ),
+        (["query", "SELECT 1", "--as-of", "inf"], "'inf' is no time: RFC 3339, or Unix seconds"),
+        (
             ["restore", "--at", "2026-05-01"],
             "'2026-05-01' must say its zone, as 2026-05-01T12:00:00Z does",
         ),
