@@ -6,13 +6,13 @@ line on stderr that says what to do; stack traces only with `--debug`. `--help` 
 third-party package.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from typing import NamedTuple, cast
 
+from litejoin.cli.streams import open_closed, settle_stdout
 from litejoin.errors import (
     ConfigError,
     DataDirInUseError,
@@ -93,9 +93,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: `sys.argv`) and return the exit code. Never raises."""
     args = list(sys.argv[1:] if argv is None else argv)
     debug = _take_debug(args)
+    open_closed()
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a character gets its escape, not a failed command.
         sys.stdout.reconfigure(errors="backslashreplace")
+    code = _guarded(args, debug)
+    settle_stdout()
+    return code
+
+
+def _guarded(args: list[str], debug: bool) -> int:
     try:
         code = _dispatch(args)
         sys.stdout.flush()
@@ -105,9 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader went away (`| head`). Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
+        return EXIT_FAILED  # the reader went away (`| head`)
     except Exception as error:
         if debug:
             _show_trace(error)

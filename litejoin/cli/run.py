@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from litejoin.cli.args import CommandParser, add_config_options
 from litejoin.cli.config import Loaded, load, plan_json, report
+from litejoin.cli.streams import settle_stdout
 from litejoin.plan.nodes import Plan
 from litejoin.store.layout import Layout
 from litejoin.store.lock import refuse_if_held
@@ -76,7 +77,9 @@ def _run(
         shown = partial(plan_json, loaded, plan)
         return await App(plan, clock, timeout_s, shown, transports).run()
 
-    return uvloop.run(main())
+    code = uvloop.run(main())
+    settle_stdout()  # the pipeline ended as it did, whether or not somebody reads of it
+    return code
 
 
 def _seconds(text: str) -> float:

@@ -2,14 +2,17 @@
 
 Text: `12:00:00.012 INFO  component: what happened, the figure that matters`. JSON: the same text in
 `msg` plus fields. Control characters, escapes and bidirectional marks are made visible, so that
-nothing a client or an API sent can forge a line or move the cursor of a terminal.
+nothing a client or an API sent can forge a line or move the cursor of a terminal. When the log
+cannot be written, the pipeline goes on without.
 """
 
 import json
 import logging
 import re
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TextIO
 
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -59,9 +62,34 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False, default=str)
 
 
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines. A stream that takes none (a reader that went, a full disk) is told of once, on
+    stderr, and then again after it has taken one.
+    """
+
+    _failing = _failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; the handler's lock is held."""
+        self._failed = False
+        super().emit(record)
+        self._failing = self._failed
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called by `emit` with what was raised; a mistake in a log call is told in full."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._failed = True
+        if not self._failing:
+            with suppress(OSError):
+                sys.stderr.write(f"litejoin: the log cannot be written: {error.strerror}\n")
+
+
 def set_up_logs(log_format: str, level: str, *, debug: bool = False) -> None:
     """Send the log lines of litejoin, and warnings of the libraries, to stdout."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LineHandler(sys.stdout)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter(debug=debug))
     root = logging.getLogger()
     root.handlers[:] = [handler]

@@ -1,6 +1,7 @@
 """What operators set up around a pipeline: tokens, TLS, retention, JSON logs, compressed pushes."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import zstandard
 from tests.harness.configs import Listener, push_config, sse_sink
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
+from tests.harness.process import LITEJOIN
 from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import eventually, never
 
@@ -127,3 +129,18 @@ def test_health_names_each_sse_sink(launch: Launcher) -> None:
         shown = client.get("/health").body["sinks"]
     assert shown["board"] == {"status": "ok", "served_with": "live"}
     assert (shown["far"]["status"], shown["far"]["clients"]) == ("ok", 0)
+
+
+@pytest.mark.parametrize(("redirected", "said"), [
+    (">&-", ""),
+    ("> /dev/full", "litejoin: the log cannot be written: No space left on device\n"),
+])  # fmt: skip
+def test_a_pipeline_goes_on_without_its_log(launch: Launcher, redirected: str, said: str) -> None:
+    at = Listener()
+    run = f"exec {shlex.join(LITEJOIN)} run -c pipeline.yaml {redirected}"
+    pipeline = launch(push_config(at, ROWS), at.health, command=("sh", "-c", run))
+    with IngestClient(at.url) as client:
+        client.send([message("t", "k", 1)])
+    eventually(lambda: len(snapshot(at.url, "rows").results) == 1)
+    assert pipeline.stop() == 0
+    assert (pipeline.log(), pipeline.errors()) == ("", said)

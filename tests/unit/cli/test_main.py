@@ -1,5 +1,6 @@
 """The command line itself: help, exit codes, one-line errors, and what it imports."""
 
+import os
 import shlex
 import subprocess
 import sys
@@ -151,6 +152,27 @@ def test_a_closed_pipe_is_not_an_error_message() -> None:
         shell=True, capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == ("x", "")
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "said"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&- <&-", 0, ""),
+        ("> /dev/full", 1, "litejoin: unexpected error: OSError: [Errno 28] No space left on device"
+         " (--debug shows where)\n"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_closed_or_full_output_has_its_exit_code(
+    redirected: str, code: int, said: str, buffered: str
+) -> None:
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m litejoin help {redirected}",
+        shell=True, capture_output=True, text=True, timeout=30, check=False,
+        env={**os.environ, "PYTHONUNBUFFERED": buffered},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
 def test_version_names_all_three(capsys: pytest.CaptureFixture[str]) -> None:

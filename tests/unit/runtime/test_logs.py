@@ -2,10 +2,11 @@
 
 import json
 import logging
+from io import StringIO
 
 import pytest
 
-from litejoin.runtime.logs import JsonFormatter, TextFormatter, one_line
+from litejoin.runtime.logs import JsonFormatter, LineHandler, TextFormatter, one_line
 
 
 def record(message: str, *args: object, level: int = logging.INFO) -> logging.LogRecord:
@@ -40,3 +41,32 @@ def test_json_lines_carry_the_same_text_and_fields() -> None:
     decoded = json.loads(JsonFormatter().format(entry))
     assert decoded["msg"] == "poll failed (1/5)\\x0aforged"
     assert (decoded["level"], decoded["source"]) == ("ERROR", "x")
+
+
+class Disk(StringIO):
+    """A stream that takes nothing while it is full."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(28, "No space left on device")
+        return super().write(text)
+
+
+def test_a_log_that_cannot_be_written_is_told_once_each_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    disk = Disk()
+    handler = LineHandler(disk)
+    for message, full in (("a", 1), ("b", 1), ("c", 0), ("d", 1), ("e", 1), ("f", 0)):
+        disk.full = bool(full)
+        handler.emit(record(message))
+    assert disk.getvalue() == "c\nf\n"
+    told = "litejoin: the log cannot be written: No space left on device\n"
+    assert capsys.readouterr().err == told * 2
+
+
+def test_a_mistake_in_a_log_call_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    LineHandler(StringIO()).emit(record("%d rows", "many"))
+    assert "TypeError" in capsys.readouterr().err
