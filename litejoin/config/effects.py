@@ -10,7 +10,7 @@ from typing import Any
 
 from litejoin.config.diagnostics import Diagnostics
 from litejoin.config.document import Document
-from litejoin.config.text import shown
+from litejoin.config.text import listed, shown
 from litejoin.config.values import check_header_name
 
 FRAMING = frozenset({"content-length", "transfer-encoding"})
@@ -40,6 +40,8 @@ def check_effects(document: Document, found: Diagnostics) -> None:
             _check_auth(document, f"{pointer}/auth", sink["config"].get("auth", {}), found)
             _check_headers(document, pointer, sink["config"], found)
             _check_responses(document, f"{pointer}/responses", found)
+        if sink["type"] in ("sqlite", "postgres") and "table" in sink["config"]:
+            _check_table(document, f"/sinks/{index}/config/table", sink["name"], found)
 
 
 def _check_idle(document: Document, pointer: str, api: dict[str, Any], found: Diagnostics) -> None:
@@ -130,6 +132,20 @@ def _is_object(body: Any) -> bool:
         except ValueError:
             return False
     return isinstance(body, dict)
+
+
+def _check_table(document: Document, pointer: str, sink: str, found: Diagnostics) -> None:
+    """One table holds the results of one join; a sink of several has one for each."""
+    writers = []
+    for item in (*document.value["joins"], *document.value["windows"]):
+        if sink in (item.get("sink"), *item.get("sinks", ())):
+            writers.append(item["name"])
+        if sink == item.get("late_sink"):
+            writers.append(f"the late messages of {item['name']}")
+    if len(writers) > 1:
+        message = f"table is for a sink of one join; {listed(writers, 'and')} write to this one"
+        hint = "leave table out, and each has a table of its name, or make a sink for each"
+        found.add(document.finding("LJ114", pointer, message, hint=hint))
 
 
 def _check_responses(document: Document, pointer: str, found: Diagnostics) -> None:
