@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 import apsw
 
+from litejoin.errors import StartRefusedError
 from litejoin.store.checkpoint import Checkpointer, limit_log
 from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database
 
@@ -67,8 +68,26 @@ class StateDatabase:
     def __init__(
         self, path: Path, synchronous: Literal["full", "normal"], *, is_replicated: bool = False
     ) -> None:
-        """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint)."""
+        """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint).
+
+        Raises StartRefusedError for a file that is no database.
+        """
         self._is_replicated = is_replicated
+        try:
+            self._open(path, synchronous, is_replicated)
+        except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError) as error:
+            raise StartRefusedError(
+                f"{path} cannot be used: {error}",
+                hint="check the file's owner, or restore it from a backup, with all of data_dir",
+            ) from error
+        self._wal_pages = 0
+        # Takes the place of automatic checkpoints, which would run inside a commit.
+        self.connection.set_wal_hook(self._note_wal)
+        self._checkpointer = Checkpointer({0: path}, None, copies_back=not is_replicated)
+
+    def _open(
+        self, path: Path, synchronous: Literal["full", "normal"], is_replicated: bool
+    ) -> None:
         self.connection = open_database(path)
         self.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, is_replicated)
         if is_replicated:
@@ -84,10 +103,6 @@ class StateDatabase:
             # Made by a version without windows.
             execute("ALTER TABLE log ADD COLUMN start_ms INTEGER")
             execute("ALTER TABLE log ADD COLUMN end_ms INTEGER")
-        self._wal_pages = 0
-        # Takes the place of automatic checkpoints, which would run inside a commit.
-        self.connection.set_wal_hook(self._note_wal)
-        self._checkpointer = Checkpointer({0: path}, None, copies_back=not is_replicated)
         self.head = self._meta("head")
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")

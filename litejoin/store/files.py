@@ -27,7 +27,9 @@ def sync_directory(path: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Put `data` in place of the file: after a crash the old or the new content, never a mix."""
     temporary = path.with_name(path.name + ".tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     try:
         view = memoryview(data)
         while view:

@@ -24,7 +24,8 @@ class DirectoryLock:
     def acquire(cls, path: Path, pipeline: str) -> "DirectoryLock":
         """Take the lock or raise DataDirInUseError naming the holder. The directory must exist."""
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            # Not through a link: the file it leads to would be emptied.
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise StartRefusedError(
                 f"data_dir {path.parent}: cannot open its lock: {error.strerror}",
@@ -55,7 +56,7 @@ def refuse_if_held(path: Path) -> None:
     `acquire` decides.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return  # no lock, or none that can be read: `acquire` will say
     try:

@@ -169,7 +169,7 @@ def _read(layout: Layout) -> dict[str, object]:
 def _checked(layout: Layout, text: bytes) -> dict[str, object]:
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _refusal(
             layout, f"has an unreadable manifest.json: {error}", "restore it from a backup"
         ) from error

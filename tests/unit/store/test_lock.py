@@ -1,10 +1,11 @@
 """One process holds a data directory; others are told who, and leave no trace."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from litejoin.errors import DataDirInUseError
+from litejoin.errors import DataDirInUseError, StartRefusedError
 from litejoin.store.lock import DirectoryLock, refuse_if_held
 
 
@@ -23,6 +24,22 @@ def test_asking_creates_nothing(tmp_path: Path) -> None:
     refuse_if_held(tmp_path / "lock")
     refuse_if_held(tmp_path / "none" / "lock")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_leads_elsewhere_is_refused_and_empties_nothing(tmp_path: Path) -> None:
+    other, path = tmp_path / "other", tmp_path / "lock"
+    other.write_text("precious")
+    path.symlink_to(other)
+    refuse_if_held(path)
+    with pytest.raises(StartRefusedError, match="cannot open its lock"):
+        DirectoryLock.acquire(path, "shop")
+    assert other.read_text() == "precious"
+
+
+@pytest.mark.timeout(20)
+def test_asking_waits_for_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    refuse_if_held(tmp_path / "lock")
 
 
 def test_asking_does_not_hold(tmp_path: Path) -> None:

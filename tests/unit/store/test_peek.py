@@ -27,6 +27,18 @@ def made(root: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("damage", ["text", "folder"])
+def test_a_state_file_that_is_none_refuses_the_start(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.db"
+    if damage == "text":
+        path.write_bytes(b"no database " * 1_000)
+    else:
+        path.mkdir()
+    with pytest.raises(StartRefusedError, match="state.db cannot be used") as refused:
+        StateDatabase(path, "normal")
+    assert "backup" in refused.value.hint
+
+
 def names(root: Path) -> list[str]:
     return sorted(path.name for path in root.rglob("*"))
 
