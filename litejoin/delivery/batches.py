@@ -16,7 +16,7 @@ from litejoin.delivery.ledger import Entry
 from litejoin.delivery.outcomes import Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
-from litejoin.sinks.base import DELIVERED, BatchSink, Outcome
+from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -79,6 +79,9 @@ class BatchDispatcher:
         if stored is not None:
             # The sink's file may be older than our cursor: restored, or deleted to be rebuilt.
             cursor = min(cursor, stored)
+            self.feed.done = {}  # it knows by itself what it has
+        elif isinstance(self.sink, LateSink):
+            self.sink.expect(self.feed.late(cursor))
         self._progress = Progress(cursor)
         return [asyncio.create_task(self._pump())]
 

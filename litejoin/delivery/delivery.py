@@ -83,13 +83,16 @@ class Delivery:
 
         Raises SinkError of a sink that can never work, StartRefusedError for a foreign dlq.db.
         """
-        cursors = await self._keeper.open(self._reader.epoch)
+        await self._keeper.open(self._reader.epoch)
+        joins = {name: self._joins_of(name) for name in self._dispatchers}
+        done = await self._keeper.route(joins, self._signal.head)
         latest_ms = self._clock.now_ms() + self._plan.delivery.dlq.max_backoff_ms
         await self._keeper.read(lambda ledger: ledger.clamp_retries(latest_ms))
         for dispatcher in self._dispatchers.values():
             await dispatcher.sink.open()
         for name, dispatcher in self._dispatchers.items():
-            self._start(dispatcher.start(self._cursor(name, cursors)))
+            dispatcher.feed.done = done[name]
+            self._start(dispatcher.start(self._keeper.durable.get(name, 0)))
             retrier = Retrier(name, self._keeper, self._clock, dispatcher, RETRIES_PER_LOOK)
             dispatcher.settler.on_enqueue = retrier.poke
             self._retriers[name] = retrier
@@ -195,15 +198,6 @@ class Delivery:
                 retrier.rounds_without_work = 0
             retrier.poke()
             await asyncio.sleep(DRAIN_POLL_S)
-
-    def _cursor(self, name: str, cursors: Mapping[str, int]) -> int:
-        cursor, head = cursors.get(name, 0), self._signal.head
-        if cursor > head:
-            log.error(
-                "joiner: sink %s was at position %d, the results log ends at %d: the data directory"
-                " is older than dlq.db; going on from %d", name, cursor, head, head,
-            )  # fmt: skip
-        return min(cursor, head)
 
     def _start(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

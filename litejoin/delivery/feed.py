@@ -7,6 +7,7 @@ about a millisecond, less than a hop to another thread under load.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from litejoin.delivery.keeper import Keeper
@@ -48,6 +49,8 @@ class Feed:
         self._keeper = keeper
         self.blocked = False
         """True while the sink's part of the dead-letter queue is full."""
+        self.done: Mapping[str, int] = {}
+        """Of joins that the sink has up to some position: see delivery.routes."""
 
     async def next(self, after: int, limit: int) -> tuple[list[Result], int]:
         """Wait for results after a position; returns at most `limit` and the position covered."""
@@ -55,12 +58,24 @@ class Feed:
         await self._keeper.room()
         if self._route.at_least_once:
             await self._queue_room()
-        results, reached = self._reader.read(
-            after, limit, self._route.joins, upto=self._signal.head
-        )
+        joins, upto = self._stretch(after)
+        results, reached = self._reader.read(after, limit, joins, upto=upto)
         if not results:
             await asyncio.sleep(0)  # a long stretch of other joins' results must not hold the loop
         return [r for r in results if self._route.takes(r)], reached
+
+    def late(self, cursor: int) -> frozenset[str]:
+        """The joins that catch up: the sink has what follows the cursor of others already."""
+        joins = self._stretch(cursor)[0]
+        return joins if joins != self._route.joins else frozenset()
+
+    def _stretch(self, after: int) -> tuple[frozenset[str], int]:
+        """The joins whose results are to be read next, and up to where they are all."""
+        ahead = [done for done in self.done.values() if done > after]
+        if not ahead:
+            return self._route.joins, self._signal.head
+        behind = frozenset(j for j in self._route.joins if self.done.get(j, 0) <= after)
+        return behind, min(self._signal.head, *ahead)
 
     @property
     def epoch(self) -> str:
@@ -74,6 +89,7 @@ class Feed:
         When the queue is full nothing is read, so entries must go as they are.
         """
         is_ours = result.pipeline == self._reader.pipeline
+        reached = max(reached, self.done.get(result.query, 0))
         return is_ours and result.pos > reached and not self.blocked
 
     def at_head(self, reached: int) -> bool:
@@ -82,11 +98,15 @@ class Feed:
 
     def behind(self, cursor: int) -> int:
         """Results after a cursor. Scans them: for the last words at a shutdown only."""
-        return self._reader.count(cursor, self._route.joins)
+        starts: dict[int, list[str]] = {}
+        for join in self._route.joins:
+            starts.setdefault(max(cursor, self.done.get(join, 0)), []).append(join)
+        return sum(self._reader.count(start, joins) for start, joins in starts.items())
 
     def oldest_ms(self, cursor: int) -> int | None:
         """When the first result after a cursor was emitted; None: it is not near, or is none."""
-        results, _ = self._reader.read(cursor, 1, self._route.joins, upto=self._signal.head)
+        joins, upto = self._stretch(cursor)
+        results, _ = self._reader.read(cursor, 1, joins, upto=upto)
         return results[0].emit_at_ms if results else None
 
     def lag(self, cursor: int) -> int:

@@ -8,13 +8,14 @@ and stops the dispatchers (`room`); an I/O error is fatal.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import apsw
 
 from litejoin.delivery.ledger import Change, Enqueue, Ledger, Size
+from litejoin.delivery.routes import Done, settle_routes
 from litejoin.errors import StorageIOError
 
 COMMIT_INTERVAL_S = 0.1
@@ -69,6 +70,13 @@ class Keeper:
         self._queued = set(self.sizes)
         self._task = asyncio.create_task(self._commit_forever())
         return dict(self.durable)
+
+    async def route(self, joins: Mapping[str, Collection[str]], head: int) -> dict[str, Done]:
+        """Once after `open`: note the joins of each sink; returns what it has of each already.
+        The cursor of a sink that has a new one goes back.
+        """
+        done, self.durable = await self.read(lambda ledger: settle_routes(ledger, joins, head))
+        return done
 
     def advance(self, sink: str, pos: int, outcomes: int = 1) -> None:
         """Every result of the sink up to `pos` has an outcome; `outcomes` of them are new."""

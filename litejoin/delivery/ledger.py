@@ -8,6 +8,7 @@ another process (SQLite's locks keep the two apart). Blocking, one thread at a t
                                                             'go on SINK': when `dlq retry` asked for
                                                             it in Unix ms; of every sink without
     cursors  sink, pos                                      every result up to pos has an outcome
+    routes   sink, join, done                               see delivery.routes
     dlq      sink, id, pos, pipeline, join, key, op, rows,  one parked or waiting result: all that
     its
              emit_at_ms, attempts, created_at_ms,           body is made of, and when it is tried
@@ -46,6 +47,9 @@ MAX_ERROR_CHARS = 500
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS cursors(sink TEXT PRIMARY KEY, pos INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS routes(
+  sink TEXT NOT NULL, "join" TEXT NOT NULL, done INTEGER NOT NULL, PRIMARY KEY(sink, "join")
+  ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dlq(
   number INTEGER PRIMARY KEY, sink TEXT NOT NULL, id TEXT NOT NULL, pos INTEGER NOT NULL,
   pipeline TEXT NOT NULL, "join" TEXT NOT NULL, key TEXT NOT NULL, op INTEGER NOT NULL,
@@ -187,8 +191,13 @@ class Ledger:
             stored = self.db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()
             if stored is None or stored[0] != epoch:
                 self.db.execute("DELETE FROM cursors")
+                self.db.execute("DELETE FROM routes")
                 self.db.execute("INSERT OR REPLACE INTO meta VALUES('epoch', ?)", (epoch,))
-            rows = self.db.execute("SELECT sink, pos FROM cursors").fetchall()
+        return self.stored_cursors()
+
+    def stored_cursors(self) -> dict[str, int]:
+        """The cursor of each sink, those included that the config names no more."""
+        rows = self.db.execute("SELECT sink, pos FROM cursors").fetchall()
         return dict(cast(list[tuple[str, int]], rows))
 
     def commit(

@@ -88,6 +88,19 @@ class BatchSink(Sink, Protocol):
         ...
 
 
+@runtime_checkable
+class LateSink(Protocol):
+    """A batch sink that tells a repetition by its position in the log, and so has to know when
+    older results are none.
+    """
+
+    def expect(self, late: Collection[str]) -> None:
+        """After `open`, before the first batch: the joins that were added to the sink and whose
+        results come from the first on, although it has later ones of other joins.
+        """
+        ...
+
+
 class LogReader(Protocol):
     """Reads the results log. One thread at a time; every method is a short blocking read.
 

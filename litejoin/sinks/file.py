@@ -11,7 +11,7 @@ before the next batch.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
@@ -62,6 +62,10 @@ class FileSink:
         """None: a file that was moved away must not bring everything back."""
         return None
 
+    def expect(self, late: Collection[str]) -> None:
+        """What there is of other joins says nothing of these."""
+        self._file.late = frozenset(late)
+
     async def deliver(self, result: Result) -> Outcome:
         """Append one result."""
         return (await self.deliver_batch([result]))[0]
@@ -88,8 +92,12 @@ class _Lines:
         self._identity: tuple[int, int] | None = None
         self._size = 0
         """Bytes that end in a whole line and count; what is behind them is cut off."""
-        self._last: tuple[str, int] | None = None
-        """Pipeline and position of the last line."""
+        self.late: frozenset[str] = frozenset()
+        """Joins that catch up: their results are in up to another position than those of others."""
+        self._pipeline: str | None = None
+        """Of the history that `_ends` counts."""
+        self._ends = {False: 0, True: 0}
+        """Position of the last line of the other joins, and of the late ones."""
 
     def append(self, results: Sequence[Result]) -> Outcome:
         """Blocking; never raises."""
@@ -100,7 +108,7 @@ class _Lines:
             lines = [_line(result) for result in results if not self._has(result)]
             if lines:
                 self._write(b"".join(lines))
-                self._last = (results[-1].pipeline, results[-1].pos)
+                self._note(results)
         except OSError as error:
             self.close()
             return Outcome("retry", f"{self._plan.path}: {error.strerror or error}")
@@ -113,9 +121,14 @@ class _Lines:
             self._fd = -1
 
     def _has(self, result: Result) -> bool:
-        return self._last is not None and self._last[0] == result.pipeline and (
-            result.pos <= self._last[1]
-        )  # fmt: skip
+        is_known = self._pipeline == result.pipeline
+        return is_known and result.pos <= self._ends[result.query in self.late]
+
+    def _note(self, results: Sequence[Result]) -> None:
+        for result in results:
+            if result.pipeline != self._pipeline:
+                self._pipeline, self._ends = result.pipeline, {False: 0, True: 0}
+            self._ends[result.query in self.late] = result.pos
 
     def _write(self, lines: bytes) -> None:
         if self._size and self._plan.max_bytes and self._size + len(lines) > self._plan.max_bytes:
@@ -142,10 +155,11 @@ class _Lines:
         status = os.fstat(self._fd)
         self._identity = (status.st_dev, status.st_ino)
         self._size = self._mend(status.st_size)
-        if self._last is None:
-            self._last = self._last_of(self._fd, self._size, pipeline) or self._last_rotated(
-                pipeline
-            )
+        if self._pipeline is None:
+            last = self._last_of(self._fd, self._size) or self._last_rotated()
+            if last is not None and _is_of(last, pipeline):
+                self._pipeline = pipeline
+                self._ends[last.query in self.late] = last.seq
 
     def _mend(self, size: int) -> int:
         """Cut off half a line; its result was not counted and comes again."""
@@ -154,16 +168,13 @@ class _Lines:
             os.ftruncate(self._fd, whole)
         return whole
 
-    def _last_of(self, fd: int, size: int, pipeline: str) -> tuple[str, int] | None:
-        line = _last_line(fd, size)
+    def _last_of(self, fd: int, size: int) -> _LastLine | None:
         try:
-            last = _decode_line(line)
+            return _decode_line(_last_line(fd, size))
         except msgspec.MsgspecError:
             return None
-        expected = result_id(pipeline, last.query, bytes(last.key).decode(), last.seq)
-        return (pipeline, last.seq) if expected == last.id else None
 
-    def _last_rotated(self, pipeline: str) -> tuple[str, int] | None:
+    def _last_rotated(self) -> _LastLine | None:
         """The last line was in the file before this one when a crash came between the two."""
         if self._size:
             return None
@@ -172,7 +183,7 @@ class _Lines:
         except FileNotFoundError:
             return None
         try:
-            return self._last_of(fd, os.fstat(fd).st_size, pipeline)
+            return self._last_of(fd, os.fstat(fd).st_size)
         finally:
             os.close(fd)
 
@@ -191,6 +202,11 @@ class _Lines:
         self._identity = (status.st_dev, status.st_ino)
         self._size = 0
         _sync_folder(path.parent)
+
+
+def _is_of(last: _LastLine, pipeline: str) -> bool:
+    """Whether a line is of this history: its id is made of the pipeline and its epoch."""
+    return last.id == result_id(pipeline, last.query, bytes(last.key).decode(), last.seq)
 
 
 def _line(result: Result) -> bytes:
