@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from litejoin._ext.checksum import row_checksum
 from litejoin._ext.route import shard_of
 from litejoin.errors import CorruptionError, StartRefusedError
 from litejoin.records import Row, RowKind, pack_rows
-from litejoin.store.layout import Layout
+from litejoin.store.layout import Layout, wal_of
 from litejoin.store.sqlite import open_database
 from tests.differential.pipeline import EnginePipeline
 from tests.harness.results import canonical, canonical_rows
@@ -205,6 +206,45 @@ def test_a_truncated_file_is_quarantined(filled: Layout, pages: int) -> None:
     assert pipeline.store.quarantine.shards == {1}
     pipeline.close()
     assert filled.shard(1).read_bytes() == content
+
+
+def killed_copy(layout: Layout, root: Path) -> Layout:
+    """The directory as kill -9 leaves it: what was flushed last is in the logs only."""
+    pipeline = Engine(layout.root, SHARDS, QUERIES)
+    for seed in (3, 4):
+        pipeline.flush(random_rows(random.Random(seed), 60))
+    shutil.copytree(layout.root, root, ignore=shutil.ignore_patterns("*-shm", "lock"))
+    pipeline.close()
+    return Layout(root)
+
+
+def lose_the_end_of_its_log(shard: Path) -> None:
+    wal = wal_of(shard)
+    content = bytearray(wal.read_bytes())
+    content[-1] ^= 1
+    wal.write_bytes(content)
+
+
+def lose_its_first_page(shard: Path) -> None:
+    shard.write_bytes(bytes(4096) + shard.read_bytes()[4096:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(lose_the_end_of_its_log, "lost commits"), (lose_its_first_page, "not a database")],
+)
+def test_the_log_of_a_damaged_shard_is_kept_as_evidence(
+    filled: Layout, tmp_path: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    killed = killed_copy(filled, tmp_path / "killed")
+    path = killed.shard(1)
+    damage(path)
+    before = path.read_bytes(), wal_of(path).read_bytes()
+    pipeline = Engine(killed.root, SHARDS, QUERIES)
+    assert reason in pipeline.store.quarantine.reasons()[1]
+    pipeline.flush(random_rows(random.Random(5), 60))
+    pipeline.close()
+    assert (path.read_bytes(), wal_of(path).read_bytes()) == before
 
 
 def test_a_start_without_any_sound_shard_is_refused(filled: Layout) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from litejoin.archive.duck import Duck
+from litejoin.archive.hot import HotRows
 from litejoin.archive.relation import TierTables
 from litejoin.archive.tiers import Tiers
 from litejoin.errors import CorruptionError
@@ -167,3 +168,18 @@ def test_a_damaged_file_is_named_and_never_read(archive: Archive, damage: str) -
     for sql in ("SELECT count(*) FROM orders", "SELECT payload FROM orders WHERE key = 'k3'"):
         with pytest.raises(CorruptionError, match=file.name):
             asked(archive, sql)
+
+
+def test_a_row_that_is_archived_while_a_query_begins_is_in_one_of_both(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(layout: Layout, shard_count: int) -> HotRows:
+        archive.compact()
+        return HotRows(layout, shard_count)
+
+    archive.write([("old", "1", NOW_MS - 5), ("new", "2", NOW_MS + HOUR_MS)])
+    with monkeypatch.context() as patch:
+        patch.setattr("litejoin.archive.tiers.HotRows", late)
+        found, _ = asked(archive, "SELECT key FROM orders ORDER BY key")
+    assert found == [("new",), ("old",)]
+    assert [row[0] for row in archive.hot()] == ["new"]

@@ -151,8 +151,12 @@ def test_a_full_sweep_beside_incremental_polls_sees_deletes() -> None:
         api.clock.advance(61_000)
         assert await api.poll() == [("DELETE", "2")]
         assert "since" not in api.wire.asked[0].params
+        api.clock.advance(40_000)
         await api.poll()
         assert "since" in api.wire.asked[0].params
+        api.clock.advance(20_000)  # the poll in between was none
+        await api.poll()
+        assert "since" not in api.wire.asked[0].params
         api.restart()
         api.clock.jump(-3_600_000)  # a clock set back must not put sweeps off
         await api.poll()
