@@ -226,5 +226,8 @@ class ApiSource:
 
 
 def network(plan: ApiSourcePlan) -> HttpTransport:
-    """The network as the plan wants it used."""
-    return HttpTransport(plan.timeout_ms, plan.max_response_bytes, plan.tls, plan.proxy)
+    """The network as the plan wants it used. Raises PollError: its TLS files cannot be."""
+    try:
+        return HttpTransport(plan.timeout_ms, plan.max_response_bytes, plan.tls, plan.proxy)
+    except PollError as error:
+        raise PollError(f"api-source {plan.name}: {error}") from None

@@ -8,6 +8,7 @@ redirect, never retries an answer, never logs; knows nothing of records or crede
 
 import base64
 import logging
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -92,6 +93,7 @@ class HttpTransport:
         self, timeout_ms: int, max_bytes: int, tls: ApiTlsPlan, proxy: str | None = None
     ) -> None:
         """Raises PollError when a certificate file cannot be read."""
+        _check_files(tls)
         self._timeout_s = timeout_ms / 1000
         self._max_bytes = max_bytes
         self._watch = Watch()
@@ -214,6 +216,20 @@ def userinfo(auth: str) -> str:
 def _proxy_headers(proxy: str) -> dict[str, str]:
     auth = urllib3.util.parse_url(proxy).auth
     return {"Proxy-Authorization": userinfo(auth)} if auth else {}
+
+
+def _check_files(tls: ApiTlsPlan) -> None:
+    """urllib3 reads them when it connects, and its errors name neither the file nor the key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    names = "tls.ca_file"
+    try:
+        if tls.ca_file is not None:
+            context.load_verify_locations(tls.ca_file)
+        names = "tls.cert_file and tls.key_file"
+        if tls.cert_file is not None:
+            context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: b"")
+    except (OSError, ssl.SSLError) as error:
+        raise PollError(f"{names} cannot be used: {cause(error)}") from None
 
 
 def _tls_options(tls: ApiTlsPlan) -> dict[str, Any]:

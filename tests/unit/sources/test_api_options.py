@@ -2,16 +2,20 @@
 
 import json
 from base64 import b64encode
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from litejoin.errors import PollError
 from litejoin.plan.nodes import ApiSourcePlan
+from litejoin.sources.api.source import network
 from litejoin.sources.api.transport import Response
 from tests.unit.plan.documents import plan_of
 from tests.unit.sources.api_pages import Api, Asked, items, page, run
+from tests.unit.sources.api_world import PLAN
 
 TWO = [page({"d": items(0, 2), "next": "n2"}), page({"d": items(2, 3), "next": None})]
 """Two pages of a list of three records."""
@@ -45,6 +49,21 @@ def walk(api: str, answers: list[Response]) -> tuple[list[str], Api]:
         found.extend(told(asked) for asked in api.wire.asked)
 
     return found, run(story, lambda _: left.pop(0), **configured(api))
+
+
+@pytest.mark.parametrize(
+    ("tls", "named"),
+    [("ca_file: gone.pem", "tls.ca_file cannot be used: No such file or directory"),
+     ("cert_file: text.pem, key_file: text.pem", "tls.cert_file and tls.key_file cannot be used")],
+)  # fmt: skip
+def test_tls_files_that_cannot_be_used_are_named_before_the_first_poll(
+    tls: str, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.pem").write_text("no PEM")
+    plan = replace(PLAN, **configured(f"{U}, tls: {{{tls}}}"))
+    with pytest.raises(PollError, match=f"api-source orders-api: {named}"):
+        network(plan)
 
 
 U = "url: 'https://api.test/items'"
