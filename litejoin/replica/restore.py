@@ -25,6 +25,7 @@ from litejoin.store.catalogue import read_catalogue
 from litejoin.store.files import make_directory, replace_file, sync_directory
 from litejoin.store.layout import Layout, wal_of
 from litejoin.store.manifest import Manifest, load_manifest
+from litejoin.store.reshard import refuse_unfinished
 from litejoin.store.shard import Identity, check_identity
 from litejoin.store.sqlite import open_untouched
 
@@ -65,6 +66,7 @@ def fetch_missing(target: Target, replica: Replica, say: Callable[[str], None]) 
     Raises StartRefusedError for files that do not belong together, or that cannot be had, and
     ReplicaError when the replica cannot be asked. The directory is as before then.
     """
+    refuse_unfinished(target.layout)
     make_directory(target.layout.root)
     _remove_leftovers(target)
     pending = _pending(target.layout)
@@ -221,22 +223,18 @@ def _remove_leftovers(target: Target) -> None:
             each.unlink(missing_ok=True)
 
 
-def _pending_path(layout: Layout) -> Path:
-    return layout.root / "restore.json"
-
-
 def _pending(layout: Layout) -> list[str]:
     try:
-        return [str(name) for name in json.loads(_pending_path(layout).read_bytes())]
+        return [str(name) for name in json.loads(layout.restoring.read_bytes())]
     except FileNotFoundError:
         return []
 
 
 def _note_pending(layout: Layout, names: list[str]) -> None:
-    replace_file(_pending_path(layout), json.dumps(names).encode())
+    replace_file(layout.restoring, json.dumps(names).encode())
 
 
 def done(layout: Layout) -> None:
     """All is settled."""
-    _pending_path(layout).unlink(missing_ok=True)
+    layout.restoring.unlink(missing_ok=True)
     sync_directory(layout.root)

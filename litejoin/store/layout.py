@@ -7,6 +7,7 @@ marks           commit high-water mark of each shard
 quarantine.json shards that are out of service, and why; only while there are any
 shard-0000.db   topics and diff state, one file a shard
 reshard/        new shard files while their number is changed (store.reshard)
+restore.json    names of restored files that are not one directory yet (litejoin.replica)
 state.db        the engine's results log and state
 catalogue.db    copy of manifest.json that can be replicated; only with replication
 dlq.db          delivery's cursors and dead letters (its path can be configured)
@@ -42,6 +43,10 @@ class Layout:
     @property
     def reshard(self) -> Path:
         return self.root / "reshard"
+
+    @property
+    def restoring(self) -> Path:
+        return self.root / "restore.json"
 
     @property
     def state(self) -> Path:

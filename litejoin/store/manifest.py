@@ -121,6 +121,8 @@ def load_manifest(layout: Layout, shard_count: int, *, files: bool = True) -> Ma
     Raises StartRefusedError, having created nothing, when the directory is not one this version and
     configuration can use.
     """
+    if files:
+        _refuse_unsettled(layout)
     present = layout.shard_numbers()
     if not layout.manifest.exists():
         if present:
@@ -151,6 +153,14 @@ def load_manifest(layout: Layout, shard_count: int, *, files: bool = True) -> Ma
             "move the file away if it does not belong here",
         )  # fmt: skip
     return manifest
+
+
+def _refuse_unsettled(layout: Layout) -> None:
+    if layout.restoring.exists():
+        raise _refusal(
+            layout, "has files that were restored, each of its own moment, and the restore did"
+            " not end", "run litejoin restore again",
+        )  # fmt: skip
 
 
 def _refusal(layout: Layout, what: str, hint: str) -> StartRefusedError:

@@ -8,10 +8,11 @@ the next:
     copying    new files are filled from one old shard after another; the old ones are untouched
     moving     the new ones are verified; the old ones go to reshard/old
     placing    the old ones are away; the new ones come, then the manifest and the marks
-    cleaning   the directory is complete; reshard/ goes
+    cleaning   the directory is complete; reshard/ goes, progress.json last
 
-A directory with a `reshard/` in it is not started on. Rows keep their checksums, which are compared
-in the new files; so a damaged row stops it before anything is moved.
+A directory with a `progress.json` in it is not started on; a `reshard/` without one holds nothing
+that is needed: nothing was moved, or everything is in its place. Rows keep their checksums, which
+are compared in the new files; so a damaged row stops it before anything is moved.
 """
 
 import json
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -70,7 +72,7 @@ class Reshard:
         self._layout, self._say = layout, say
         self._built = Layout(layout.reshard / "new")
         self._old = Layout(layout.reshard / "old")
-        self._note = layout.reshard / "progress.json"
+        self._note = _note_of(layout)
         self._positions = positions
 
     def run(self, count: int) -> Progress:
@@ -90,10 +92,17 @@ class Reshard:
             self._move(self._built, self._layout, progress.new)
             self._adopt(progress)
             self._enter(progress, "cleaning")
-        shutil.rmtree(self._layout.reshard)
-        sync_directory(self._layout.root)
+        self._clean()
         self._say("done")
         return progress
+
+    def _clean(self) -> None:
+        for folder in (self._old.root, self._built.root):
+            if folder.exists():
+                shutil.rmtree(folder)
+        self._note.unlink()
+        shutil.rmtree(self._layout.reshard)
+        sync_directory(self._layout.root)
 
     # -- beginning
 
@@ -108,6 +117,8 @@ class Reshard:
             self._say(f"going on: {progress.phase}")
             return progress
         progress = self._look(count)
+        if self._layout.reshard.exists():
+            shutil.rmtree(self._layout.reshard)  # one that was given up
         make_directory(self._built.root)
         make_directory(self._old.root)
         self._save(progress)
@@ -363,7 +374,7 @@ def _was_synced(layout: Layout, old: int) -> bool:
 
 def refuse_unfinished(layout: Layout) -> None:
     """Raise StartRefusedError when a reshard was cut and has to be finished."""
-    if layout.reshard.exists():
+    if _note_of(layout).exists():
         raise StartRefusedError(
             f"data_dir {layout.root}: a change of the number of shards was not finished",
             hint="run litejoin reshard again with the same --shards",
@@ -377,12 +388,17 @@ def abandon(layout: Layout, pipeline: str) -> bool:
     """
     lock = DirectoryLock.acquire(layout.lock, pipeline)
     try:
-        note = layout.reshard / "progress.json"
+        note = _note_of(layout)
         if not layout.reshard.exists():
             return False
         if note.exists() and Progress(**json.loads(note.read_bytes())).phase != "copying":
             refuse_unfinished(layout)
+        note.unlink(missing_ok=True)  # first: what is left of the new files is worth nothing
         shutil.rmtree(layout.reshard)
         return True
     finally:
         lock.release()
+
+
+def _note_of(layout: Layout) -> Path:
+    return layout.reshard / "progress.json"

@@ -91,7 +91,7 @@ from litejoin.store.layout import Layout
 from litejoin.store import reshard
 
 left = int(sys.argv[2])
-replace, rename = reshard.replace_file, Path.rename
+replace, rename, remove = reshard.replace_file, Path.rename, os.unlink
 
 def step(text):
     global left
@@ -110,16 +110,25 @@ def renamed(self, target):
     step("after")
     return done
 
-reshard.replace_file, Path.rename = replaced, renamed
-reshard.reshard(Layout(Path(sys.argv[1])), int(sys.argv[3]), "p", {}, step)
+def removed(path, **more):
+    step("before")
+    remove(path, **more)
+    step("after")
+
+reshard.replace_file, Path.rename, os.unlink = replaced, renamed, removed
+layout = Layout(Path(sys.argv[1]))
+if len(sys.argv) > 3:
+    reshard.reshard(layout, int(sys.argv[3]), "p", {}, step)
+else:
+    reshard.abandon(layout, "p")
 print("finished")
 """
 
 
-def killed_after(root: Path, steps: int) -> bool:
-    """Run until the n-th step; False when it got through."""
+def killed_after(root: Path, steps: int, *count: int) -> bool:
+    """Run until the n-th step, or give up without a count; False when it got through."""
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(root), str(steps), str(NEW)],
+        [sys.executable, "-c", KILLED, str(root), str(steps), *map(str, count)],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
@@ -135,16 +144,19 @@ def test_a_run_killed_at_every_step_goes_on(tmp_path: Path, stride: int) -> None
     before = contents(layout, OLD)
     runs = 0
     steps = stride
-    while killed_after(layout.root, steps):
+    while killed_after(layout.root, steps, NEW):
         runs += 1
-        with pytest.raises((StartRefusedError, StorageError)):
-            # Nothing runs on a directory that is on its way, with either number.
-            ShardStore.open(layout.root, pipeline="p", shard_count=OLD, synchronous="normal")
+        if (layout.reshard / "progress.json").exists():
+            with pytest.raises((StartRefusedError, StorageError)):
+                # Nothing runs on a directory that is on its way, with either number.
+                ShardStore.open(layout.root, pipeline="p", shard_count=OLD, synchronous="normal")
+        elif layout.shard_numbers() == list(range(NEW)):
+            break  # done, but for an empty folder
         steps += stride
         assert runs < 60
     assert runs > 2
     assert contents(layout, NEW) == before
-    assert not layout.reshard.exists()
+    assert not list(layout.reshard.glob("*/*"))
     ShardStore.open(layout.root, pipeline="p", shard_count=NEW, synchronous="normal").close()
 
 
@@ -180,11 +192,21 @@ def test_a_run_can_be_given_up_until_it_moves(tmp_path: Path) -> None:
     layout = fill(tmp_path / "data")
     before = contents(layout, OLD)
     assert not abandon(layout, "p")
-    assert killed_after(layout.root, 6)
+    assert killed_after(layout.root, 6, NEW)
     with pytest.raises(StartRefusedError, match="on its way to 5 shards"):
         reshard(layout, NEW + 1, "p", {}, print)
     assert abandon(layout, "p")
     assert contents(layout, OLD) == before
+
+
+@pytest.mark.parametrize("steps", [2, 5, 8])
+def test_giving_up_may_be_killed_as_well(tmp_path: Path, steps: int) -> None:
+    layout = fill(tmp_path / "data")
+    before = contents(layout, OLD)
+    assert killed_after(layout.root, 8, NEW)
+    assert killed_after(layout.root, steps)
+    reshard(layout, NEW, "p", {}, print)
+    assert contents(layout, NEW) == before
 
 
 def test_offsets_of_kafka_go_on_at_the_smallest() -> None:

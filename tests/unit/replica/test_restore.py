@@ -11,6 +11,7 @@ from litejoin.replica.fetch import Found
 from litejoin.replica.restore import Fetched, Target, fetch_missing
 from litejoin.replica.settle import settle
 from litejoin.store.layout import Layout
+from litejoin.store.reshard import reshard
 from litejoin.store.writer import ShardStore
 
 SHARDS = 2
@@ -154,8 +155,28 @@ def test_a_crash_before_all_is_settled_is_gone_on_from(kept: FakeReplica, tmp_pa
     (tmp_path / "data" / "state.db.restoring").write_text("half a file")
     again = fetched(target, kept)
     assert again is not None and again.found == {"shard-0001.db": None}
+    # Neither a start that does not restore nor a reshard takes it for one directory.
+    with pytest.raises(StartRefusedError, match="the restore did not end"):
+        directory(target.layout.root)
+    with pytest.raises(StartRefusedError, match="the restore did not end"):
+        reshard(target.layout, SHARDS + 1, "p", {}, print)
     assert not (tmp_path / "data" / "state.db.restoring").exists()
     settle(target, again, [])
     for path in (target.layout.state, target.layout.dlq):
         path.touch()
     assert fetched(target, kept) is None
+    target.layout.state.unlink()
+    directory(target.layout.root)
+
+
+def test_shards_that_are_on_their_way_to_another_number_are_not_missed(
+    kept: FakeReplica, tmp_path: Path
+) -> None:
+    target = target_of(tmp_path / "data")
+    target.layout.reshard.mkdir()
+    (target.layout.reshard / "progress.json").write_text("{}")
+    target.layout.shard(1).unlink()
+    before = listing(tmp_path / "data")
+    with pytest.raises(StartRefusedError, match="change of the number of shards was not finished"):
+        fetched(target, kept)
+    assert listing(tmp_path / "data") == before
