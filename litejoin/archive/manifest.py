@@ -7,7 +7,8 @@ one state of it. A file that is not listed is not part of the archive.
     files   one row a file; `name` is relative to the archive directory. `checksum` is the XOR of
             its rows' checksums, `hash` is XXH64 of its bytes, `seq` numbers compactions: of two
             versions of a key the one with the higher seq came later
-    meta    'epoch' of the data directory, 'seq' and 'number': the last ones given out
+    meta    'epoch' of the data directory, 'seq' and 'number': the last ones given out. After a copy
+            was restored: 'lost_from' to 'lost_upto', the numbers that a lost one may have given out
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 import apsw
 
 from litejoin.archive import steps
+from litejoin.archive.paths import ArchivePaths
 from litejoin.errors import StartRefusedError
 from litejoin.store.files import create_private
 from litejoin.store.sqlite import open_database, open_readonly
@@ -87,9 +89,10 @@ class Manifest:
     @classmethod
     def open(cls, path: Path, epoch: str) -> "Manifest":
         """For the one writer; made if it is new. Raises StartRefusedError for another directory's
-        archive.
+        archive, and where files are there that only a manifest that is gone knows.
         """
         if not path.exists():
+            refuse_without_manifest(path)
             create_private(path)
         manifest = cls.join(path)
         connection = manifest._connection
@@ -169,7 +172,18 @@ class Manifest:
     def skip_numbers(self) -> None:
         """Give out no number again that a newer manifest, which was lost, may have given out."""
         sql = "UPDATE meta SET value = value + ? WHERE name IN ('seq', 'number')"
-        self._connection.execute(sql, (LOST_NUMBERS,))
+        with self._connection:
+            last = _number(self.meta("number"))
+            lost = (("lost_from", last + 1), ("lost_upto", last + LOST_NUMBERS))
+            self._connection.executemany("INSERT OR REPLACE INTO meta VALUES(?, ?)", lost)
+            self._connection.execute(sql, (LOST_NUMBERS,))
+
+    def gave_out(self, number: int) -> bool:
+        """False for the number of a file that only a newer manifest, which was lost, can know."""
+        lost_from, lost_upto = self.meta("lost_from"), self.meta("lost_upto")
+        if lost_from is not None and _number(lost_from) <= number <= _number(lost_upto):
+            return False
+        return number <= _number(self.meta("number"))
 
     def is_dropped(self, number: int) -> bool:
         """True when the file is not part of the archive any more."""
@@ -258,6 +272,15 @@ class Manifest:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def refuse_without_manifest(path: Path) -> None:
+    """Raise StartRefusedError where there are files and no manifest: what is in them is unknown."""
+    if not path.exists() and any(ArchivePaths(path.parent).present()):
+        raise StartRefusedError(
+            f"{path} is missing, and files of the archive are there",
+            hint="put manifest.db back, or move the files away to do without their rows",
+        )
 
 
 def _file(row: Sequence[object]) -> ArchiveFile:

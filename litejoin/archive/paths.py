@@ -1,4 +1,4 @@
-"""Where things are inside the archive directory; nothing here touches the disk.
+"""Where things are inside the archive directory; nothing here touches the disk but a listing.
 
 manifest.db                   which files belong to the archive
 lock                          held (flock) by the worker that writes
@@ -9,6 +9,8 @@ t<N>/<day>/<id>.parquet       rows of topic N whose time falls on that day (UTC)
 `<id>` begins with 8 digits of the data directory's epoch, so that two pipelines may share a bucket.
 """
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
@@ -43,10 +45,20 @@ class ArchivePaths:
         """A file by the name that the manifest has for it."""
         return self.root / name
 
+    def present(self) -> Iterator[Path]:
+        """The Parquet files that are there, whether the manifest has them or not."""
+        return self.root.glob("t*/*/*.parquet")
+
 
 def file_name(topic: int, day: int, epoch: str, number: int) -> str:
     """The name of a file, relative to the archive directory."""
     return f"t{topic}/{day_text(day)}/{epoch[:EPOCH_DIGITS]}-{number:08d}.parquet"
+
+
+def number_of(path: Path, epoch: str) -> int | None:
+    """The number in a file's name; None for one that this archive did not name so."""
+    found = re.fullmatch(rf"{epoch[:EPOCH_DIGITS]}-(\d{{8,}})\.parquet", path.name)
+    return None if found is None else int(found[1])
 
 
 def manifest_name(epoch: str) -> str:

@@ -15,7 +15,7 @@ from litejoin.archive.cache import CloudFiles
 from litejoin.archive.duck import Duck
 from litejoin.archive.files import hash_file
 from litejoin.archive.hot import HotRows, TopicRow, check
-from litejoin.archive.manifest import ArchiveFile, Manifest
+from litejoin.archive.manifest import ArchiveFile, Manifest, refuse_without_manifest
 from litejoin.archive.paths import ArchivePaths
 from litejoin.errors import CorruptionError, StorageError
 from litejoin.store.layout import Layout
@@ -62,6 +62,7 @@ class Tiers:
         self._hot = HotRows(layout, shard_count)
         self._closing.callback(self._hot.close)
         self._files: list[ArchiveFile] = []
+        refuse_without_manifest(self._paths.manifest)
         if self._paths.manifest.exists():
             manifest = Manifest.read(self._paths.manifest)
             self._files = manifest.files()

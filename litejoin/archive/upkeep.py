@@ -5,17 +5,18 @@ and not before readers that began earlier had time to end.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import attrgetter, xor
+from pathlib import Path
 
 from litejoin.archive.duck import Duck
 from litejoin.archive.files import remove
 from litejoin.archive.manifest import ArchiveFile, FileState, Manifest
-from litejoin.archive.paths import ArchivePaths
+from litejoin.archive.paths import ArchivePaths, number_of
 from litejoin.archive.seal import Sealer
-from litejoin.errors import StorageError
+from litejoin.errors import StartRefusedError, StorageError
 
 GRACE_MS = 60_000
 """A reader that began before a file was dropped may open it for so long; later it begins again."""
@@ -65,15 +66,14 @@ class Upkeep:
     def sweep(self) -> list[str]:
         """At start: delete what a crash left half done. Returns the names of files that are part of
         the archive and are gone; not those that the object store still has.
+
+        Raises StartRefusedError for a file that this manifest is too old to know.
         """
         for path in self._paths.temporary.iterdir():
             path.unlink()
         known = {f.name: f for f in self._manifest.files(*FileState)}
-        for path in self._paths.root.glob("t*/*/*.parquet"):
-            name = str(path.relative_to(self._paths.root))
-            # Renamed and not recorded: its rows are in SQLite, or in the files it was to replace.
-            if name not in known or not known[name].is_local:
-                remove(path)
+        for path in self._left_over(known):
+            remove(path)
         gone = [
             file
             for file in known.values()
@@ -85,6 +85,23 @@ class Upkeep:
             if file.is_uploaded:
                 self._manifest.set_removed(file.id, local=True)
         return [file.name for file in gone if not file.is_uploaded]
+
+    def _left_over(self, known: Mapping[str, ArchiveFile]) -> list[Path]:
+        """Files that are not part of the archive, and that it made."""
+        found = []
+        for path in self._paths.present():
+            name = str(path.relative_to(self._paths.root))
+            number = number_of(path, self._manifest.epoch)
+            if number is None or (name in known and known[name].is_local):
+                continue
+            if name not in known and not self._manifest.gave_out(number):
+                raise StartRefusedError(
+                    f"archive/{name} is newer than archive/manifest.db, which does not know it",
+                    hint="put the newer manifest.db back, or move the file away to do without it",
+                )
+            # Renamed and not recorded: its rows are in SQLite, or in the files it was to replace.
+            found.append(path)
+        return found
 
     def merge(self, now_ms: int) -> int:
         """Make small files of a topic and day one, until none is left to merge. Returns how many

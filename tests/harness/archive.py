@@ -51,7 +51,11 @@ class Archive:
             "local_retention_ms": 1000 * HOUR_MS, "keeps_copies": False, **settings,
         }  # fmt: skip
         self.worker = Worker()
-        self.opened = self.worker.open(str(data_dir), self.store.epoch, shard_count, **options)
+        try:
+            self.opened = self.worker.open(str(data_dir), self.store.epoch, shard_count, **options)
+        except BaseException:
+            self.close()
+            raise
 
     def write(self, rows: Iterable[tuple[str, str, int]]) -> None:
         """Upsert keys with payloads and times."""

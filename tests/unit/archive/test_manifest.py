@@ -5,7 +5,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from litejoin.archive.duck import Duck
 from litejoin.archive.manifest import FORMAT, Manifest
+from litejoin.archive.tiers import Tiers
 from litejoin.errors import StartRefusedError
 from tests.harness.archive import Archive, round_rows
 
@@ -54,3 +56,70 @@ def test_the_archive_of_another_directory_is_refused(tmp_path: Path) -> None:
     archive.close()
     with pytest.raises(StartRefusedError, match="another data_dir"):
         Manifest.open(archive.paths.manifest, "another epoch")
+
+
+def compacted(root: Path, *numbers: int) -> Archive:
+    """An archive of some rounds, closed."""
+    archive = Archive(root)
+    for number in numbers:
+        archive.write(round_rows(number))
+        archive.compact()
+    archive.close()
+    return archive
+
+
+def listing(archive: Archive) -> list[str]:
+    return sorted(str(path) for path in archive.paths.root.rglob("*.*"))
+
+
+def test_files_whose_manifest_is_gone_are_kept_and_told(tmp_path: Path) -> None:
+    archive = compacted(tmp_path / "data", 0)
+    archive.paths.manifest.unlink()
+    before = listing(archive)
+    assert before
+    with pytest.raises(StartRefusedError, match=r"manifest\.db is missing, and files"):
+        Archive(tmp_path / "data")
+    duck = Duck(64 << 20, None)
+    with pytest.raises(StartRefusedError, match=r"manifest\.db is missing, and files"):
+        Tiers(archive.store.layout, 2, duck)
+    duck.close()
+    assert listing(archive) == before
+
+
+def test_files_newer_than_the_manifest_are_kept_and_told(tmp_path: Path) -> None:
+    archive = compacted(tmp_path / "data", 0)
+    older = archive.paths.manifest.read_bytes()
+    compacted(tmp_path / "data", 1)
+    archive.paths.manifest.write_bytes(older)
+    before = listing(archive)
+    with pytest.raises(StartRefusedError, match=r"is newer than archive/manifest\.db"):
+        Archive(tmp_path / "data")
+    assert listing(archive) == before
+
+
+def test_files_that_a_lost_manifest_may_have_named_are_kept(tmp_path: Path) -> None:
+    archive = compacted(tmp_path / "data", 0)
+    older = archive.paths.manifest.read_bytes()
+    compacted(tmp_path / "data", 1)
+    archive.paths.manifest.write_bytes(older)  # as it comes back from the object store
+    manifest = Manifest.join(archive.paths.manifest)
+    manifest.skip_numbers()
+    manifest.close()
+    with pytest.raises(StartRefusedError, match=r"is newer than archive/manifest\.db"):
+        Archive(tmp_path / "data")
+    for path in set(archive.paths.present()) - {
+        archive.paths.file(f.name) for f in archive.files()
+    }:
+        path.unlink()
+    again = compacted(tmp_path / "data", 2)
+    assert len(again.files()) == len(list(again.paths.present())) == 2
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    archive = compacted(tmp_path / "data", 0)
+    folder = archive.paths.file(archive.files()[0].name).parent
+    others = [folder / "mine.parquet", folder / "00000000-00000001.parquet"]
+    for path in others:
+        path.write_bytes(b"not ours")
+    compacted(tmp_path / "data", 1)
+    assert all(path.read_bytes() == b"not ours" for path in others)
