@@ -103,6 +103,7 @@ class RecordSet:
         if not self._loaded:
             await self._load()
         self._known = len(self._snapshot)
+        self._last = None  # what this walk stores, if it breaks off, is not what the last one saw
         self._result = PollResult()
         self._snapshot.begin()
 

@@ -170,6 +170,7 @@ class Walker:
     ) -> int:
         guard.came(digest)
         if not walk.begun:
+            await self._watermark.doubt()
             await self._records.begin()
             walk.begun = True
         body = answer.body

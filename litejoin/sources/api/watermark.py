@@ -108,6 +108,14 @@ class Watermark:
         """The first request carries validators: a 304 is an answer to it."""
         return self._plan.strategy == "etag" and bool(self._note)
 
+    async def doubt(self) -> None:
+        """Rows of another body are about to be stored: the validators do not stand for them, should
+        the walk break off.
+        """
+        if self._plan.strategy == "etag" and self._note:
+            await self._notes.put(NOTE, self._fingerprint, {})
+            self._note = {}
+
     def see(self, answer: Response) -> None:
         """One page came. Raises PollError for a time that cannot be read."""
         plan = self._plan
