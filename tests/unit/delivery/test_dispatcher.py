@@ -308,6 +308,7 @@ def test_a_full_queue_stops_the_sink_and_loses_nothing(
             assert tried < 300
             health = run.delivery.health()["dead"]
             assert "full" in str(health["reason"])
+            assert int(str(health["dlq_bytes"])) < 15_000, "half of the queue is the other's"
             assert run.delivery.low_watermark() < 500, "the log is kept for it"
             dead.answer = lambda r: DELIVERED
             for _ in range(30):
@@ -315,6 +316,7 @@ def test_a_full_queue_stops_the_sink_and_loses_nothing(
                 await asyncio.sleep(0.05)
                 if len(dead.delivered) == 500:
                     break
+            await until(lambda: run.delivery.health()["dead"]["status"] == "ok")
 
     asyncio.run(story())
     assert sorted(dead.positions()) == list(range(1, 501))

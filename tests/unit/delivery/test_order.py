@@ -93,11 +93,12 @@ def test_a_due_entry_does_not_queue_up_behind_a_newer_result_in_flight(
     assert [r.pos for r in sink.attempts] == [1, 2]
 
 
+@pytest.mark.parametrize("newer", [DELIVERED, Outcome("retry", "no answer", uncertain=True)])
 def test_an_entry_that_was_outdated_while_it_was_read_is_not_sent(
-    tmp_path: Path, writer: StateWriter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, writer: StateWriter, monkeypatch: pytest.MonkeyPatch, newer: Outcome
 ) -> None:
     sink, was_read, goes_on = FakeSink("crm"), threading.Event(), threading.Event()
-    sink.answer = lambda r: RETRY if r.pos == 1 else DELIVERED
+    sink.answer = lambda r: RETRY if r.pos == 1 else newer
     plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
     due = Ledger.due
 
@@ -118,7 +119,7 @@ def test_an_entry_that_was_outdated_while_it_was_read_is_not_sent(
             await until(was_read.is_set)
             writer.put("orders", "a", {"n": 2})
             run.publish(writer)
-            await until(lambda: sink.positions() == [2])
+            await until(lambda: len(sink.attempts) == 2 and not sink.in_flight)
             goes_on.set()
             await until(lambda: bool(tried))
             await settled(run)
@@ -211,6 +212,34 @@ def test_a_parked_result_waits_until_a_batch_sink_has_what_is_before_it(
     asyncio.run(park())
     asyncio.run(again())
     assert [r.pos for r in second.attempts][:3] == [1, 2, 3]
+
+
+def test_a_parked_result_of_a_batch_sink_is_not_sent_after_a_newer_one(
+    tmp_path: Path, writer: StateWriter
+) -> None:
+    """The newer one was on its way when somebody said `dlq retry`."""
+    sink, gate = FakeBatchSink("crm"), asyncio.Event()
+    sink.answer = lambda r: Outcome("reject", "no") if r.pos == 1 else DELIVERED
+    sink.gate = lambda r: gate if r.pos == 2 else None
+    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+
+    async def story() -> None:
+        writer.put("orders", "a", {"n": 1})
+        async with running(plan, writer, sink) as run:
+            await settled(run)
+            writer.put("orders", "a", {"n": 2})
+            run.publish(writer)
+            await until(lambda: len(sink.attempts) == 2)
+            tried = offered(run)
+            await run.delivery._keeper.read(lambda ledger: dlq.retry(ledger, dlq.Selection(), 0))
+            run.delivery.poke()
+            await until(lambda: tried == [1])
+            gate.set()
+            await settled(run)
+            await until(lambda: run.delivery._keeper.sizes == {})
+
+    asyncio.run(story())
+    assert [r.pos for r in sink.attempts] == [1, 2]
 
 
 def test_a_queue_that_is_full_after_a_crash_is_worked_off_first(
