@@ -134,11 +134,30 @@ def test_an_answer_that_never_comes_is_a_timeout(receiver: Receiver) -> None:
     assert "no answer within 0.1 s" in outcome.error
 
 
+def test_a_request_without_an_answer_is_sent_once(receiver: Receiver) -> None:
+    """Also on a kept connection: what became of it is unknown, and when to try again is not ours
+    to say.
+    """
+    release = threading.Event()
+
+    def answer(request: Request) -> Answer:
+        if json.loads(request.body)["seq"] == 2:
+            release.wait(10)
+        return Answer()
+
+    receiver.answer = answer
+    outcomes = send(plan(receiver.url, timeout_ms=100), result(1), result(2))
+    release.set()
+    assert [(o.status, o.uncertain) for o in outcomes] == [("delivered", False), ("retry", True)]
+    assert [json.loads(request.body)["seq"] for request in receiver.requests] == [1, 2]
+
+
 def test_a_connection_that_is_cut_is_a_retry(receiver: Receiver) -> None:
     receiver.answer = lambda _: Answer(raw=b"")
     outcome = send(plan(receiver.url))[0]
     assert outcome.status == "retry"
     assert "closed the connection" in outcome.error
+    assert len(receiver.requests) == 1, "on a new connection it was not closed before"
 
 
 def test_garbage_is_a_retry(receiver: Receiver) -> None:

@@ -190,6 +190,8 @@ def test_a_result_that_cannot_be_stored_is_rejected_alone(file: File) -> None:
     assert [r["key"] for r in file.rows()] == ["a", "c"]
     nul = file.send(result(4, "d", '{"a\\u0000b":1}'), result(5, "e", {"n": 1}))
     assert [o.status for o in nul] == ["reject", "delivered"]
+    fresh = file.send(result(6, "f", {"n": 1, "fresh": 2}), result(7, "g", wide))
+    assert [o.status for o in fresh] == ["delivered", "reject"], "its new column was rolled back"
 
 
 def test_a_locked_file_is_a_retry_for_the_whole_batch(

@@ -234,6 +234,8 @@ def test_few_records_gone_are_deleted_at_once() -> None:
         assert len(await w.poll(*(order(i) for i in range(10)))) == 10
         await w.poll(*(order(i) for i in range(100)))
         assert len(await w.poll(*(order(i) for i in range(70)))) == 30
+        assert len(await w.poll(*(order(i) for i in range(49)))) == 21
+        assert await w.poll(*(order(i) for i in range(34))) == [], "15 of 49, not of 100"
 
     with world() as w:
         run(story(w))
