@@ -38,6 +38,7 @@ def test_an_id_depends_on_pipeline_join_key_and_seq_and_on_nothing_else() -> Non
         replace(RESULT, key='"u"'), replace(RESULT, pos=8),
     ]  # fmt: skip
     assert len({r.id for r in [RESULT, *others]}) == 5
+    assert RESULT.id == "e5f7570eec01c7cceb9337f3", "what earlier versions have sent"
     assert replace(RESULT, rows="[]", emit_at_ms=0, op=ResultOp.DELETE).id == RESULT.id
 
 

@@ -170,6 +170,14 @@ def test_only_the_bad_result_of_a_refused_batch_is_parked(receiver: Receiver) ->
     assert [o.status for o in outcomes[0]] == ["delivered"] * 2 + ["reject"] + ["delivered"] * 2
 
 
+def test_nothing_behind_a_result_that_cannot_be_taken_now_is_sent(receiver: Receiver) -> None:
+    codes = {1: 200, 2: 503, 3: 200}
+    receiver.answer = lambda r: Answer(400 if len(r.result) > 1 else codes[r.result[0]["seq"]])  # type: ignore[index]
+    outcomes = deliver_batches(plan(receiver.url, max_batch=9), [result(n) for n in (1, 2, 3)])
+    assert [o.status for o in outcomes[0]] == ["delivered", "retry", "retry"]
+    assert len(receiver.requests) == 3
+
+
 def test_a_batch_that_cannot_be_taken_now_is_held_whole(receiver: Receiver) -> None:
     receiver.answer = lambda r: Answer(503)
     outcomes = deliver_batches(plan(receiver.url, max_batch=9), [result(n) for n in range(1, 6)])
