@@ -215,7 +215,7 @@ def check_origin(text: str) -> None:
     scheme, separator, host = text.rstrip("/").partition("://")
     if text in ("*", "null"):
         return
-    if not separator or not scheme or not host or _URL_BAD.search(text) or set("/?#@") & set(host):
+    if not separator or not scheme or not host or _URL_BAD.search(text) or set("/?#@*") & set(host):
         raise ValueError('is not an origin such as "https://app.example.com"')
     if host.endswith(_DEFAULT_PORTS.get(scheme.lower(), "/")):
         short = f"{scheme}://{host.rpartition(':')[0]}"
