@@ -14,6 +14,7 @@ import apsw
 
 from litejoin.cli.args import CommandParser, add_config_options
 from litejoin.cli.config import load_plan
+from litejoin.config.text import printable
 from litejoin.delivery.ledger import Ledger
 from litejoin.engine.inputs import InputRow, TopicReader, Value
 from litejoin.plan.inputs import inputs_query
@@ -179,7 +180,7 @@ def _delivery(plan: Plan, sink: str, result: Result) -> str:
 
 
 def _text(answer: Mapping[str, Any]) -> Iterator[str]:
-    key = json.dumps(answer["key"], ensure_ascii=False)
+    key = printable(json.dumps(answer["key"], ensure_ascii=False))
     op = "deleted" if answer["op"] == ResultOp.DELETE.name.lower() else "result"
     yield f"{answer['join']} {key}: {op} at {answer['emit_at']}, seq {answer['seq']}"
     yield f"  id        {answer['id']}"

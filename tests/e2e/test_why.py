@@ -88,6 +88,22 @@ def test_it_says_what_became_of_the_result(pipeline: Pipeline) -> None:
     assert "none now" in text
 
 
+def test_a_key_cannot_move_the_cursor_of_a_terminal(
+    launch: Launcher, receiver: WebhookReceiver
+) -> None:
+    at, key = Listener(), "k\x9b2J\u202e"
+    config = push_config(
+        at, {"all": JOINS["all"]}, topics=["users"], sinks=[http_sink(f"{receiver.url}/hook")]
+    )
+    pipeline = launch(config, at.health)
+    with IngestClient(at.url) as client:
+        client.send([message("users", key, {"name": "Ann"})])
+    eventually(lambda: len(receiver.requests) == 1)
+    text = why(pipeline, "hook", key).stdout
+    assert 'all "k\\u009b2J\\u202e": result at' in text
+    assert all(line.isprintable() for line in text.split("\n"))
+
+
 def test_it_works_when_the_pipeline_is_stopped(pipeline: Pipeline) -> None:
     running = answers(pipeline, "o1")
     pipeline.stop()
