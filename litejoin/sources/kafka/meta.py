@@ -2,6 +2,7 @@
 
 import json
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
 from litejoin._ext.gjson import compile_path
@@ -21,7 +22,8 @@ class Meta:
     def __call__(self, message: Any, value: bytes) -> bytes:
         """The value, valid JSON, with the member in front; as it is when it is no object.
 
-        Raises ValueError when it has a member of that name already.
+        Raises ValueError when it has a member of that name already, or a header has no readable
+        name.
         """
         body = value.lstrip(b" \t\r\n")
         if not body.startswith(b"{"):
@@ -38,9 +40,16 @@ def _origin(message: Any) -> bytes:
         "topic": message.topic(),
         "partition": message.partition(),
         "offset": message.offset(),
-        "headers": {name: _header(raw) for name, raw in message.headers() or ()},
+        "headers": {name: _header(raw) for name, raw in _headers(message)},
     }
     return json.dumps(origin, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _headers(message: Any) -> Sequence[tuple[str, bytes | str | None]]:
+    try:
+        return message.headers() or ()
+    except SystemError:  # what the client makes of a name that is no UTF-8
+        raise ValueError("the name of a header is not UTF-8: see `meta`") from None
 
 
 def _header(raw: bytes | str | None) -> object:

@@ -71,6 +71,20 @@ def test_a_member_of_that_name_is_not_written_over() -> None:
     assert Meta("meta")(message(None), b'{"a":{"meta":1}}').endswith(b',"a":{"meta":1}}')
 
 
+def test_a_header_whose_name_is_no_text_makes_a_bad_message_only() -> None:
+    """The client then raises what else means a fault of its own."""
+
+    def headers() -> Any:
+        try:
+            return b"\xff".decode()
+        except UnicodeDecodeError as error:
+            raise SystemError("headers returned a result with an exception set") from error
+
+    odd = SimpleNamespace(topic=lambda: "t", partition=lambda: 3, offset=lambda: 9, headers=headers)
+    with pytest.raises(ValueError, match="not UTF-8"):
+        Meta("meta")(odd, b"{}")
+
+
 def test_marks_tell_ids_apart_and_zero_is_no_id() -> None:
     def mark(text: str) -> int:
         value = UUID(text).int
