@@ -44,10 +44,8 @@ cdef enum:
 cdef enum:
     SELECT_AFFECTED
     CLEAR_AFFECTED
-    SELECT_STATE
     ALL_STATE
-    INSERT_STATE
-    UPDATE_STATE
+    PUT_STATE
     DELETE_STATE
     APPEND_LOG
     DELETE_LOG
@@ -55,11 +53,14 @@ cdef enum:
 
 cdef const char *SQL_SELECT_AFFECTED = 'SELECT v FROM "lj:affected"'
 cdef const char *SQL_CLEAR_AFFECTED = 'DELETE FROM "lj:affected"'
-cdef const char *SQL_SELECT_STATE = "SELECT hash, pos FROM state WHERE join_id = ?1 AND key = ?2"
-cdef const char *SQL_ALL_STATE = "SELECT key, hash, pos FROM state WHERE join_id = ?1"
-cdef const char *SQL_INSERT_STATE = "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4)"
-cdef const char *SQL_UPDATE_STATE = "UPDATE state SET hash = ?3, pos = ?4 WHERE join_id = ?1 AND key = ?2"
-cdef const char *SQL_DELETE_STATE = "DELETE FROM state WHERE join_id = ?1 AND key = ?2"
+cdef const char *SQL_ALL_STATE = "SELECT key, hash FROM state WHERE join_id = ?1"
+# Finding the old state first would cost a second descent into the table; so the statements show it to
+# lj_stored, which notes it and says whether to go on.
+cdef const char *SQL_PUT_STATE = (
+    "INSERT INTO state(join_id, key, hash, pos) VALUES(?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
+    " SET hash = excluded.hash, pos = excluded.pos WHERE lj_stored(hash, pos)")
+cdef const char *SQL_DELETE_STATE = (
+    "DELETE FROM state WHERE join_id = ?1 AND key = ?2 AND lj_stored(hash, pos)")
 cdef const char *SQL_APPEND_LOG = (
     "INSERT INTO log(pos, join_id, op, emit_at_ms, key, rows) VALUES(?1, ?2, ?3, ?4, ?5, ?6)")
 
@@ -88,9 +89,9 @@ cdef struct Group:
     uint32_t last
     size_t size
     uint64_t hash
+    # Only where all keys of a join are compared.
     bint known
     int64_t old_hash
-    int64_t old_pos
 
 cdef struct Groups:
     # Everything a refresh has read. Offsets, not pointers: the arena moves as it grows.
@@ -121,6 +122,22 @@ cdef struct Join:
     sqlite3_stmt *refresh_null
     sqlite3_stmt **affected
     int n_affected
+
+# What a statement on `state` is about: in, the hash of the new result, and whether an equal one goes as
+# well; out, the position of the old one, if there was one.
+cdef struct Stored:
+    int64_t hash
+    bint takes_equal
+    bint known
+    int64_t pos
+
+
+cdef void note_stored(sqlite3_context *context, int count, sqlite3_value **old) noexcept nogil:
+    cdef Stored *stored = <Stored *>sqlite3_user_data(context)
+    stored.known = True
+    stored.pos = sqlite3_value_int64(old[1])
+    sqlite3_result_int(context, stored.takes_equal or sqlite3_value_int64(old[0]) != stored.hash)
+
 
 # Where a failure came from: the user's query on the host, or our statements on the state database.
 cdef enum:
@@ -386,6 +403,7 @@ cdef class Evaluator:
     cdef Groups groups
     cdef lj_out body
     cdef int mode
+    cdef Stored stored
     cdef sqlite3_stmt *own[OWN_STATEMENTS]
 
     def __cinit__(self, host, state):
@@ -399,10 +417,11 @@ cdef class Evaluator:
         host.execute('CREATE TABLE IF NOT EXISTS "lj:affected"(v, UNIQUE(v))')
         self.own[SELECT_AFFECTED] = self._prepare(self.host_db, SQL_SELECT_AFFECTED, "affected keys")
         self.own[CLEAR_AFFECTED] = self._prepare(self.host_db, SQL_CLEAR_AFFECTED, "affected keys")
-        self.own[SELECT_STATE] = self._prepare(self.state_db, SQL_SELECT_STATE, "state")
         self.own[ALL_STATE] = self._prepare(self.state_db, SQL_ALL_STATE, "state")
-        self.own[INSERT_STATE] = self._prepare(self.state_db, SQL_INSERT_STATE, "state")
-        self.own[UPDATE_STATE] = self._prepare(self.state_db, SQL_UPDATE_STATE, "state")
+        if sqlite3_create_function_v2(self.state_db, b"lj_stored", 2, SQLITE_UTF8 | SQLITE_DIRECTONLY, &self.stored,
+                                      &note_stored, NULL, NULL, NULL) != SQLITE_OK:
+            raise QueryError(f"state: {sqlite3_errmsg(self.state_db).decode('utf-8', 'replace')}")
+        self.own[PUT_STATE] = self._prepare(self.state_db, SQL_PUT_STATE, "state")
         self.own[DELETE_STATE] = self._prepare(self.state_db, SQL_DELETE_STATE, "state")
         self.own[APPEND_LOG] = self._prepare(self.state_db, SQL_APPEND_LOG, "log")
         self.own[DELETE_LOG] = self._prepare(self.state_db, SQL_DELETE_LOG, "log")
@@ -428,6 +447,9 @@ cdef class Evaluator:
         free(self.joins)
         self.joins = NULL
         self.n_joins = 0
+        if self.own[PUT_STATE] != NULL:
+            sqlite3_create_function_v2(
+                self.state_db, b"lj_stored", 2, SQLITE_UTF8, NULL, NULL, NULL, NULL, NULL)
         for i in range(OWN_STATEMENTS):
             sqlite3_finalize(self.own[i])
             self.own[i] = NULL
@@ -620,6 +642,7 @@ cdef class Evaluator:
         cdef Groups *g = &self.groups
         cdef Group *group
         cdef uint32_t i
+        cdef bint takes_equal = join.emit_all and self.mode == EMIT
         if join.full:
             rc[0] = self._read_all_state(join)
             if rc[0] != SQLITE_OK:
@@ -628,36 +651,13 @@ cdef class Evaluator:
         sort_groups(g)
         for i in range(g.n):
             group = &g.items[i]
-            if not join.full:
-                rc[0] = self._read_state(join, group)
-                if rc[0] != SQLITE_OK:
-                    return FAILED_STATE
-            if group.rows == 0:
-                if not group.known:
-                    continue
-            elif (group.known and group.old_hash == <int64_t>group.hash
-                  and (not join.emit_all or self.mode != EMIT)):
+            if group.rows and group.known and group.old_hash == <int64_t>group.hash and not takes_equal:
                 continue
-            rc[0] = self._emit(join, group, pos, at_ms)
-            if rc[0] == SQLITE_OK and group.known and group.old_pos <= tail:
-                rc[0] = self._forget(group.old_pos)
+            self.stored.takes_equal = takes_equal or group.rows == 0
+            rc[0] = self._emit(join, group, pos, tail, at_ms)
             if rc[0] != SQLITE_OK:
                 return FAILED_MEMORY if rc[0] == SQLITE_NOMEM else FAILED_STATE
         return 0
-
-    cdef int _read_state(self, Join *join, Group *group) noexcept nogil:
-        cdef int rc
-        cdef sqlite3_stmt *stmt = self.own[SELECT_STATE]
-        sqlite3_bind_int64(stmt, 1, join.id)
-        sqlite3_bind_text(stmt, 2, <const char *>self.groups.arena.buffer.data + group.key_at, <int>group.key_size,
-        SQLITE_STATIC)
-        rc = sqlite3_step(stmt)
-        if rc == SQLITE_ROW:
-            group.known = True
-            group.old_hash = sqlite3_column_int64(stmt, 0)
-            group.old_pos = sqlite3_column_int64(stmt, 1)
-        sqlite3_reset(stmt)
-        return SQLITE_OK if rc in (SQLITE_ROW, SQLITE_DONE) else rc
 
     cdef int _read_all_state(self, Join *join) noexcept nogil:
         """Mark the groups that have a stored result; a stored key without rows becomes an empty
@@ -681,29 +681,32 @@ cdef class Evaluator:
                 return SQLITE_NOMEM
             group.known = True
             group.old_hash = sqlite3_column_int64(stmt, 1)
-            group.old_pos = sqlite3_column_int64(stmt, 2)
 
-    cdef int _emit(self, Join *join, Group *group, int64_t *pos, int64_t at_ms) noexcept nogil:
-        cdef const char *key = <const char *>self.groups.arena.buffer.data + group.key_at
-        cdef sqlite3_stmt *stmt
+    cdef int _emit(self, Join *join, Group *group, int64_t *pos, int64_t tail, int64_t at_ms) noexcept nogil:
+        """Make the group's rows the current result of its key, unless they are already."""
+        cdef sqlite3_stmt *stmt = self.own[PUT_STATE if group.rows else DELETE_STATE]
         cdef int rc
-        cdef bint log = group.rows != 0 or (join.emit_deletes and self.mode != RECORD_DIFFERENCES)
-        if log:
-            pos[0] += 1
-            rc = self._append(join, group, pos[0], at_ms)
-            if rc != SQLITE_OK:
-                return rc
-        if group.rows:
-            stmt = self.own[UPDATE_STATE if group.known else INSERT_STATE]
-            sqlite3_bind_int64(stmt, 3, <int64_t>group.hash)
-            sqlite3_bind_int64(stmt, 4, pos[0])
-        else:
-            stmt = self.own[DELETE_STATE]
+        self.stored.hash = <int64_t>group.hash
+        self.stored.known = False
         sqlite3_bind_int64(stmt, 1, join.id)
-        sqlite3_bind_text(stmt, 2, key, <int>group.key_size, SQLITE_STATIC)
+        sqlite3_bind_text(stmt, 2, <const char *>self.groups.arena.buffer.data + group.key_at, <int>group.key_size,
+        SQLITE_STATIC)
+        if group.rows:
+            sqlite3_bind_int64(stmt, 3, <int64_t>group.hash)
+            sqlite3_bind_int64(stmt, 4, pos[0] + 1)
         rc = sqlite3_step(stmt)
         sqlite3_reset(stmt)
-        return SQLITE_OK if rc == SQLITE_DONE else rc
+        if rc != SQLITE_DONE:
+            return rc
+        if sqlite3_changes(self.state_db) == 0:
+            return SQLITE_OK
+        rc = SQLITE_OK
+        if group.rows or (join.emit_deletes and self.mode != RECORD_DIFFERENCES):
+            pos[0] += 1
+            rc = self._append(join, group, pos[0], at_ms)
+        if rc == SQLITE_OK and self.stored.known and self.stored.pos <= tail:
+            rc = self._forget(self.stored.pos)
+        return rc
 
     cdef int _forget(self, int64_t pos) noexcept nogil:
         cdef int rc
