@@ -28,6 +28,7 @@ def check_kafka(document: Document, found: Diagnostics) -> None:
         for at, item in enumerate(document.value[section]):
             if item["type"] == "kafka":
                 _check_options(document, (section, at), item["config"], found)
+                _check_unused(document, f"/{section}/{at}/config", item["config"], found)
                 if section == "sources":
                     _check_names(document, at, item, found)
 
@@ -51,6 +52,25 @@ def _check_options(
         pointer = pointer_of((*place, "config", "options", name))
         hint = "what is promised about order and loss rests on it, or it has a key of its own"
         found.add(document.finding("LJ232", pointer, told, hint=hint))
+
+
+def _check_unused(
+    document: Document, pointer: str, config: dict[str, Any], found: Diagnostics
+) -> None:
+    """Keys that would be passed over in silence: a password, without the protocol that asks it."""
+    protocol = config.get("security", {}).get("protocol", "")
+    is_kept = config.get("on_bad_message") == "dlq"
+    unused = [] if is_kept else [("dlq_topic", "on_bad_message: dlq")]
+    if "sasl" not in protocol:
+        needed = "the protocol sasl_ssl or sasl_plaintext"
+        unused += [(f"security/{key}", needed) for key in ("mechanism", "username", "password")]
+    if "ssl" not in protocol:
+        needed = "the protocol ssl or sasl_ssl"
+        unused += [(f"security/{key}", needed) for key in ("ca_file", "cert_file", "key_file")]
+    for key, needed in unused:
+        if document.has(f"{pointer}/{key}") and not document.is_unknown(f"{pointer}/{key}"):
+            message = f"{key.rpartition('/')[2]} needs {needed}"
+            found.add(document.finding("LJ114", f"{pointer}/{key}", message))
 
 
 def _check_names(document: Document, at: int, source: dict[str, Any], found: Diagnostics) -> None:
