@@ -133,12 +133,21 @@ class _Lines:
     def _write(self, lines: bytes) -> None:
         if self._size and self._plan.max_bytes and self._size + len(lines) > self._plan.max_bytes:
             self._rotate()
+        before = os.fstat(self._fd).st_size
+        try:
+            self._append(lines)
+        except OSError:
+            # Whole lines among what was written would be there twice: all of them come again.
+            os.ftruncate(self._fd, before)
+            raise
+        self._size += len(lines)
+
+    def _append(self, lines: bytes) -> None:
         rest = memoryview(lines)
         while rest:
             rest = rest[os.write(self._fd, rest) :]
         if self._plan.guarantee == "at_least_once":
             os.fsync(self._fd)
-        self._size += len(lines)
 
     def _follow(self, pipeline: str) -> None:
         """Open the file, or the new one when somebody has moved it away."""

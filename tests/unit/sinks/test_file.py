@@ -113,14 +113,19 @@ def test_a_file_that_is_moved_away_is_followed_by_a_new_one(lines: Lines) -> Non
     assert len(lines.path.with_name("moved").read_text().splitlines()) == 2
 
 
-def test_a_failed_write_leaves_no_half_line(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kept", [20, 200])
+def test_a_failed_write_leaves_no_part_of_its_lines(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    """Half a line, or one whole line of two: both come again."""
     real, failures = os.write, [2]
+    assert len(batch(2)[0].body()) < 200 < len(batch(2)[0].body()) * 2
 
     def full(fd: int, data: bytes) -> int:
         if failures[0] and len(data) > 10:
             failures[0] -= 1
             if failures[0]:
-                return real(fd, data[:20])
+                return real(fd, data[:kept])
             raise OSError(28, "No space left on device")
         return real(fd, data)
 
