@@ -3,7 +3,8 @@
 One batch is in flight at a time. What a batch sink cannot take now (`retry`) is offered again, in
 its place, until it can: such a sink fails as a whole (disk full, file locked), so nothing behind
 would get through either, and order and the sink's own position stay simple. With best_effort it is
-dropped. After `stop` nothing is offered until a restart or `dlq retry`.
+dropped. After `stop` nothing is offered until a restart or `dlq retry`. A destination that has lost
+what it had gets it again.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ from litejoin.delivery.outcomes import Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
+
+AGAIN_S = 0.1
+"""Pause before a sink is brought again what it has lost: it may lose it once more."""
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -134,6 +138,12 @@ class BatchDispatcher:
         failures = 0
         while results:
             outcomes = await self._offer(results, self.sink.deliver_batch)
+            lost = next((o for o in outcomes if o.again_from is not None), None)
+            if lost is not None:
+                if self._begin_again(lost):
+                    await asyncio.sleep(AGAIN_S)
+                    return
+                continue
             if outcomes.count(DELIVERED) == len(results):
                 self.settler.settle_delivered(results)
                 self._progress.end_all()  # only this batch is in flight
@@ -149,6 +159,19 @@ class BatchDispatcher:
             if results and self._hold_ms is not None:
                 self.settler.held(results[0], outcomes[taken], max(1, failures))
                 await asyncio.sleep(self._hold_ms(max(1, failures)) / 1000)
+
+    def _begin_again(self, lost: Outcome) -> bool:
+        """Go back to where the destination is; False when that is not behind us."""
+        assert lost.again_from is not None
+        if lost.again_from >= self._progress.cursor:
+            return False
+        log.info(
+            "joiner: sink %s: %s; it is offered what follows position %d",
+            self.sink.name, lost.error, lost.again_from,
+        )  # fmt: skip
+        self.feed.done = {}
+        self._progress = Progress(lost.again_from)
+        return True
 
     def _pass_over(self, results: list[Result]) -> None:
         """The receiver wanted no more, and best_effort keeps nothing for later."""

@@ -37,6 +37,10 @@ class Outcome:
     uncertain: bool = False
     """retry: the receiver may have taken it (a timeout, a cut answer), so nothing older of its key
     may be sent any more."""
+    again_from: int | None = None
+    """retry, of a batch: the destination has lost what it had after this position (its file or a
+    table is gone), or has never said how far it is: delivery begins there again, unless it is not
+    so far yet."""
 
 
 DELIVERED = Outcome("delivered")

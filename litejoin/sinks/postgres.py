@@ -3,7 +3,9 @@
 Written in batches on one thread. The rows and the position they belong to commit in one
 transaction, and the position is read again (and locked) in each: a batch that is offered again, by
 whatever process, is recognised and left out. A server that is down is waited for; a value that a
-column cannot hold refuses its result only.
+column cannot hold refuses its result only. A table that is gone is built anew, and with
+at_least_once what a server has lost (it was restored, another one took over) comes again: delivery
+goes back to the position that is stored there.
 
     table               columns                             meaning
     <join>              see postgres_table                  current rows
@@ -57,7 +59,7 @@ class PostgresSink:
         self._plan = plan
         self._joins = [j.name for j in pipeline.joins if plan.name in j.sinks]
         self._joins += [w.name for w in pipeline.windows if plan.name in w.sinks]
-        self._database = _Database(plan)
+        self._database = _Database(plan, self._joins)
         self._workers: Workers[None, Work, list[Outcome]] | None = None
 
     async def open(self) -> None:
@@ -109,13 +111,26 @@ class PostgresSink:
             self._workers.stop()
 
 
+class _LostTableError(Exception):
+    """A table is gone whose join is stored up to a position. Never leaves this module."""
+
+    def __init__(self, table: str, join: str) -> None:
+        super().__init__(f"the table {table} is gone")
+        self.join = join
+
+
 class _Database:
     """The connection; used by the sink's thread only."""
 
-    def __init__(self, plan: PostgresSinkPlan) -> None:
+    def __init__(self, plan: PostgresSinkPlan, joins: Sequence[str]) -> None:
         self._plan = plan
+        self._joins = joins
+        self._is_known = False
+        """It was asked how far it is, over this connection."""
         self._connection: psycopg.Connection[Any] | None = None
         self._tables: dict[str, PostgresTable] = {}
+        self._begun: set[str] = set()
+        """Joins of which it has a position."""
 
     def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
         """Store in one transaction; no results: disconnect. Blocking; never raises."""
@@ -123,14 +138,44 @@ class _Database:
             self._disconnect()
             return []
         try:
+            return self._store(results, parked)
+        except (psycopg.Error, SinkError, _LostTableError, *REFUSED) as error:
+            self._disconnect()
+            return [Outcome("retry", self._described(error))] * len(results)
+
+    def _store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        connection, pipeline = self._connected(), results[0].pipeline
+        if not (parked or self._is_known):
+            self._is_known = True
+            if self._plan.guarantee == "at_least_once":
+                again = self._again(connection, pipeline, "connected")
+                return [again] * len(results)
+        try:
             try:
                 return self._transaction(results, parked, one_by_one=False)
             except REFUSED:
                 # One of them cannot be stored at all: find out which.
                 return self._transaction(results, parked, one_by_one=True)
-        except (psycopg.Error, SinkError, *REFUSED) as error:
-            self._disconnect()
-            return [Outcome("retry", self._described(error))] * len(results)
+        except _LostTableError as lost:
+            if parked:
+                raise
+            self._rebuild(connection, pipeline, lost.join)
+            return [self._again(connection, pipeline, str(lost))] * len(results)
+
+    def _rebuild(self, connection: psycopg.Connection[Any], pipeline: str, join: str) -> None:
+        log.warning("sink %s: the table of %s is gone; it is built anew", self._plan.name, join)
+        with connection.transaction():
+            connection.execute(
+                f'DELETE FROM {CURSORS} WHERE pipeline = %s AND sink = %s AND "join" = %s',
+                (pipeline.rpartition("/")[0], self._plan.name, join),
+            )
+            PostgresTable(connection, self._plan.table or join)
+
+    def _again(self, connection: psycopg.Connection[Any], pipeline: str, reason: str) -> Outcome:
+        stored, epoch = self._stored(connection, pipeline), pipeline.rpartition("/")[2]
+        found = [stored.get(join, ("", 0)) for join in self._joins]
+        least = min((pos if its == epoch else 0 for its, pos in found), default=0)
+        return Outcome("retry", reason, again_from=least)
 
     def _transaction(
         self, results: Sequence[Result], parked: bool, *, one_by_one: bool
@@ -172,23 +217,33 @@ class _Database:
 
     def _table(self, connection: psycopg.Connection[Any], join: str) -> PostgresTable:
         if join not in self._tables:
-            self._tables[join] = PostgresTable(connection, self._plan.table or join)
+            name = self._plan.table or join
+            table = PostgresTable(connection, name)
+            if table.is_new and join in self._begun:
+                raise _LostTableError(name, join)
+            self._tables[join] = table
         return self._tables[join]
 
     def _cursors(self, connection: psycopg.Connection[Any], pipeline: str) -> dict[str, int]:
         """Positions by join, locked until the commit. Rows of another epoch are forgotten."""
-        name, _, epoch = pipeline.rpartition("/")
+        rows, epoch = self._stored(connection, pipeline), pipeline.rpartition("/")[2]
+        self._begun = {join for join, (found, _) in rows.items() if found == epoch}
+        for join in rows.keys() - self._begun:
+            log.info("sink %s: table of %s starts anew: another data directory",
+                     self._plan.name, join)  # fmt: skip
+            self._table(connection, join).clear()
+        return {join: pos if join in self._begun else 0 for join, (_, pos) in rows.items()}
+
+    def _stored(
+        self, connection: psycopg.Connection[Any], pipeline: str
+    ) -> dict[str, tuple[str, int]]:
+        """Epoch and position by join."""
         rows = connection.execute(
             f'SELECT "join", epoch, pos FROM {CURSORS} WHERE pipeline = %s AND sink = %s'
             " FOR UPDATE",
-            (name, self._plan.name),
+            (pipeline.rpartition("/")[0], self._plan.name),
         ).fetchall()
-        for join, found, _ in rows:
-            if found != epoch:
-                log.info("sink %s: table of %s starts anew: another data directory",
-                         self._plan.name, join)  # fmt: skip
-                self._table(connection, join).clear()
-        return {join: pos if found == epoch else 0 for join, found, pos in rows}
+        return {join: (epoch, pos) for join, epoch, pos in rows}
 
     def _advance(
         self,
@@ -214,6 +269,7 @@ class _Database:
         if self._connection is not None and not self._connection.closed:
             return self._connection
         self._tables.clear()
+        self._is_known = False
         connection = psycopg.connect(
             self._plan.dsn, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S,
             application_name=f"litejoin {self._plan.name}",
@@ -236,7 +292,7 @@ class _Database:
         if self._connection is not None:
             with contextlib.suppress(psycopg.Error):
                 self._connection.close()
-        self._connection = None
+        self._connection, self._is_known = None, False
 
     def _described(self, error: Exception) -> str:
         """One line without what the connection string hides."""

@@ -48,6 +48,8 @@ class PostgresTable:
         self._connection = connection
         self._name = sql.Identifier(name)
         self._columns = self._found(name)
+        self.is_new = not self._columns
+        """There was no table of the name."""
         if not self._columns:
             self._create()
         elif not self._columns.issuperset(INTERNAL):

@@ -2,8 +2,8 @@
 
 The rows of a batch and the position of the last one are one transaction, so the file always holds
 exactly the results up to a position: what is delivered again after a crash is recognised and left
-out. This is the one sink for which "exactly once" holds. A file that was deleted is built anew:
-delivery starts no later than the position in the file.
+out. This is the one sink for which "exactly once" holds. A file or a table that was deleted is
+built anew: delivery goes back to the position in the file.
 
     table               columns                       meaning
     <join>              see sqlite_table              current rows
@@ -12,6 +12,7 @@ delivery starts no later than the position in the file.
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import apsw
 import msgspec
@@ -102,13 +103,27 @@ class SqliteSink:
             self._file.close()
 
 
+class _LostTableError(Exception):
+    """A table is gone in which the file has a join up to a position. Never leaves this module."""
+
+    def __init__(self, table: str, join: str, cursor: tuple[str, int]) -> None:
+        super().__init__(f"the table {table} is gone")
+        self.join, self.cursor = join, cursor
+
+
 class _File:
     """The open file. After opening used by the sink's thread only."""
 
     def __init__(self, plan: SqliteSinkPlan, columns: dict[str, tuple[str, ...]]) -> None:
-        is_new = not plan.path.exists() or not plan.path.stat().st_size
         self._plan = plan
         self._columns = columns
+        self._open()
+
+    def _open(self) -> None:
+        plan = self._plan
+        is_new = not plan.path.exists() or not plan.path.stat().st_size
+        self._identity: tuple[int, int] | None = None
+        """Of the file that is open: another one may have its name meanwhile. None: none is."""
         self._db = open_database(plan.path)
         self._db.set_busy_timeout(BUSY_MS)
         if is_new:
@@ -121,7 +136,8 @@ class _File:
         try:
             with self._db:
                 self._prepare()
-        except SinkError:
+            self._identity = _identity(plan.path)
+        except (SinkError, apsw.Error, OSError):
             self._db.close()
             raise
 
@@ -136,7 +152,11 @@ class _File:
             self._cursors[str(join)] = (str(pipeline), int(str(pos)))
         self._tables.clear()
         for join in self._columns:
-            self._table(join)
+            try:
+                self._table(join)
+            except _LostTableError:
+                self._forget(join)
+                self._table(join)
 
     def _table(self, join: str) -> ResultTable:
         table = self._tables.get(join)
@@ -145,8 +165,18 @@ class _File:
             if name.casefold() == CURSORS:
                 raise SinkError(f"sink {self._plan.name}: a table cannot be named {CURSORS}")
             table = ResultTable(self._db, name, self._columns.get(join, ()))
+            if table.is_new and join in self._cursors:
+                raise _LostTableError(name, join, self._cursors[join])
             self._tables[join] = table
         return table
+
+    def _forget(self, join: str) -> None:
+        """The join's rows are not there any more: neither is its position."""
+        log.warning("sink %s: the table of %s is gone; it is built anew", self._plan.name, join)
+        self._db.execute(
+            f'DELETE FROM {CURSORS} WHERE sink = ? AND "join" = ?', (self._plan.name, join)
+        )
+        self._cursors.pop(join, None)
 
     def position(self, epoch: str) -> int:
         """See SqliteSink.position."""
@@ -155,14 +185,49 @@ class _File:
 
     def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
         """Store in one transaction. Blocking; never raises."""
+        if not results:
+            return []
         try:
             try:
-                return self._transaction(results, parked, one_by_one=False)
-            except (ValueError, *REFUSED):
-                # One of them cannot be stored at all: find out which.
-                return self._transaction(results, parked, one_by_one=True)
-        except (apsw.Error, ValueError, SinkError) as error:
+                return self._store(results, parked)
+            except _LostTableError as lost:
+                if parked:
+                    raise
+                self._rebuild(lost)
+                return [self._again(str(lost), results[0])] * len(results)
+        except (apsw.Error, ValueError, OSError, SinkError, _LostTableError) as error:
             return [Outcome("retry", f"{self._plan.path}: {error}")] * len(results)
+
+    def _store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+        if self._identity is None or self._identity != _identity(self._plan.path):
+            if parked:
+                raise SinkError("the file was moved or replaced")
+            self._reopen()
+            return [self._again("the file was moved or replaced", results[0])] * len(results)
+        try:
+            return self._transaction(results, parked, one_by_one=False)
+        except (ValueError, *REFUSED):
+            # One of them cannot be stored at all: find out which.
+            return self._transaction(results, parked, one_by_one=True)
+
+    def _reopen(self) -> None:
+        log.warning("sink %s: %s was moved or replaced", self._plan.name, self._plan.path)
+        self._identity = None
+        self._db.close()
+        self._open()
+
+    def _rebuild(self, lost: _LostTableError) -> None:
+        try:
+            with self._db:
+                self._forget(lost.join)
+                self._table(lost.join)
+        except BaseException:
+            self._cursors[lost.join] = lost.cursor
+            raise
+
+    def _again(self, reason: str, result: Result) -> Outcome:
+        epoch = result.pipeline.rpartition("/")[2]
+        return Outcome("retry", f"{self._plan.path}: {reason}", again_from=self.position(epoch))
 
     def _transaction(
         self, results: Sequence[Result], parked: bool, *, one_by_one: bool
@@ -210,3 +275,11 @@ class _File:
     def close(self) -> None:
         """Checkpoint and close."""
         self._db.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -42,6 +42,8 @@ class ResultTable:
         self._columns: dict[str, str] = {}
         """Column of the join -> column of the table."""
         self._taken = {str(row[0]).casefold() for row in found}
+        self.is_new = not found
+        """There was no table of the name."""
         if not found:
             self._create()
         elif not self._taken.issuperset(INTERNAL):
