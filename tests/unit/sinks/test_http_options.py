@@ -155,7 +155,7 @@ def deliver_batches(sink_plan: HttpSinkPlan, *batches: list[Result]) -> list[lis
 
 def test_a_batch_is_one_request_with_an_array(receiver: Receiver) -> None:
     results = [result(n) for n in range(1, 6)]
-    outcomes = deliver_batches(plan(receiver.url, max_batch=100), results, results)
+    outcomes = deliver_batches(plan(receiver.url, max_batch=100), results, list(results))
     assert {o.status for batch in outcomes for o in batch} == {"delivered"}
     first, again = receiver.requests
     assert [r["seq"] for r in first.result] == [1, 2, 3, 4, 5]  # type: ignore[comparison-overlap]
