@@ -99,6 +99,33 @@ def test_client_credentials_are_fetched_once_and_renewed_before_they_end() -> No
     run(story, server, auth=oauth(scopes=("a", "b"), params={"aud": Secret("x")}))
 
 
+@pytest.mark.parametrize("life", [None, "soon"])
+def test_a_token_that_does_not_say_how_long_it_lives_is_taken_for_an_hour(life: str | None) -> None:
+    server = Server(life_s=life)
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.clock.advance(3_569_000)
+        await api.poll()
+        assert server.issued == 1
+        api.clock.advance(1_000)
+        await api.poll()
+        assert (api.ok, server.issued) == (True, 2)
+
+    run(story, server, auth=oauth())
+
+
+def test_credentials_take_the_place_of_a_header_of_the_config_whatever_its_case() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        headers = api.wire.asked[0].request.headers
+        found = [text for name, text in headers.items() if name.lower() == "authorization"]
+        assert found == ["Bearer t0k"]
+
+    run(story, lambda _: page(LIST), auth=TokenAuth("bearer", Secret("t0k")),
+        headers={"AUTHORIZATION": "Basic b2xk"})  # fmt: skip
+
+
 def test_client_credentials_in_the_body() -> None:
     server = Server()
 
