@@ -15,6 +15,7 @@ import pytest
 from litejoin.errors import DataDirInUseError, StartRefusedError
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store import marks
+from litejoin.store.check import release
 from litejoin.store.layout import Layout
 from litejoin.store.sqlite import open_database
 from litejoin.store.writer import ShardStore
@@ -154,6 +155,17 @@ def test_a_lost_tail_is_named(filled: Layout, open_store: Opener) -> None:
     filled.quarantine.unlink()
     store = open_store()
     assert "marks was missing" in store.notices[0]
+
+
+def test_a_shard_that_is_released_without_its_lost_commits_is_in_service(
+    filled: Layout, open_store: Opener
+) -> None:
+    roll_back(filled, 1)
+    open_store().close()
+    assert release(filled, SHARDS, 1, "p").status == "ok"
+    store = open_store()
+    assert not store.quarantine.shards
+    assert store.flush([rows(1, "3")]).seq == 3
 
 
 @pytest.mark.parametrize("which", ["max(id)", "min(id)"])

@@ -183,3 +183,46 @@ def test_a_row_that_is_archived_while_a_query_begins_is_in_one_of_both(
         found, _ = asked(archive, "SELECT key FROM orders ORDER BY key")
     assert found == [("new",), ("old",)]
     assert [row[0] for row in archive.hot()] == ["new"]
+
+
+def test_as_of_the_very_moment_of_a_row_it_is_there(archive: Archive) -> None:
+    archive.write([("a", "1", NOW_MS - 5), ("hot", "1", NOW_MS + 5)])
+    archive.compact()
+    sql = "SELECT key FROM orders ORDER BY key"
+    assert asked(archive, sql, NOW_MS - 6)[0] == []
+    assert asked(archive, sql, NOW_MS - 5)[0] == [("a",)]
+    assert asked(archive, sql, NOW_MS + 4)[0] == [("a",)]
+    assert asked(archive, sql, NOW_MS + 5)[0] == [("a",), ("hot",)]
+
+
+@pytest.mark.parametrize("where", ["", " WHERE key = 'a'"])
+def test_a_row_that_is_not_what_was_written_is_never_shown(archive: Archive, where: str) -> None:
+    archive.write([("a", "1", NOW_MS)])
+    for connection in archive.store._connections:
+        connection.execute(f"UPDATE t{archive.topic} SET payload = '2'")
+    with pytest.raises(CorruptionError, match="the row of key 'a'"):
+        asked(archive, f"SELECT payload FROM orders{where}")
+
+
+def test_what_duckdb_reads_is_not_believed_without_its_checksum(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive.write([("a", "1", NOW_MS - 5)])
+    archive.compact()
+    read = DUCK.rows
+
+    def wrong(*arguments: Any) -> Iterator[tuple[Any, ...]]:
+        for key, _, *rest in read(*arguments):
+            yield key, "2", *rest
+
+    monkeypatch.setattr(DUCK, "rows", wrong)
+    with pytest.raises(CorruptionError, match="the row of key 'a'"):
+        asked(archive, "SELECT payload FROM orders")
+
+
+def test_without_a_shard_no_query_over_all_rows_is_answered(archive: Archive) -> None:
+    archive.write([("a", "1", NOW_MS - 5)])
+    archive.compact()
+    archive.store.quarantine.add(1, "for a test")
+    with pytest.raises(CorruptionError, match="shard 1 is quarantined"):
+        asked(archive, "SELECT payload FROM orders")
