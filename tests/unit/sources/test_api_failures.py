@@ -53,6 +53,35 @@ def test_statuses_are_retried_within_the_poll_and_others_are_not() -> None:
     run(story, Flaky(), retry=RETRY)
 
 
+def test_the_wait_for_a_retry_doubles_up_to_max_backoff() -> None:
+    retry = RetryPlan(max_attempts=5, backoff_ms=1_000, max_backoff_ms=3_000)
+
+    async def story(api: Api) -> None:
+        await api.poll()
+        first, second, third, fourth = [s for s in api.slept if s]
+        assert 0.5 <= first <= 1 <= second <= 2
+        assert 1.5 <= third <= 3 and 1.5 <= fourth <= 3
+
+    run(story, Flaky(*[page({}, 503)] * 4), retry=retry, interval_ms=600_000)
+
+
+def test_who_waits_for_the_budget_waits_on_when_another_is_told_to() -> None:
+    async def story(api: Api) -> None:
+        budget = api.source._exchange._budget
+        budget.block(1_000)
+
+        async def sleep(seconds: float) -> None:
+            if api.clock.monotonic_ms() < 1_000:
+                budget.block(9_000)
+            api.clock.advance(int(seconds * 1000))
+
+        api.source._exchange._sleep = sleep
+        await api.poll()
+        assert (api.ok, api.clock.monotonic_ms()) == (True, 9_000)
+
+    run(story, Flaky())
+
+
 def test_a_retry_does_not_wait_beyond_the_next_poll() -> None:
     async def story(api: Api) -> None:
         await api.poll()
@@ -97,6 +126,7 @@ WAITS: dict[str, tuple[int, dict[str, str], int | None]] = {
     "RateLimit of the first drafts": (429, {"ratelimit": "limit=9, remaining=0, reset=4"}, 4_000),
     "RateLimit": (429, {"ratelimit": '"hour";r=3;t=9'}, 9_000),
     "the last request of RateLimit": (200, {"ratelimit": '"day";r=7;t=90, "hour";r=0;t=6'}, 6_000),
+    "two spent limits of RateLimit": (200, {"ratelimit": '"day";r=0;t=90, "hour";r=0;t=6'}, 90_000),
     "RateLimit with requests left": (200, {"ratelimit": '"day";r=7;t=90'}, None),
     "RateLimit with no numbers": (429, {"ratelimit": '"day";r=x;t=y, limit=9'}, None),
     "a 403 of RateLimit": (403, {"ratelimit": "limit=9, remaining=0, reset=4"}, 4_000),
@@ -143,6 +173,40 @@ def test_every_source_of_a_throttled_budget_says_so() -> None:
         assert "throttled_until" not in other.health()
 
     run(story, lambda _: page({}, 429, retry_after="120"), retry=RetryPlan(max_attempts=1))
+
+
+@pytest.mark.parametrize("status", [204, 206])
+def test_a_success_that_is_not_the_whole_list_is_a_failure(status: int) -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.wire.handler = lambda _: page(items(0, 1), status)
+        for _ in range(3):
+            assert await api.poll() == []
+            assert not api.ok and f"HTTP {status}" in api.reason
+        assert len(api.keys) == 3
+
+    run(story, Flaky())
+
+
+def test_a_403_that_means_too_many_requests_is_asked_again_and_another_is_not() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        assert (api.ok, len(api.wire.asked)) == (True, 2)
+        api.wire.handler = Flaky(page({}, 403))
+        await api.poll()
+        assert (api.ok, len(api.wire.asked)) == (False, 1)
+
+    run(story, Flaky(page({}, 403, retry_after="1")), retry=RETRY)
+
+
+def test_the_strictest_limit_of_a_kind_holds_whoever_joins_later() -> None:
+    budgets = Budgets()
+    for per_second, burst in ((10, 2), (1, 1), (10, 3)):
+        budget = budgets.join(RatePlan(per_second=per_second, burst=burst), "api.test")
+    assert [round(budget.reserve(0)) for _ in range(3)] == [0, 1000, 2000]
+    budget.block(60_000)
+    budget.block(50_000)
+    assert budget.blocked_ms(0) == 60_000
 
 
 def test_a_budget_is_shared_by_its_group_and_the_strictest_limit_holds() -> None:
