@@ -177,3 +177,16 @@ def test_a_damaged_row_is_never_evaluated(tmp_path: Path) -> None:
         with pytest.raises(CorruptionError, match="shard 0"):
             p.engine.apply(changes, seq)
         assert p.state() == {}
+
+
+def test_a_damaged_row_is_never_taken_in_by_a_restart(tmp_path: Path) -> None:
+    """It is none of the newest rows, which the start looks at."""
+    with engine_pipeline(tmp_path / "d", 1, {"j": QUERIES["projection"]}) as p:
+        p.write([upsert(p, "orders", f"k{n}", '{"amount": 1}') for n in range(300)])
+        p.close()
+        damage = apsw.Connection(str(tmp_path / "d" / "shard-0000.db"))
+        damage.execute("UPDATE t1 SET payload = '{\"amount\": 2}' WHERE id = 1")
+        damage.close()
+        with pytest.raises(CorruptionError, match="shard 0"):
+            p.open()
+        assert p.state() == {}

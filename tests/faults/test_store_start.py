@@ -114,6 +114,15 @@ def test_a_first_start_that_was_cut_short_goes_on(filled: Layout, open_store: Op
     assert open_store().flush([rows(1, "3")]).rows == 30
 
 
+def test_a_number_that_every_shard_has_lost_is_not_given_out_again(
+    filled: Layout, open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in range(SHARDS):
+        roll_back(filled, shard)
+    monkeypatch.setattr(marks, "boot_id", lambda: b"another boot id.")
+    assert open_store().flush([rows(1, "3")]).seq == 3
+
+
 def test_the_manifest_is_there_before_any_shard(
     layout: Layout, open_store: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:

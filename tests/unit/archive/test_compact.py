@@ -91,6 +91,21 @@ def test_many_chunks_move_each_row_once(tmp_path: Path) -> None:
     archive.close()
 
 
+def test_a_round_finds_no_row_twice_that_is_not_deleted_yet(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "data", memory_limit_bytes=12 << 20)
+    payload = '"' + "x" * 900 + '"'
+    archive.write([(f"k{n}", payload, NOW_MS - n) for n in range(4000)])
+    archive.worker.begin(archive.topic, NOW_MS)
+    chunks = [archive.worker.chunk(archive.topic, NOW_MS)]
+    while not chunks[-1]["is_last"]:
+        chunks.append(archive.worker.chunk(archive.topic, NOW_MS))
+        assert len(chunks) < 20
+    assert len(chunks) > 2
+    assert sum(chunk["rows"] for chunk in chunks) == 4000
+    assert set(archive.archived().values()) == {1}
+    archive.close()
+
+
 def test_a_damaged_row_stays_and_is_named(archive: Archive) -> None:
     archive.write([("good", "1", 1), ("bad", "1", 1)])
     for connection in archive.store._connections:
@@ -197,4 +212,64 @@ def test_a_lost_file_is_named_at_the_next_start(tmp_path: Path) -> None:
     archive.close()
     again = Archive(tmp_path / "data")
     assert again.opened["missing"] == [lost.name]
+    again.close()
+
+
+def test_a_file_whose_rows_sqlite_still_has_is_left_alone(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "data", local_retention_ms=HOUR_MS)
+    for number in range(9):
+        archive.write(round_rows(number))
+        archive.worker.begin(archive.topic, NOW_MS)
+        while not archive.worker.chunk(archive.topic, NOW_MS)["is_last"]:
+            pass
+    before = archive.files()
+    assert {file.state for file in before} == {FileState.RECORDED}
+    done = archive.worker.upkeep(NOW_MS + 11 * HOUR_MS)
+    assert (done["merged"], done["dropped"]) == (0, 0)
+    assert archive.files() == before
+    archive.close()
+
+
+def test_where_copies_are_kept_no_local_file_goes_without_one(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "data", local_retention_ms=HOUR_MS, keeps_copies=True)
+    archive.write(round_rows(0))
+    archive.compact()
+    assert archive.worker.upkeep(NOW_MS + 11 * HOUR_MS)["dropped"] == 0
+    for file in archive.files():
+        assert file.is_local and archive.paths.file(file.name).exists()
+    archive.close()
+
+
+def test_a_file_that_was_renamed_and_not_recorded_is_deleted_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise StorageError("cut short")
+
+    archive = Archive(tmp_path / "data")
+    archive.write([("a", "1", NOW_MS)])
+    with monkeypatch.context() as patch:
+        patch.setattr("litejoin.archive.manifest.Manifest.record", fail)
+        with pytest.raises(StorageError, match="cut short"):
+            archive.compact()
+    (orphan,) = archive.paths.root.glob("t*/*/*.parquet")
+    archive.close()
+    again = Archive(tmp_path / "data")
+    assert not orphan.exists()
+    assert again.opened["missing"] == []
+    assert len(again.hot()) == 1
+    again.close()
+
+
+def test_rows_that_were_not_deleted_before_a_restart_are_deleted_after_it(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "data")
+    archive.write(round_rows(0))
+    archive.worker.begin(archive.topic, NOW_MS)
+    numbers = archive.worker.chunk(archive.topic, NOW_MS)["files"]
+    archive.close()
+    again = Archive(tmp_path / "data")
+    assert again.opened["pending"] == numbers
+    again.settle_pending()
+    assert again.hot() == []
+    assert {file.state for file in again.files()} == {FileState.SETTLED}
     again.close()

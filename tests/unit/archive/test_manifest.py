@@ -9,7 +9,7 @@ from litejoin.archive.duck import Duck
 from litejoin.archive.manifest import FORMAT, Manifest
 from litejoin.archive.tiers import Tiers
 from litejoin.errors import StartRefusedError
-from tests.harness.archive import Archive, round_rows
+from tests.harness.archive import NOW_MS, Archive, round_rows
 
 
 def make_format_1(path: Path) -> None:
@@ -123,3 +123,14 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
         path.write_bytes(b"not ours")
     compacted(tmp_path / "data", 1)
     assert all(path.read_bytes() == b"not ours" for path in others)
+
+
+def test_a_file_that_was_dropped_does_not_come_back_when_its_rows_are_gone(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "data")
+    archive.write(round_rows(0))
+    archive.worker.begin(archive.topic, NOW_MS)
+    (number,) = archive.worker.chunk(archive.topic, NOW_MS)["files"]
+    archive.worker._manifest.drop([number], NOW_MS)
+    archive.worker.settle(number)
+    assert archive.files() == []
+    archive.close()

@@ -10,6 +10,7 @@ from litejoin.store.changes import unpack_changes
 from litejoin.store.layout import Layout
 from litejoin.store.sqlite import open_database
 from litejoin.store.writer import ShardStore
+from tests.harness.waiting import eventually
 
 Opener = Callable[..., ShardStore]
 Builder = Callable[..., bytes]
@@ -152,3 +153,22 @@ def test_another_shard_count_is_refused(open_store: Opener) -> None:
     open_store(2).close()
     with pytest.raises(StartRefusedError, match="shard_count 2, not 3"):
         open_store(3)
+
+
+@pytest.mark.parametrize("synchronous", ["full", "normal"])
+def test_marks_are_as_durable_as_the_commits_that_they_mark(
+    open_store: Opener, upserts: Builder, monkeypatch: pytest.MonkeyPatch, synchronous: str
+) -> None:
+    store = open_store(synchronous=synchronous)
+    topic = store.create_topic("orders")
+    synced: list[Path] = []
+
+    def note(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+
+    monkeypatch.setattr("litejoin.store.marks.os.fdatasync", note)
+    store.flush([upserts(topic, 1)])
+    if synchronous == "full":
+        eventually(lambda: synced)
+    store.close()
+    assert set(synced) == ({store.layout.marks} if synchronous == "full" else set())
