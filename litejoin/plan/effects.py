@@ -14,7 +14,8 @@ _ADDED = {
     "source": "starts with its first poll or message",
     "topic": "a table in every shard",
     "join": "computed once from the stored topics; every result is delivered",
-    "window": "starts with the messages that arrive from then on",
+    "window": "starts with what is open then: spans that ended are not made up for, and one that"
+    " is open lacks the messages that no other window holds",
     "sink": "is sent every current result, and what else the results log still holds",
     "replication": "everything is copied once, then what changes",
 }

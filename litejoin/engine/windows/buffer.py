@@ -13,12 +13,14 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import apsw
 
 from litejoin._ext.gjson import compile_path
 from litejoin._ext.messages import MessageReader
 from litejoin.engine.windows.watermark import NEVER_MS
+from litejoin.errors import JsonError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS window_streams(
@@ -27,6 +29,9 @@ CREATE TABLE IF NOT EXISTS window_streams(
 """
 
 TIME_FORMATS = {"auto": 0, "rfc3339": 1, "unix_s": 2, "unix_ms": 3}
+
+MAX_DEPTH = 1024
+"""Of a message's JSON, as _ext/messages.pyx has it."""
 
 TRIM_ROWS = 20_000
 """Messages removed in one step, so that results do not wait for house-keeping."""
@@ -109,9 +114,11 @@ class MessageBuffer:
         )
         present = self._db.execute("SELECT name FROM pragma_table_info(?)", (self.table,))
         names = {str(row[0]) for row in present.fetchall()}
-        for column in self.partition_columns():
+        self._drop_columns({name for name in names if name.startswith("p_")})
+        for path in self.partitions:
+            column = partition_column(path)
             if column not in names:
-                self._db.execute(f"ALTER TABLE {self.table} ADD COLUMN {column}")
+                self._add_column(column, path)
             self._db.execute(
                 f"CREATE INDEX IF NOT EXISTS {self.table}_{column}"
                 f" ON {self.table}({column}, time_ms)"
@@ -121,6 +128,32 @@ class MessageBuffer:
             f"CREATE TEMP TABLE fresh_{self.id}(time_ms INTEGER, n INTEGER PRIMARY KEY, key TEXT,"
             f" payload TEXT{extra})"
         )
+
+    def _drop_columns(self, present: set[str]) -> None:
+        """Columns of paths that no window has any more: messages come without them from now on."""
+        for column in present.difference(self.partition_columns()):
+            self._db.execute(f"DROP INDEX IF EXISTS {self.table}_{column}")
+            self._db.execute(f"ALTER TABLE {self.table} DROP COLUMN {column}")
+
+    def _add_column(self, column: str, path: str) -> None:
+        """The column of a path that is new, with the values of the messages that are held."""
+        compiled = compile_path(path)
+
+        def find(payload: str) -> str | None:
+            try:
+                found = compiled.get(payload.encode(), MAX_DEPTH)
+            except JsonError:
+                return None
+            return None if found is None else found.decode()
+
+        asked: Any = find
+        with self._db:
+            self._db.execute(f"ALTER TABLE {self.table} ADD COLUMN {column}")
+            self._db.create_scalar_function("lj_find", asked, 1)
+            self._db.execute(
+                f"UPDATE {self.table} SET {column} = json_extract(lj_find(payload), '$')"
+            )
+        self._db.create_scalar_function("lj_find", None, 1)
 
     def read(self, chunks: Iterable[bytes], latest_ms: int) -> tuple[int, int, list[Refused]]:
         """Put the messages of message rows into the fresh table.

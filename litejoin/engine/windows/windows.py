@@ -25,7 +25,7 @@ from litejoin.engine.windows.relations import Relations
 from litejoin.engine.windows.results import ResultWriter
 from litejoin.engine.windows.sessions import SessionWindow
 from litejoin.engine.windows.stream import Stream
-from litejoin.engine.windows.watermark import Progress
+from litejoin.engine.windows.watermark import NEVER_MS, Progress
 from litejoin.engine.windows.window import Context, Window, column_of
 from litejoin.errors import StorageFullError, StorageIOError
 from litejoin.plan.nodes import WindowPlan
@@ -130,9 +130,14 @@ class Windows:
         return ids
 
     def _context(self, plan: WindowPlan, buffer: MessageBuffer) -> Context:
-        join_id, changed = self._state.join_id(plan.name, plan.definition)
-        if changed:
-            self._forget(join_id)
+        with self._state.connection as db:
+            join_id, changed = self._state.join_id(plan.name, plan.definition)
+            if changed:
+                self._forget(join_id)
+                if buffer.newest_ms > NEVER_MS:
+                    # What other windows hold may be a part of spans that ended before.
+                    started_ms = buffer.newest_ms - plan.allowed_lateness_ms
+                    window.Progress(db, join_id).store(started_ms)
         late_id = None
         if plan.on_late == "sink":
             late_id, _ = self._state.join_id(plan.late_name, "late")

@@ -100,6 +100,44 @@ def test_other_spans_start_anew(tmp_path: Path) -> None:
     pipe.close()
 
 
+def test_a_new_window_sends_nothing_of_spans_that_ended_before(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, name="s", type="sliding", size="40s", slide="10s", **EVENT)
+    for second in range(0, 75, 5):
+        pipe.send(at(second, v=1))
+        pipe.pass_time(1_100)
+    added = pipeline(tmp_path / "other", name="t", **EVENT, type="tumbling", size="20s")
+    pipe.plans = [*pipe.plans, *added.plans]
+    added.close()
+    pipe.reopen()
+    pipe.fire()
+    # Of [20 s, 40 s) the buffer has only what the sliding window still needs.
+    assert {body["query"] for body in pipe.bodies()} == {"s"}
+    pipe.send(at(80, v=1))
+    found = [body for body in pipe.bodies() if body["query"] == "t"]
+    assert [row for _, _, row in spans(found)] == [{"n": 3, "total": 3}]
+    pipe.close()
+
+
+def test_a_new_partition_is_that_of_messages_from_before_too(tmp_path: Path) -> None:
+    pipe = pipeline(tmp_path, name="all", **TUMBLING, **EVENT)
+    by_user = pipeline(tmp_path / "u", name="by", **TUMBLING, **EVENT, partition_by="user")
+    both, alone = [*pipe.plans, *by_user.plans], pipe.plans
+    by_user.close()
+    pipe.send(at(1, user="a", v=1), at(2, v=1))
+    pipe.plans = both
+    pipe.reopen()
+    pipe.send(at(3, user="a", v=1))
+    pipe.plans = alone
+    pipe.reopen()  # messages come without their partition
+    pipe.send(at(4, user="b", v=1))
+    pipe.plans = both
+    pipe.reopen()
+    pipe.send(at(10, user="z", v=1))
+    counted = {b["key"]: b["rows"][0]["n"] for b in pipe.bodies() if b["query"] == "by"}
+    assert counted == {"a": 2, "b": 1, None: 1}
+    pipe.close()
+
+
 def test_panes_go_on_without_a_message_that_they_cannot_hold(tmp_path: Path) -> None:
     query = "SELECT count(*) AS n, sum(json_array_length(payload ->> '$.l')) AS total FROM orders"
     pipe = pipeline(tmp_path, type="sliding", size="20s", slide="10s", query=query, **EVENT)
