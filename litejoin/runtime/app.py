@@ -49,6 +49,10 @@ from litejoin.store.writer import ShardStore
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 
+FILES, FILES_A_SHARD, FILES_A_PART = 256, 16, 16
+"""Open at most, generously: by the process itself, for a shard (six while nothing is checked), for
+a source or sink (connections of its own)."""
+
 THREAD_SWITCH_S = 0.0001
 """How long a thread may keep the GIL while another asks for it: a commit is announced to the event
 loop that much later at worst. Python's default of 5 ms would be most of the latency of an idle
@@ -150,7 +154,13 @@ class App:
     async def _start(self, closing: AsyncExitStack) -> None:
         plan, store = self._plan, self._store
         self._channel = Channel(self._loop, store.topic_numbers)
-        self._listeners = Listeners(plan.server, self._health, self._clock)
+        parts = len(plan.sources) + len(plan.sinks)
+        self._listeners = Listeners(
+            plan.server,
+            self._health,
+            self._clock,
+            other_files=FILES + FILES_A_SHARD * plan.storage.shard_count + FILES_A_PART * parts,
+        )
         self._outputs = Outputs(plan, self._listeners, self._clock)
         self._inputs = Inputs(
             plan, self._channel, store, self._listeners, self._clock, self._transports

@@ -20,6 +20,7 @@ from litejoin.runtime.http_access import Access
 from litejoin.runtime.http_answers import App
 from litejoin.runtime.http_budget import BodyBudget
 from litejoin.runtime.http_connection import Connection, ConnectionRules
+from litejoin.runtime.open_files import allow_files
 from litejoin.runtime.sockets import bind, tls_context
 
 log = logging.getLogger("litejoin.http")
@@ -57,8 +58,18 @@ class Listeners:
     The address of the plan's server (the admin listener) is always among them.
     """
 
-    def __init__(self, server: ServerPlan, health: Health, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        server: ServerPlan,
+        health: Health,
+        clock: Clock | None = None,
+        *,
+        other_files: int = 256,
+    ) -> None:
+        """`other_files`: what the process may have to open beside the connections."""
         self._plan = server
+        self._other_files = other_files
+        self._max_connections = server.limits.max_connections
         self._health = health
         self._clock = clock or SystemClock()
         self._access = Access(server.tokens, server.cors_origins)
@@ -134,6 +145,7 @@ class Listeners:
         """Bind every address, then serve. Raises StartRefusedError; then nothing is left open."""
         tls = self._tls()
         self._listeners = self._route()
+        self._bound_connections(len(self._listeners))
         try:
             for listener in self._listeners:
                 listener.sockets = bind(listener.address)
@@ -148,6 +160,20 @@ class Listeners:
         self._announce(bounds)
         return bounds
 
+    def _bound_connections(self, listeners: int) -> None:
+        """No more connections than leave files for everything else."""
+        wanted = self._plan.limits.max_connections
+        may = allow_files(self._other_files + listeners * wanted)
+        self._max_connections = min(wanted, max(1, (may - self._other_files) // listeners))
+        if self._max_connections < wanted:
+            log.warning(
+                "http: the process may open %d files (ulimit -n): a listener takes %d connections,"
+                " not %d",
+                may,
+                self._max_connections,
+                wanted,
+            )
+
     def _tls(self) -> ssl.SSLContext | None:
         if self._plan.tls_cert_file is None:
             return None
@@ -159,7 +185,7 @@ class Listeners:
         rules = ConnectionRules(
             app=listener.router,
             max_body_bytes=limits.max_body_bytes,
-            max_connections=limits.max_connections,
+            max_connections=self._max_connections,
             header_timeout_s=limits.header_timeout_ms / 1000,
             idle_timeout_s=limits.idle_timeout_ms / 1000,
             bodies=self._bodies,
