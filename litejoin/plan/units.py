@@ -25,7 +25,9 @@ def megabytes_text(megabytes: float) -> str:
 
 
 def rate_text(per_minute: float) -> str:
-    """`10`, `0.5`, `1,200`: at most two decimals, no trailing zeros."""
+    """`10`, `0.5`, `1,200`, `under 0.01`: at most two decimals, no trailing zeros."""
+    if 0 < per_minute < 0.01:
+        return "under 0.01"
     text = f"{per_minute:,.2f}"
     return text.rstrip("0").rstrip(".") or "0"
 

@@ -138,7 +138,8 @@ def test_figures_are_rounded_for_people() -> None:
     assert [megabytes_text(x) for x in (0, 0.2, 48.4, 2600)] == [
         "0 MB", "under 1 MB", "48 MB", "2.6 GB",
     ]  # fmt: skip
-    assert [rate_text(x) for x in (10.0, 0.5, 1200.0, 0.001)] == ["10", "0.5", "1,200", "0"]
+    assert [rate_text(x) for x in (10.0, 0.5, 1200.0, 0.01)] == ["10", "0.5", "1,200", "0.01"]
+    assert [rate_text(x) for x in (0.0, 0.0007)] == ["0", "under 0.01"]
     assert [count_text(1, "index"), count_text(2, "index"), count_text(3, "page")] == [
         "1 index", "2 indexes", "3 pages",
     ]  # fmt: skip
