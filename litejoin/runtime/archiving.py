@@ -66,7 +66,8 @@ class Archiving:
                     await self._round()
                     self._problems.pop("round", None)
                 except LiteJoinError as error:
-                    self._report("round", str(error))
+                    hint = f" ({error.hint})" if error.hint else ""
+                    self._report("round", f"{error}{hint}")
                 await asyncio.sleep(self._interval_s)
 
     async def _round(self) -> None:

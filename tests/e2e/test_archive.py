@@ -14,7 +14,7 @@ from litejoin.archive.duck import load_duckdb
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.ports import free_port
-from tests.harness.process import Pipeline
+from tests.harness.process import REPOSITORY, Pipeline
 from tests.harness.sse import snapshot
 from tests.harness.waiting import eventually
 
@@ -95,3 +95,23 @@ def test_a_worker_that_dies_is_started_again(launch: Launcher) -> None:
                 os.kill(child, signal.SIGKILL)
     assert len(archived(pipeline.work_dir)) == 3
     pipeline.assert_running()
+
+
+def test_without_duckdb_rows_stay_and_the_reason_says_what_to_install(
+    launch: Launcher, tmp_path: Path
+) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    (tmp_path / "lacking").mkdir()
+    (tmp_path / "lacking/duckdb.py").write_text("raise ModuleNotFoundError('no duckdb')")
+    env = {"PYTHONPATH": f"{tmp_path / 'lacking'}:{REPOSITORY}"}
+    pipeline = launch(tiered(port), f"{url}/health", env=env)
+    with IngestClient(url) as client:
+        client.send([message("orders", "old", 1, int(time.time()) - 2 * HOUR_S)])
+    reason = (
+        "archive: storage.archive needs the package duckdb (no duckdb)"
+        " (pip install 'litejoin[archive]')"
+    )
+    eventually(lambda: health(pipeline)["reasons"] == [reason])
+    assert f"WARN  {reason}\n" in pipeline.log()
+    assert len(snapshot(url).results) == 1
