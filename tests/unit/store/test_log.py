@@ -179,3 +179,14 @@ async def _signal_story() -> list[int]:
 
 def test_a_waiter_is_woken_by_a_greater_head_only_and_outlives_a_cancelled_one() -> None:
     assert asyncio.run(_signal_story()) == [3, 7, 7]
+
+
+def test_what_is_only_recorded_is_current_but_not_read(writer: StateWriter, log: ResultLog) -> None:
+    """A join's `on_change: silent`: sinks and streams are not told."""
+    writer.put("orders", "a", {"n": 1})
+    writer.put("orders", "b", {"n": 2})
+    writer.db.execute("UPDATE log SET op = 3 WHERE pos = 1")
+    assert [r.pos for r in log.read(0, 10)[0]] == [2]
+    assert [r.pos for r in log.read(0, 10, ["orders"])[0]] == [2]
+    assert log.count(0, ["orders"]) == 1
+    assert [r.pos for r in log.snapshot()[0]] == [1, 2]
