@@ -328,6 +328,18 @@ def test_with_shifting_pages_only_two_walks_make_a_delete() -> None:
         paging=paging("offset", param="o", stop_after_empty_page=True))  # fmt: skip
 
 
+def test_the_same_answer_again_is_the_second_walk_that_makes_a_delete() -> None:
+    async def story(api: Api) -> None:
+        await api.poll()
+        api.wire.handler = lambda _: page({"d": items(0, 2), "pages": 1})
+        assert await api.poll() == []
+        assert await api.poll() == [("DELETE", "2")]
+        assert await api.poll() == []
+
+    run(story, lambda _: page({"d": items(0, 3), "pages": 1}), response_path="d",
+        paging=paging("page", param="page", total_path="pages"))  # fmt: skip
+
+
 @pytest.mark.parametrize("link", ["http://[::1", "//[x]/", "http://a]b/", "http://h:99999/"])
 def test_a_next_page_that_is_no_url_fails_the_walk_and_nothing_else(link: str) -> None:
     async def story(api: Api) -> None:

@@ -63,6 +63,20 @@ def test_a_jump_of_the_wall_clock_expires_nothing(open_store: Opener, upserts: B
     assert len(expire(store, retention, {topic: HOUR_MS})) == 5
 
 
+def test_while_the_wall_clock_is_not_believed_what_was_due_stays_too(
+    open_store: Opener, upserts: Builder
+) -> None:
+    store, clock = open_store(1), ManualClock()
+    topic = store.create_topic("t")
+    store.flush([upserts(topic, 5, timestamp_ms=clock.now_ms())])
+    retention = Retention(store.open_readers(), SteadyClock(clock))
+    clock.advance(HOUR_MS)
+    clock.jump(10 * HOUR_MS)
+    assert expire(store, retention, {topic: HOUR_MS}) == set()
+    clock.jump(-10 * HOUR_MS)
+    assert len(expire(store, retention, {topic: HOUR_MS})) == 5
+
+
 def test_a_clock_set_right_is_believed_once_it_is_steady(
     open_store: Opener, upserts: Builder
 ) -> None:

@@ -105,6 +105,13 @@ def test_what_is_stored_counts_whatever_the_group_has_committed() -> None:
     assert positions.ahead == {("t", 0): [40, 60]}
 
 
+@pytest.mark.parametrize(("low", "high"), [(40, 90), (0, 40), (40, 40)])
+def test_a_position_at_either_end_of_what_there_is_is_not_lost(low: int, high: int) -> None:
+    positions = Positions(plan(), shards=2)
+    positions.load({("t", 0): [40, 60]})
+    assert positions.start_of(Broker(low, high), T0, "t") == (40, False)
+
+
 @pytest.mark.parametrize(("low", "high", "why"), [(50, 90, "removed"), (0, 30, "made anew")])
 def test_a_lost_position_stops_the_partition_unless_told_otherwise(
     low: int, high: int, why: str
