@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from litejoin.errors import StorageFullError
 from litejoin.plan.delta import IndexRegistry
 from litejoin.plan.native_groups import grouped_plan
 from litejoin.plan.shape import NotPlain
@@ -87,6 +88,24 @@ def test_groups_outlive_a_restart(tmp_path: Path) -> None:
         applied = p.engine.apply(*p.write([order(p, "k10", 200)]))
         assert applied.failures == ()
         assert result(p) == {"g": "a", "n": 11, "total": 245}
+
+
+def test_groups_made_in_a_transaction_that_failed_are_made_again(tmp_path: Path) -> None:
+    def no_room(*_: object) -> None:
+        raise apsw.FullError("database or disk is full")
+
+    with engine_pipeline(tmp_path / "d", 2, {"j": SUM}) as p:
+        p.engine.apply(*p.write([order(p, f"k{i}", i) for i in range(10)]))
+        p.engine._native.lose(p.engine._joins[0].handle)
+        flush = p.write([order(p, "k10", 100)])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(p.engine.state, "commit", no_room)
+            with pytest.raises(StorageFullError):
+                p.engine.apply(*flush)
+        p.engine.apply(*flush)
+        assert kept(p) == 1
+        p.engine.apply(*p.write([order(p, "k11", 1000)]))
+        assert result(p) == {"g": "a", "n": 12, "total": 1145}
 
 
 def test_an_overflow_is_sqlites_own_and_passes(tmp_path: Path) -> None:

@@ -3,7 +3,11 @@
 import threading
 from pathlib import Path
 
+import apsw
+import pytest
+
 from litejoin.engine.deadlines import FULL_MS, FULL_PER_ROW_US, full_ms, rows_of
+from litejoin.errors import StorageFullError
 from litejoin.records import Row, RowKind
 from tests.differential.pipeline import EnginePipeline, engine_pipeline
 
@@ -27,6 +31,24 @@ def test_nothing_is_written_while_a_re_evaluation_waits(tmp_path: Path) -> None:
         assert p.engine.idle().wake_in_ms == 500
         assert p.engine.state.connection.total_changes() == changes
         p.clock.advance(500)
+        assert p.engine.idle().results == 1
+        assert p.state()["j"]['"all"'] == ['{"k":"all","n":2}']
+
+
+def no_room(*_: object) -> None:
+    raise apsw.FullError("database or disk is full")
+
+
+def test_a_re_evaluation_whose_commit_failed_is_done_again(tmp_path: Path) -> None:
+    with engine_pipeline(tmp_path / "d", 1, FULL) as p:
+        p.engine.apply(*p.write([order(p, "a")]))
+        p.engine._joins[0].not_before_ms = p.clock.monotonic_ms() + 500
+        p.engine.apply(*p.write([order(p, "b")]))
+        p.clock.advance(500)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(p.engine.state, "commit", no_room)
+            with pytest.raises(StorageFullError):
+                p.engine.idle()
         assert p.engine.idle().results == 1
         assert p.state()["j"]['"all"'] == ['{"k":"all","n":2}']
 

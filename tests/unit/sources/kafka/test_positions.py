@@ -45,6 +45,12 @@ class Broker:
 T0 = SimpleNamespace(topic="t", partition=0)
 
 
+def message(partition: int, offset: int) -> Any:
+    return SimpleNamespace(
+        error=lambda: None, topic=lambda: "t", partition=lambda: partition, offset=lambda: offset
+    )
+
+
 @pytest.mark.parametrize(
     ("reset", "committed", "start"),
     [
@@ -127,6 +133,15 @@ def test_a_lost_position_stops_the_partition_unless_told_otherwise(
             assert positions.begin(("t", 0), start) == [start, start]
             assert positions.durable(("t", 0)) == start
             assert positions.ahead == {}
+
+
+def test_of_messages_that_came_in_a_pause_the_first_of_each_partition_is_where_to_go_on() -> None:
+    positions = Positions(plan(), shards=1)
+    for partition, offset in ((0, 7), (1, 3), (0, 8), (1, 4), (0, 9)):
+        positions.hold(message(partition, offset))
+    positions.hold(None)
+    assert positions.held() == {("t", 0): 7, ("t", 1): 3}
+    assert positions.held() == {}
 
 
 def test_shards_that_are_ahead_keep_what_they_have_until_all_have_it() -> None:
