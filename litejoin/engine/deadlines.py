@@ -25,7 +25,9 @@ DELTA_BYTES = 256 * 1024 * 1024
 in parts."""
 
 FULL_PER_ROW_BYTES = 1024
-"""A full re-evaluation holds all results at once: what is added for each row that it reads."""
+FULL_PER_BYTE = 4
+"""A full re-evaluation holds all results at once: what is added for each row that it reads, and for
+each byte of the shards, whose rows may be large."""
 
 
 def delta_ms(changes: Sequence[bytes]) -> int:
@@ -50,6 +52,11 @@ def full_ms(rows: int) -> int:
     return FULL_MS + rows * FULL_PER_ROW_US // 1_000
 
 
-def full_bytes(rows: int) -> int:
-    """Of the results of a query that reads so many rows."""
-    return DELTA_BYTES + rows * FULL_PER_ROW_BYTES
+def full_bytes(rows: int, readers: Iterable[apsw.Connection]) -> int:
+    """Of the results of a query that reads so many rows, from these shards."""
+    stored = 0
+    for reader in readers:
+        with suppress(apsw.Error):
+            pages = int(reader.execute("PRAGMA page_count").get)
+            stored += pages * int(reader.execute("PRAGMA page_size").get)
+    return DELTA_BYTES + rows * FULL_PER_ROW_BYTES + stored * FULL_PER_BYTE

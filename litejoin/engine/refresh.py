@@ -161,7 +161,8 @@ class Refresher:
             silent = join.plan.on_change == "silent"
             mode = RECORD_DIFFERENCES if silent else EMIT_DIFFERENCES
         try:
-            head = self._run(join.full_handle, head, deadlines.full_bytes(rows), mode)
+            most = deadlines.full_bytes(rows, readers)
+            head = self._run(join.full_handle, head, most, mode)
             join.rebuild = False
             return head
         except QueryError as error:

@@ -24,9 +24,10 @@ REPLICATED_BUSY_TIMEOUT_MS = 60_000
 """Where Litestream writes beside us: when it has to start a long log again, it holds the file's
 write lock while it copies the whole file once."""
 
-QUERY_VALUE_BYTES = 16 * 1024 * 1024
+QUERY_VALUE_BYTES = 64 * 1024 * 1024
 """The longest value that a user's query may read or make: printf('%*d', ...) and its kin would fill
-the memory with a width that a message names."""
+the memory with a width that a message names. As much as one result may have: native joins, which
+ask no query, know no other bound, and levels must agree."""
 
 WRITING_VFS = "litejoin"
 """Of connections that write: the frames of a transaction go to the log together."""

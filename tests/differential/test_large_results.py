@@ -54,13 +54,13 @@ def test_one_result_that_is_too_large_is_reported_and_the_others_are_made(
         assert len(p.state()["j"]) == 20
 
 
-def test_a_full_re_evaluation_is_bounded_by_the_rows_it_reads(
+def test_a_full_re_evaluation_is_bounded_by_what_it_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine_pipeline(tmp_path / "d", 2, FULL) as p:
         assert p.joins[0].strategy == "full"
         monkeypatch.setattr(deadlines, "DELTA_BYTES", 10_000)
-        many = '{"i":[' + ",".join("0" * 200) + "]}"
+        many = '{"i":[' + ",".join("0" * 2_000) + "]}"
         (failure,) = p.engine.apply(*p.write([row(p, "orders", "many", many)])).failures
         assert failure.startswith("join j: the query cannot be evaluated: one result has more than")
         p.clock.advance(60_000)
@@ -68,10 +68,23 @@ def test_a_full_re_evaluation_is_bounded_by_the_rows_it_reads(
         assert list(p.state()["j"]) == ['"many0"']
 
 
+def test_large_rows_may_have_large_results_in_a_full_re_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = {"j": "SELECT key AS k, payload AS p FROM orders ORDER BY key LIMIT 1000"}
+    with engine_pipeline(tmp_path / "d", 2, whole) as p:
+        assert p.joins[0].strategy == "full"
+        monkeypatch.setattr(deadlines, "DELTA_BYTES", 10_000)
+        large = '{"a":"' + "x" * 10_000 + '"}'
+        rows = [row(p, "orders", f"o{i}", large) for i in range(200)]
+        assert p.engine.apply(*p.write(rows)).failures == ()
+        assert len(p.state()["j"]) == 200
+
+
 def test_a_message_cannot_name_the_length_of_a_value(tmp_path: Path) -> None:
     with engine_pipeline(tmp_path / "d", 2, PADDED) as p:
         rows = [row(p, "orders", f"o{i}", '{"w":3}') for i in range(20)]
         rows += [row(p, "orders", "wide", f'{{"w":{QUERY_VALUE_BYTES + 1}}}')]
         (failure,) = p.engine.apply(*p.write(rows)).failures
-        assert failure == "join j: key 'wide' cannot be evaluated: a value has more than 16 MiB"
+        assert failure == "join j: key 'wide' cannot be evaluated: a value has more than 64 MiB"
         assert len(p.state()["j"]) == 20
