@@ -49,6 +49,11 @@ from litejoin.store.writer import ShardStore
 EXIT_CLEAN = 0
 EXIT_FAILED = 1
 
+ONE_REQUEST_MS = 200
+"""Signals that follow each other faster are one request to stop: `timeout` and some supervisors
+send theirs to the process and then to its group. Nobody presses Ctrl-C twice in that time.
+"""
+
 FILES, FILES_A_SHARD, FILES_A_PART = 256, 16, 16
 """Open at most, generously: by the process itself, for a shard (six while nothing is checked), for
 a source or sink (connections of its own)."""
@@ -101,6 +106,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._deadline_s: float | None = None
+        self._signalled_ms: int | None = None
 
     async def run(self) -> int:
         """Start, serve until a signal, drain. Returns the exit code of a clean drain; every other
@@ -336,6 +342,10 @@ class App:
                 log.error("joiner: a query ran past its deadline and was interrupted")
 
     def _signalled(self) -> None:
+        now_ms, before_ms = self._clock.monotonic_ms(), self._signalled_ms
+        if before_ms is not None and now_ms - before_ms < ONE_REQUEST_MS:
+            return
+        self._signalled_ms = now_ms
         if self._stop.is_set():
             log.warning("litejoin: second signal, exiting at once")
             _exit_now(EXIT_FAILED)
