@@ -108,6 +108,19 @@ def test_groups_made_in_a_transaction_that_failed_are_made_again(tmp_path: Path)
         assert result(p) == {"g": "a", "n": 12, "total": 1145}
 
 
+def test_changes_that_come_while_a_re_evaluation_waits_are_in_the_groups(tmp_path: Path) -> None:
+    with engine_pipeline(tmp_path / "d", 2, {"j": SUM}) as p:
+        p.engine.apply(*p.write([order(p, f"k{i}", i) for i in range(10)]))
+        join = p.engine._joins[0]
+        join.due, join.not_before_ms = True, p.clock.monotonic_ms() + 500
+        p.engine.apply(*p.write([order(p, "k10", 100)]))
+        p.clock.advance(500)
+        assert p.engine.idle().results == 1
+        p.engine.apply(*p.write([order(p, "k11", 1000)]))
+        assert result(p) == {"g": "a", "n": 12, "total": 1145}
+        assert kept(p) == 1
+
+
 def test_an_overflow_is_sqlites_own_and_passes(tmp_path: Path) -> None:
     with engine_pipeline(tmp_path / "d", 2, {"j": SUM}) as p:
         large = [order(p, f"k{i}", 2**62) for i in range(3)]

@@ -183,6 +183,22 @@ def test_offsets_come_back_as_they_were_stored_and_each_in_its_shard() -> None:
     assert again.marks == {("t", 0): 2**64 - 3, ("Größe/\x1f", 12): 0}
 
 
+@pytest.mark.parametrize("shard", [0, 1])
+def test_a_mark_that_one_shard_has_is_the_topics(shard: int) -> None:
+    state: Any = State()
+    stored = StoredOffsets(state, "g", 2)
+    older = [*stored.rows({("t", 0): [1, 1]}, 1)]
+    stored.marks["t", 0] = 77
+    newer = [*stored.rows({("t", 0): [2, 2]}, 1)]
+    for row in (older[1 - shard], newer[shard]):
+        state.kept[row.key] = row.extra
+    for kept in (state.kept, dict(reversed(state.kept.items()))):
+        state.kept = kept
+        again = StoredOffsets(state, "g", 2)
+        assert sorted(*asyncio.run(again.load()).values()) == [1, 2]
+        assert again.marks == {("t", 0): 77}
+
+
 def test_a_bad_message_is_kept_with_all_that_can_be_shown() -> None:
     message = SimpleNamespace(
         topic=lambda: "t", partition=lambda: 3, offset=lambda: 9,
