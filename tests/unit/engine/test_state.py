@@ -7,6 +7,7 @@ import pytest
 
 from litejoin.engine import state as state_module
 from litejoin.engine.state import StateDatabase
+from litejoin.errors import StorageIOError
 from litejoin.store.log import ResultLog
 
 HEAD, CURRENT = 50, (1, 46, 47, 48, 49, 50)
@@ -85,3 +86,10 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     assert (again.head, again.tail, again.applied) == (5, 0, 3)
     assert (again.owed, again.rebuilding) == ({1, 2}, {1})
     again.close()
+
+
+def test_after_a_checkpoint_that_failed_nothing_more_is_written(state: StateDatabase) -> None:
+    state._checkpointer.failure = StorageIOError("disk I/O error")
+    with pytest.raises(StorageIOError):
+        state.begin()
+    assert not state.connection.in_transaction
