@@ -35,6 +35,10 @@ VALUES = {
         FROM orders o JOIN products p ON p.payload ->> 'a' = o.payload ->> 'a'""",
     "by-value": """SELECT o.payload ->> 'a' AS a, o.key AS k, p.key AS p FROM orders o
         LEFT JOIN products p ON p.key = o.payload ->> 'a'""",
+    "left-where": """SELECT o.key AS k, p.key AS p FROM orders o
+        LEFT JOIN products p ON p.key = o.payload ->> 'a' WHERE p.timestamp > 0""",
+    "left-where-equal": """SELECT o.key AS k, p.key AS p FROM orders o
+        LEFT JOIN products p ON p.key = o.payload ->> 'a' WHERE p.payload ->> 'a' = 1""",
     "beside": """SELECT o.key AS k, p.payload ->> 'a' AS a, o.payload ->> 'a' AS b FROM orders o
         JOIN products p ON p.key = o.key AND p.payload ->> 'a' = o.payload ->> 'a'""",
     "beside-left": """SELECT o.key AS k, p.key AS p FROM orders o
