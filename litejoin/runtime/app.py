@@ -117,7 +117,10 @@ class App:
         self._loop = asyncio.get_running_loop()
         sys.setswitchinterval(THREAD_SWITCH_S)
         settle_allocator()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        stops = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+            stops.append(signal.SIGHUP)
+        for number in stops:
             self._loop.add_signal_handler(number, self._signalled)
         started_ms = self._clock.monotonic_ms()
         async with AsyncExitStack() as closing:

@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and a second signal: clean, in time, nothing lost (product 10)."""
+"""SIGTERM, SIGINT, SIGHUP and a second signal: clean, in time, nothing lost (product 10)."""
 
 import signal
 import threading
@@ -36,7 +36,7 @@ def assert_clean(pipeline: Pipeline, began: float, limit_s: float = 10.0) -> Non
     assert "Traceback" not in pipeline.output(), pipeline.output()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_an_idle_pipeline_cleanly(launch: Launcher, number: int) -> None:
     pipeline, at = started(launch)
     with IngestClient(at.url) as client, Subscriber(at.url) as stream:
@@ -46,6 +46,19 @@ def test_a_signal_ends_an_idle_pipeline_cleanly(launch: Launcher, number: int) -
         pipeline.signal(number)
         assert_clean(pipeline, began)
         stream.wait_closed()
+
+
+def test_a_closed_terminal_does_not_end_what_was_started_with_nohup(launch: Launcher) -> None:
+    at = Listener()
+    pipeline = launch.prepare(push_config(at, JOIN), health_url=at.health)
+    pipeline.command = ["nohup", *pipeline.command]
+    pipeline.start()
+    pipeline.signal(signal.SIGHUP)
+    with IngestClient(at.url) as client, Subscriber(at.url) as stream:
+        client.send([message("t", "k", {"i": 1})])
+        stream.wait_results(1)
+    assert pipeline.stop() == 0
+    assert "stopping" in pipeline.output()
 
 
 def test_a_signal_right_after_the_start_ends_cleanly(launch: Launcher) -> None:
