@@ -88,6 +88,16 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
+def test_groups_are_those_of_their_layout(state: StateDatabase) -> None:
+    """Of another version of the program, say: they are made anew then."""
+    state.keep_groups(1, "1:SELECT")
+    assert state.has_groups(1, "1:SELECT")
+    assert not state.has_groups(1, "2:SELECT")
+    assert not state.has_groups(2, "1:SELECT")
+    state.lose_groups(1)
+    assert not state.has_groups(1, "1:SELECT")
+
+
 def test_after_a_checkpoint_that_failed_nothing_more_is_written(state: StateDatabase) -> None:
     state._checkpointer.failure = StorageIOError("disk I/O error")
     with pytest.raises(StorageIOError):
