@@ -46,6 +46,8 @@ def run(argv: Sequence[str]) -> int:
     )
     try:
         _refuse_unknown(ledger, plan, options)
+        if options.action == "retry":
+            _say_who_gets_none(ledger, plan, _selection(options))
         return _ACTIONS[options.action](ledger, options, _selection(options))
     finally:
         ledger.close()
@@ -92,6 +94,19 @@ def _refuse_unknown(ledger: Ledger, plan: Plan, options: Namespace) -> None:
             near = suggestion(name, known)
             hint = f'did you mean "{near}"?' if near else f"there are: {', '.join(sorted(known))}"
             raise ConfigError(f"no {kind} {name!r} in the config or in the queue", hint=hint)
+
+
+def _say_who_gets_none(ledger: Ledger, plan: Plan, selection: Selection) -> None:
+    """Of a sink that was renamed or removed nothing is sent."""
+    used = {sink for join in plan.joins for sink in join.sinks}
+    for window in plan.windows:
+        used |= {*window.sinks, window.late_sink or ""}
+    for sink, count in dlq.count_by_sink(ledger, selection).items():
+        if sink not in used:
+            sys.stderr.write(
+                f"litejoin dlq: nothing is sent to {sink}, which the config does not use: {count}"
+                " of its results wait until it does, or for their ttl\n"
+            )
 
 
 def _selection(options: Namespace) -> Selection:

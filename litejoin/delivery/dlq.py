@@ -62,6 +62,13 @@ def entries(ledger: Ledger, selection: Selection) -> Iterator[dict[str, Any]]:
         number = int(str(page[-1][0]))
 
 
+def count_by_sink(ledger: Ledger, selection: Selection) -> dict[str, int]:
+    """How many entries are selected, by sink."""
+    where, bindings = selection.where()
+    sql = f"SELECT sink, count(*) FROM dlq WHERE {where} GROUP BY sink ORDER BY sink"
+    return {str(sink): int(str(n)) for sink, n in ledger.db.execute(sql, bindings)}
+
+
 def body(ledger: Ledger, selection: Selection) -> bytes | None:
     """The body of the oldest selected entry, as it is sent; None: none, or it is damaged."""
     where, bindings = selection.where()

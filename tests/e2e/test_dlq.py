@@ -17,14 +17,19 @@ from tests.harness.waiting import eventually
 KEYS = ("a", "b", "c", "d")
 
 
-def dlq(pipeline: Pipeline, *arguments: str) -> str:
+def said(pipeline: Pipeline, *arguments: str) -> tuple[str, str]:
+    """What the command wrote, and what it said beside that."""
     done = subprocess.run(
         [sys.executable, "-m", "litejoin", "dlq", *arguments, "-c", pipeline.file.name],
         cwd=pipeline.work_dir, env=clean_environment(), capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
+
+
+def dlq(pipeline: Pipeline, *arguments: str) -> str:
+    return said(pipeline, *arguments)[0]
 
 
 def entries(pipeline: Pipeline, *filters: str) -> dict[str, dict[str, Any]]:
@@ -85,3 +90,11 @@ def test_each_action_works_when_the_pipeline_is_stopped(
     pipeline.start()
     eventually(lambda: [r.json["key"] for r in receiver.delivered()] == ["d"])
     eventually(lambda: entries(pipeline).keys() == {"b", "c"})
+
+
+def test_a_retry_says_that_nobody_sends_to_a_sink_that_was_renamed(pipeline: Pipeline) -> None:
+    assert pipeline.stop() == 0
+    pipeline.file.write_text(pipeline.file.read_text().replace("hook\n", "other\n"))
+    assert "nothing is sent to hook, which the config does not use: 4" in said(pipeline, "retry")[1]
+    pipeline.file.write_text(pipeline.file.read_text().replace("other\n", "hook\n"))
+    assert "nothing is sent" not in said(pipeline, "retry")[1]
