@@ -235,6 +235,19 @@ CLOCK_READS = {
 }  # fmt: skip
 
 
+def test_no_time_limit_loses_a_cancellation() -> None:
+    """asyncio.wait_for before Python 3.12 does when it comes with the result; asyncio.timeout does
+    not.
+    """
+    wrong = [
+        f"{FILES[module].relative_to(ROOT)}:{node.lineno}"
+        for module, tree in TREES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "asyncio.wait_for"
+    ]
+    assert not wrong
+
+
 def test_what_is_imported_is_declared() -> None:
     """A wheel installed without the development packages finds every module it imports at load."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -98,6 +98,7 @@ class WorkerProcess:
             return
         process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), CLOSE_S)
+            async with asyncio.timeout(CLOSE_S):
+                await process.wait()
         except TimeoutError:
             await self._forget(process)

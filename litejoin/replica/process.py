@@ -83,7 +83,8 @@ class LitestreamProcess:
                 "replication: litestream ended with code %d, started again in %g s", code, pause_s
             )
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause_s)
+                async with asyncio.timeout(pause_s):
+                    await self._hurry.wait()
             pause_s = FIRST_PAUSE_S if self._hurry.is_set() else min(2 * pause_s, MAX_PAUSE_S)
             self._hurry.clear()
 
@@ -182,7 +183,8 @@ class LitestreamProcess:
         if self._socket is None or not self._socket.exists():
             return
         try:
-            info = await asyncio.wait_for(control.ask(self._socket, "/info"), ASK_S)
+            async with asyncio.timeout(ASK_S):
+                info = await control.ask(self._socket, "/info")
             pid = int(info["pid"])
             is_ours = str(self._config.absolute()).encode() in _command_of(pid)
         except (OSError, ValueError, KeyError, TimeoutError):

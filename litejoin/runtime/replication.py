@@ -206,7 +206,10 @@ class Replication:
         try:
             if self._socket is None:
                 raise FileNotFoundError
-            await asyncio.wait_for(control.ask(self._socket, "/info"), ASK_S)
+            # Not asyncio.wait_for: before Python 3.12 it loses a cancellation that comes with the
+            # answer, and the stop would wait for this task for ever.
+            async with asyncio.timeout(ASK_S):
+                await control.ask(self._socket, "/info")
         except (OSError, ValueError, TimeoutError):
             self._seen = False
             return False
@@ -220,7 +223,8 @@ class Replication:
         at = self._clock.now_ms() / 1000
         path = self._files[name].absolute()
         try:
-            await asyncio.wait_for(control.sync(socket, path, ASK_S), ASK_S + 1)
+            async with asyncio.timeout(ASK_S + 1):
+                await control.sync(socket, path, ASK_S)
         except (OSError, ValueError, TimeoutError) as error:
             self._failure = str(error) or f"no answer in {ASK_S:g} s"
         else:
