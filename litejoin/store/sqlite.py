@@ -5,6 +5,7 @@ locks (closing one copy's file handle drops the other's), so nothing else may op
 the standard library's module, not DuckDB, not a plain open().
 """
 
+import os
 import threading
 from pathlib import Path
 from urllib.parse import quote
@@ -98,8 +99,12 @@ def open_database(
 
 
 def open_readonly(path: Path | str) -> apsw.Connection:
-    """Open an existing data file for reading only."""
-    connection = open_database(path, readonly=True)
+    """Open an existing data file for reading only; on media that cannot be written, too."""
+    file = Path(path)
+    if os.access(file.parent, os.W_OK):
+        connection = open_database(file, readonly=True)
+    else:
+        connection = open_untouched(file, file.with_name(file.name + "-wal"))
     connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -108,11 +113,17 @@ def open_untouched(path: Path, wal: Path) -> apsw.Connection:
     """Open an existing data file so that nothing beside it is made or changed, not even its -shm.
 
     A file whose daemon lives, or was killed, has a -shm: it is read as it is, and SQLite makes an
-    index of the -wal in memory where it cannot trust it. After a clean end there is no -wal.
+    index of the -wal in memory where it cannot trust it. After a clean end there is no -wal. A copy
+    may have a -wal without its -shm: without one SQLite would not see what is in it, and makes it.
     """
     load_native()
     shm = wal.with_name(wal.name.removesuffix("-wal") + "-shm")
-    options = "mode=ro&readonly_shm=1" if shm.exists() else "immutable=1"
+    if shm.exists():
+        options = "mode=ro&readonly_shm=1"
+    elif wal.exists() and wal.stat().st_size:
+        options = "mode=ro"
+    else:
+        options = "immutable=1"
     flags = apsw.SQLITE_OPEN_NOMUTEX | apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
     connection = apsw.Connection(f"file:{quote(str(path.absolute()))}?{options}", flags=flags)
     connection.set_busy_timeout(BUSY_TIMEOUT_MS)

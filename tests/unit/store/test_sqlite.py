@@ -1,7 +1,9 @@
 """One SQLite in the process, new enough, and the same for Python and native code."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import apsw
 import pytest
@@ -46,3 +48,39 @@ def test_the_standard_librarys_sqlite_is_never_imported() -> None:
         "sys.exit('sqlite3' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def logged(path: Path) -> None:
+    """A file whose newest row is in its write-ahead log only, as a copy of a live one has it."""
+    connection = sqlite.open_database(path)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("CREATE TABLE t(x); INSERT INTO t VALUES(1)")
+    connection.wal_checkpoint()
+    connection.execute("INSERT INTO t VALUES(2)")
+    copies = {name: path.with_name(path.name + name).read_bytes() for name in ("", "-wal")}
+    connection.close()
+    for name, content in copies.items():
+        path.with_name(path.name + name).write_bytes(content)
+
+
+def test_a_log_without_its_index_is_read_all_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "d.db"
+    logged(path)
+    connection = sqlite.open_untouched(path, tmp_path / "d.db-wal")
+    assert connection.execute("SELECT count(*) FROM t").get == 2
+    connection.close()
+
+
+def test_a_file_on_read_only_media_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "d.db"
+    connection = sqlite.open_database(path)
+    connection.execute("PRAGMA journal_mode = WAL").fetchall()
+    connection.execute("CREATE TABLE t(x); INSERT INTO t VALUES(1), (2)")
+    connection.close()
+    asked: list[object] = []
+    monkeypatch.setattr(sqlite.os, "access", lambda *of: bool(asked.append(of)))
+    reader = sqlite.open_readonly(path)
+    assert reader.execute("SELECT count(*) FROM t").get == 2
+    assert list(tmp_path.iterdir()) == [path]
+    assert asked == [(tmp_path, os.W_OK)]
+    reader.close()
