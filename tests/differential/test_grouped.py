@@ -6,6 +6,7 @@ That they equal SQLite over random histories is test_grouped_machine's.
 
 import json
 import random
+from operator import itemgetter
 from pathlib import Path
 
 import apsw
@@ -144,6 +145,19 @@ def test_extremes_that_leave_one_after_the_other(tmp_path: Path) -> None:
         assert result(p) == {"g": "a", "low": 120, "high": 120}
         p.engine.apply(*p.write([gone(p, "k120")]))
         assert p.state().get("j", {}) == {}
+        assert kept(p) == 1
+
+
+def test_a_group_that_is_read_again_leaves_the_others_of_its_key_alone(tmp_path: Path) -> None:
+    query = """SELECT payload ->> '$.g' AS g, payload ->> '$.h' AS h, count(*) AS c,
+        max(payload ->> '$.n') AS top FROM orders GROUP BY 1, 2"""
+    with engine_pipeline(tmp_path / "d", 2, {"j": query}) as p:
+        p.engine.apply(*p.write([order(p, f"x{n:02}", n, h="x") for n in range(60)]))
+        p.engine.apply(*p.write([order(p, f"y{n}", n, h="y") for n in range(3)]))
+        for n in range(59, 9, -1):
+            p.engine.apply(*p.write([gone(p, f"x{n:02}")]))
+        rows = sorted(map(json.loads, p.state()["j"]['"a"']), key=itemgetter("h"))
+        assert [(row["h"], row["c"], row["top"]) for row in rows] == [("x", 10, 9), ("y", 3, 2)]
         assert kept(p) == 1
 
 
