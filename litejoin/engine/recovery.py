@@ -22,6 +22,9 @@ class BatchRecords(Protocol):
 
     def unapplied(self, number: int, after_seq: int) -> Iterable[tuple[int, bytes]]: ...
 
+    @property
+    def last_seq(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Unapplied:

@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -24,10 +25,10 @@ from tests.faults.test_process_kill import Client, kill_under_load
 from tests.faults.test_process_stop import Load, keys_in
 from tests.harness.configs import Listener, http_sink, push_config, sse_sink
 from tests.harness.fixtures import Launcher
-from tests.harness.ingest import IngestClient
+from tests.harness.ingest import IngestClient, message
 from tests.harness.results import canonical, canonical_rows, difference, snapshot_state
 from tests.harness.scripted import Reply, Request, WebhookReceiver
-from tests.harness.sse import snapshot
+from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import SLOW, eventually
 from tests.reference.oracle import Oracle
 
@@ -93,6 +94,11 @@ def table_rows(path: Path) -> dict[str, tuple[str, ...]]:
         canonical(json.loads(key)): canonical_rows([{"id": id_, "v": v, "user_v": user_v}])
         for key, id_, v, user_v in rows
     }
+
+
+def keys_of(path: Path) -> list[str]:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return [key for (key,) in db.execute('SELECT key FROM "j" ORDER BY key')]
 
 
 def file_results(path: Path) -> list[dict[str, Any]]:
@@ -215,4 +221,36 @@ def test_sigterm_under_load_beside_a_hung_receiver_counts_what_is_left(
     receiver.default = lambda _: Reply()
     receiver.up()
     eventually(lambda: {r.json["key"] for r in receiver.delivered()} == stored, 90)
+    assert pipeline.stop() == 0
+
+
+def test_results_made_anew_reach_sinks_that_know_later_positions(
+    launch: Launcher, tmp_path: Path
+) -> None:
+    """state.db is deleted, as somebody would to have all results computed again."""
+    at, path = Listener(), tmp_path / "out.db"
+    config = push_config(
+        at,
+        {"j": {"query": "SELECT key, payload FROM t", "sinks": ["out", "table"]}},
+        sinks=[
+            sse_sink(at),
+            {"name": "table", "type": "sqlite", "config": {"path": str(path)}},
+        ],
+        delivery={"guarantee": "at_least_once"},
+    )
+    pipeline = launch(config, at.health)
+    with IngestClient(at.url) as client:
+        for number in range(50):
+            client.send([message("t", "k", {"n": number})])
+        eventually(lambda: keys_of(path) == ["k"])
+    before = snapshot(at.url).position
+    assert pipeline.stop() == 0
+    for file in (pipeline.work_dir / "data").glob("state.db*"):
+        file.unlink()
+    pipeline.start()
+    with IngestClient(at.url) as client, Subscriber(at.url, last_event_id=before) as stream:
+        client.send([message("t", "other", {"n": 1})])
+        eventually(lambda: keys_of(path) == ["k", "other"])
+        stream.wait(lambda s: s.named("reset"))
+        stream.wait_results(2)
     assert pipeline.stop() == 0
