@@ -22,6 +22,10 @@ WAITING_PER_WORKER = 8
 """Results read ahead of the workers, few enough to hold in memory. The next are read when half of
 them are done: often enough that no worker idles, and a read of the log is for many."""
 
+WAITING_CHARS = 4 * 1024 * 1024
+"""Of rows read ahead, from which on no more are read: large results fill memory before they are
+many."""
+
 MAX_SPAN = 10_000
 """Results past the oldest unfinished one: what a crash sends again when one request hangs."""
 
@@ -51,7 +55,7 @@ class Dispatcher:
         self._lanes: dict[LaneKey, deque[Job] | None] = {}
         """Busy keys, and what waits behind the result in flight (None: nothing yet)."""
         self._ready: asyncio.Queue[Job] = asyncio.Queue()
-        self._pending = 0
+        self._pending = self._pending_chars = 0
         self._most = WAITING_PER_WORKER * sink.max_in_flight
         self._room = asyncio.Event()
         self._going = asyncio.Event()
@@ -134,11 +138,12 @@ class Dispatcher:
             self._keeper.advance(self.sink.name, self._progress.cursor, 0)
 
     def _has_room(self) -> bool:
-        return self._pending <= self._most // 2
+        return self._pending <= self._most // 2 and self._pending_chars < WAITING_CHARS
 
     def _enter(self, job: Job) -> None:
         key = (job.result.query, job.result.identity)
         self._pending += 1
+        self._pending_chars += len(job.result.rows)
         if key not in self._lanes:
             self._lanes[key] = None
             self._ready.put_nowait(job)
@@ -149,8 +154,10 @@ class Dispatcher:
         else:
             lane.append(job)
 
-    def _leave(self, key: LaneKey) -> None:
+    def _leave(self, result: Result) -> None:
+        key = (result.query, result.identity)
         self._pending -= 1
+        self._pending_chars -= len(result.rows)
         if self._has_room():
             self._room.set()
         lane = self._lanes[key]
@@ -172,7 +179,7 @@ class Dispatcher:
         self.settler.skip(job.result)
         self._progress.end(job.result.pos)
         self._keeper.advance(self.sink.name, self._progress.cursor)
-        self._leave((job.result.query, job.result.identity))
+        self._leave(job.result)
 
     async def _send(self, result: Result) -> Outcome:
         try:
@@ -196,4 +203,4 @@ class Dispatcher:
             self._going.clear()
         if job.done is not None:
             job.done.set_result(None)
-        self._leave(key)
+        self._leave(result)

@@ -27,6 +27,9 @@ COMMIT_CHANGES = 500
 MAX_PENDING = 5_000
 """Outcomes in memory when the disk does not keep up or is full; then dispatchers wait."""
 
+CHARS_PER_OUTCOME = 16 * 1024
+"""A queued result that waits for its commit counts as one outcome more for so much of its rows."""
+
 FULL_RETRY_S = 1.0
 
 log = logging.getLogger("litejoin.delivery")
@@ -87,9 +90,11 @@ class Keeper:
     def push(self, change: Change) -> None:
         """Add a change; it is durable no later than a cursor that is pushed after it."""
         self._changes.append(change)
+        weight = 1
         if isinstance(change, Enqueue):
             self._queued.add(change.entry.sink)
-        self._note(1)
+            weight += len(change.entry.result.rows) // CHARS_PER_OUTCOME
+        self._note(weight)
 
     def has_entries(self, sink: str) -> bool:
         """False: certainly nothing of the sink waits in the queue, on disk or on its way there."""

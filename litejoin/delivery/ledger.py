@@ -41,6 +41,9 @@ ENTRY_OVERHEAD_BYTES = 256
 
 DAMAGED = "damaged: the stored entry is not what was written"
 
+DUE_CHARS = 4 * 1024 * 1024
+"""Of rows in one look for due entries, from which on it takes no more."""
+
 MAX_ERROR_CHARS = 500
 """An error text is for people; a receiver must not be able to fill the disk with it."""
 
@@ -271,8 +274,15 @@ class Ledger:
             f"SELECT {ENTRY_COLUMNS} FROM dlq WHERE sink = ? AND next_retry_at_ms <= ?"
             " ORDER BY next_retry_at_ms, pos LIMIT ?",
             (sink, now_ms, limit),
-        ).fetchall()
-        entries = [entry for row in rows if (entry := self._checked(row)) is not None]
+        )
+        taken, left = list[tuple[Any, ...]](), DUE_CHARS
+        for row in rows:
+            taken.append(row)
+            left -= len(row[4])
+            if left <= 0:
+                break
+        rows.close()
+        entries = [entry for row in taken if (entry := self._checked(row)) is not None]
         oldest: dict[tuple[str, str], Entry] = {}
         for entry in sorted(entries, key=lambda e: e.result.pos):
             oldest.setdefault((entry.result.query, entry.result.identity), entry)

@@ -140,7 +140,8 @@ class LogReader(Protocol):
         upto: int | None = None,
     ) -> tuple[list[Result], int]:
         """Up to `limit` results with `after` < pos <= `upto` (default: head) of the named joins
-        (default: all), in log order, and the position that is covered by them.
+        (default: all), in log order, and the position that is covered by them. Large results are
+        fewer than `limit`, at least one, however many follow.
         """
         ...
 

@@ -18,7 +18,7 @@ checkpointed.
 
 import json
 from array import array
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from litejoin.records import Result, ResultOp
@@ -26,6 +26,10 @@ from litejoin.store.sqlite import open_readonly
 
 SCAN_POSITIONS = 8192
 """Positions one filtered read looks at: bounds the time of a read (about 2 ms) when few match."""
+
+READ_CHARS = 4 * 1024 * 1024
+"""Of rows in one `read`, from which on it takes no more: a batch of large results is one of few, so
+that memory does not grow with a backlog of them."""
 
 FETCH_POSITIONS = 1024
 """Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
@@ -91,9 +95,9 @@ class ResultLog:
             f"SELECT {_COLUMNS} FROM log WHERE pos > ? AND pos <= ? AND op <> {RECORDED}{of_joins}"
             " ORDER BY pos LIMIT ?"
         )
-        results = self._results(sql, (after, window, *bindings, limit))
+        results, is_cut = self._first_results(sql, (after, window, *bindings, limit))
         end = window if results or window == end else self._next_entry(window, end)
-        return results, results[-1].pos if len(results) == limit else end
+        return results, results[-1].pos if is_cut or len(results) == limit else end
 
     def count(self, after: int, queries: Collection[str]) -> int:
         """How many results of the named joins follow a position. Scans them."""
@@ -176,9 +180,22 @@ class ResultLog:
         ).fetchone()
         return min(end, int(row[0]) - 1) if row and row[0] is not None else end
 
+    def _first_results(self, sql: str, bindings: Sequence[int | str]) -> tuple[list[Result], bool]:
+        """Results until they are READ_CHARS, at least one; whether there may be more."""
+        left, results = READ_CHARS, []
+        for result in self._each_result(sql, bindings):
+            results.append(result)
+            left -= len(result.rows)
+            if left <= 0:
+                return results, True
+        return results, False
+
     def _results(self, sql: str, bindings: Sequence[int | str]) -> list[Result]:
+        return list(self._each_result(sql, bindings))
+
+    def _each_result(self, sql: str, bindings: Sequence[int | str]) -> Iterator[Result]:
         pipeline, names, ops = self.pipeline, self._names, _OPS
-        return [
+        return (
             Result(
                 pos, names.get(join_id) or self._load_name(join_id), key, rows, ops[op],
                 emit_at_ms, pipeline, *span,
@@ -186,7 +203,7 @@ class ResultLog:
             for pos, join_id, op, emit_at_ms, key, rows, *span in self._connection.execute(
                 sql, bindings
             )
-        ]  # fmt: skip
+        )  # fmt: skip
 
     def _load_name(self, join_id: int) -> str:
         self._load_names()

@@ -14,6 +14,7 @@ from litejoin.delivery.keeper import Keeper
 from litejoin.delivery.ledger import Change, Enqueue, Entry, Ledger, Remove
 from litejoin.errors import StorageIOError
 from litejoin.records import Result, ResultOp
+from tests.unit.delivery.harness import until
 
 
 def enqueue(pos: int) -> Enqueue:
@@ -62,6 +63,26 @@ def test_many_outcomes_share_a_commit_and_nothing_is_lost_at_the_close(tmp_path:
     assert again.cursors("e") == {"crm": 1_200}
     assert again.sizes()["crm"].entries == 1_200
     again.close()
+
+
+def test_large_results_are_committed_before_they_are_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "COMMIT_INTERVAL_S", 3_600.0)
+    text = "x" * (keeper_module.CHARS_PER_OUTCOME * keeper_module.COMMIT_CHANGES // 4)
+
+    async def story() -> None:
+        ledger = Failing(tmp_path / "dlq.db", [])
+        keeper = Keeper(lambda: ledger, pytest.fail)
+        await keeper.open("e")
+        for pos in range(1, 5):
+            large = Result(pos, "orders", f'"{pos}"', text, ResultOp.UPSERT, 0, "p/e")
+            keeper.push(Enqueue(Entry("crm", large, 1, 0, None, "")))
+        await until(lambda: bool(ledger.commits))
+        await keeper.close()
+        assert ledger.commits == [4]
+
+    asyncio.run(story())
 
 
 def test_a_commit_is_noted_though_its_caller_is_cancelled(tmp_path: Path) -> None:

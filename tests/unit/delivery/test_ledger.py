@@ -11,6 +11,7 @@ from msgspec import structs
 from litejoin.delivery import dlq
 from litejoin.delivery.dlq import Selection
 from litejoin.delivery.ledger import (
+    DUE_CHARS,
     Change,
     Enqueue,
     Entry,
@@ -60,6 +61,15 @@ def test_only_due_entries_of_the_sink_come_one_a_key_oldest_first(ledger: Ledger
     assert [e.result.pos for e in found] == [2]
     assert after == 900
     assert ledger.due("crm", 99, 10) == ([], 100)
+
+
+def test_large_entries_fall_due_a_few_at_a_time(ledger: Ledger) -> None:
+    text = "x" * (DUE_CHARS // 3)
+    large = [replace(entry(n, f'"{n}"'), result=result(n, f'"{n}"', text)) for n in range(1, 9)]
+    ledger.commit({}, [Enqueue(each) for each in large])
+    assert [e.result.pos for e in ledger.due("crm", 100, 64)[0]] == [1, 2, 3, 4]
+    ledger.commit({}, [Remove("crm", each.result.id) for each in large[:4]])
+    assert [e.result.pos for e in ledger.due("crm", 100, 64)[0]] == [5, 6, 7, 8]
 
 
 def test_an_entry_that_is_enqueued_twice_keeps_its_attempts(ledger: Ledger) -> None:

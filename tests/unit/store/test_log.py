@@ -86,6 +86,21 @@ def test_a_read_stops_where_it_is_told(writer: StateWriter, log: ResultLog) -> N
     assert log.read(9, 10) == ([], 9), "a cursor ahead of the head stays where it is"
 
 
+def test_large_results_are_read_a_few_at_a_time(writer: StateWriter, log: ResultLog) -> None:
+    text = "x" * (log_module.READ_CHARS // 3)
+    writer.put_many(*[("orders", n, {"text": text}) for n in range(8)], ("users", 9, {"n": 1}))
+    seen, after = list[int](), 0
+    while after < writer.head:
+        results, after = log.read(after, 100)
+        assert 1 <= len(results) <= 3
+        seen += [result.pos for result in results]
+        # Nothing is left open: a reader that stops in the middle would hold the whole log.
+        assert writer.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0] == 0
+    assert seen == list(range(1, 10))
+    writer.put("orders", 1, {"text": text * 4})
+    assert [r.pos for r in log.read(after, 100)[0]] == [10], "one at least"
+
+
 def test_a_join_added_later_is_found(writer: StateWriter, log: ResultLog) -> None:
     assert log.read(0, 10, ["late"]) == ([], 0)
     writer.add_join("late")

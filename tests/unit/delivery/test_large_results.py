@@ -1,0 +1,50 @@
+"""What is large fills memory before it is many."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from litejoin.delivery.dispatcher import WAITING_CHARS
+from tests.unit.delivery.harness import (
+    FakeSink,
+    join_plan,
+    make_plan,
+    running,
+    sink_plan,
+    until,
+)
+from tests.unit.delivery.test_dispatcher import settled
+from tests.unit.store.state_writer import StateWriter
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Iterator[StateWriter]:
+    writer = StateWriter(tmp_path / "state.db", "orders")
+    yield writer
+    writer.close()
+
+
+def test_large_results_are_read_ahead_until_they_fill_their_room(
+    tmp_path: Path, writer: StateWriter
+) -> None:
+    sink = FakeSink("crm", max_in_flight=8)
+    gate = asyncio.Event()
+    sink.gate = lambda _: gate
+    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    text = "x" * (WAITING_CHARS // 4)
+
+    async def story() -> None:
+        writer.put_many(*[("orders", n, {"text": text}) for n in range(40)])
+        async with running(plan, writer, sink) as run:
+            dispatcher = run.delivery._dispatchers["crm"]
+            await until(lambda: bool(sink.attempts))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert 4 <= dispatcher._progress.span <= 8
+            gate.set()
+            await settled(run)
+
+    asyncio.run(story())
+    assert sorted(sink.positions()) == list(range(1, 41))
