@@ -755,16 +755,26 @@ cdef int olds_next(Cursor *cursor) noexcept nogil:
 
 
 cdef int delta_next(Cursor *cursor) noexcept nogil:
+    """The next version of a changed row that is to be shown."""
     cdef Topic *topic = cursor.table.topic
+    cdef Host *host = cursor.table.host
+    cdef uint64_t first = host.first_shown
+    cdef uint64_t end = first + host.n_shown if host.n_shown else <uint64_t>topic.n_changes * 2
+    cdef uint64_t version
+    if <uint64_t>cursor.next_ref * 2 + 1 < first:
+        cursor.next_ref = <uint32_t>(first // 2)
     while cursor.next_ref < topic.n_changes:
+        version = <uint64_t>cursor.next_ref * 2 + cursor.show_old
+        if version >= end:
+            break
         if not cursor.show_old:
             cursor.show_old = True
-            if take_change(cursor, &topic.changes[cursor.next_ref], True):
+            if version >= first and take_change(cursor, &topic.changes[cursor.next_ref], True):
                 return SQLITE_OK
         else:
             cursor.show_old = False
             cursor.next_ref += 1
-            if take_change(cursor, &topic.changes[cursor.next_ref - 1], False):
+            if version >= first and take_change(cursor, &topic.changes[cursor.next_ref - 1], False):
                 return SQLITE_OK
     cursor.at_end = True
     return SQLITE_OK
@@ -1140,6 +1150,27 @@ cdef class TopicTables:
                 raise MemoryError
             taken += done
         return taken
+
+    def versions(self, number: int) -> int:
+        """How many versions the delta table of a topic has: of each change the old one, then the new one."""
+        return self.host.topics[self._slot_of(number)].n_changes * 2
+
+    def show_versions(self, first: int = 0, count: int = 0) -> None:
+        """Let delta tables show these versions only; 0: all of them."""
+        self.host.first_shown = first
+        self.host.n_shown = count
+
+    def version_key(self, number: int, version: int) -> str:
+        """The message key that a version has."""
+        cdef LjChangeRow *change = &self.host.topics[self._slot_of(number)].changes[<uint32_t>(version // 2)]
+        return change.old.key.at[:change.old.key.len].decode("utf-8", "replace")
+
+    cdef int _slot_of(self, int number) except -1:
+        cdef int i
+        for i in range(self.host.n_topics):
+            if self.host.topics[i].number == number:
+                return i
+        raise ValueError(f"no topic has the number {number}")
 
     def changed(self) -> list:
         """The catalogue numbers of the topics that the applied changes touch."""

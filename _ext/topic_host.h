@@ -68,6 +68,8 @@ typedef struct {
     int any_out;
     int blind;      /* a shard was left out before the key maps were built: they lack its rows */
     int tolerant;   /* rows of shards that were left out count as absent instead of failing the query */
+    uint64_t first_shown, n_shown; /* versions that delta tables show: twice a change's number, + 1: the new one;
+                                      none shown: all of them */
     int damaged;    /* the first shard in which damage was met, or -1 */
 } LjHost;
 #endif

@@ -53,5 +53,7 @@ cdef extern from "topic_host.h" nogil:
         bint any_out
         bint blind
         bint tolerant
+        uint64_t first_shown
+        uint64_t n_shown
         int damaged
     int lj_index_path_hash(const Index *index, const LjVersion *row, uint64_t *hash)

@@ -110,15 +110,50 @@ class Refresher:
         self._tables.tolerate(bool(self.left_out))
         try:
             for reference in touched:
-                self._evaluator.affect(join.handle, reference)
+                self._affect(join, reference, failures)
         except QueryError:
-            # A changed row that the key expression cannot be computed for: only the whole query
-            # can tell.
+            # It took too long: there may be many keys, and little to compute.
             self._evaluator.set_affected(())
             return self._full(join, head, failures)
         finally:
             self._tables.tolerate(False)
         return self._affected(join, head, failures)
+
+    def _affect(self, join: Join, reference: int, failures: list[str]) -> None:
+        """Collect the result keys that changed rows of a reference touch. A row that they cannot be
+        computed for is reported, and the others go on.
+        """
+        try:
+            self._evaluator.affect(join.handle, reference)
+        except QueryError as error:
+            if error.extended & 0xFF == apsw.SQLITE_INTERRUPT:
+                raise
+            topic, _ = join.references[reference]
+            try:
+                self._affect_part(join, reference, 0, self._tables.versions(topic), failures)
+            finally:
+                self._tables.show_versions()
+
+    def _affect_part(
+        self, join: Join, reference: int, first: int, count: int, failures: list[str]
+    ) -> None:
+        self._tables.show_versions(first, count)
+        try:
+            self._evaluator.affect(join.handle, reference)
+        except QueryError as error:
+            if error.extended & 0xFF == apsw.SQLITE_INTERRUPT:
+                raise
+            if count > 1:
+                half = count // 2
+                self._affect_part(join, reference, first, half, failures)
+                self._affect_part(join, reference, first + half, count - half, failures)
+            elif first % 2:  # a new version; an old one was reported when it was new
+                key = self._tables.version_key(join.references[reference][0], first)
+                topic = join.plan.references[reference].topic
+                failures.append(
+                    f"join {join.plan.name}: message {key!r:.200} of {topic}: its result key cannot"
+                    f" be computed: {error}"
+                )
 
     def _affected(self, join: Join, head: int, failures: list[str]) -> int:
         """A key whose rows cannot be computed is reported; the others go on."""
