@@ -163,8 +163,10 @@ class LogReader(Protocol):
         """
         ...
 
-    def fetch(self, positions: Sequence[int]) -> list[Result]:
-        """The results at some positions, in rising order; those trimmed meanwhile are left out."""
+    def fetch(self, positions: Sequence[int]) -> tuple[list[Result], int]:
+        """The results at the first of some rising positions, and how many positions that covers, at
+        least one; those trimmed meanwhile are left out. Large results are few.
+        """
         ...
 
     def clone(self) -> "LogReader":

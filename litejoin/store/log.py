@@ -18,6 +18,7 @@ checkpointed.
 
 import json
 from array import array
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -32,8 +33,7 @@ READ_CHARS = 4 * 1024 * 1024
 that memory does not grow with a backlog of them."""
 
 FETCH_POSITIONS = 1024
-"""Positions bound to one statement of `fetch`; SQLite takes 32,766 parameters, memory wants fewer.
-"""
+"""Positions that `fetch` looks at; SQLite takes 32,766 parameters, memory wants fewer."""
 
 RECORDED = 3
 """`op` of a current result that nobody is told of (a join's `on_change: silent`)."""
@@ -124,14 +124,14 @@ class ResultLog:
             positions = array("q", (row[0] for row in rows))
         return positions, head
 
-    def fetch(self, positions: Sequence[int]) -> list[Result]:
-        """The results at these positions, rising; those trimmed meanwhile are left out."""
-        results: list[Result] = []
-        for start in range(0, len(positions), FETCH_POSITIONS):
-            chunk = tuple(positions[start : start + FETCH_POSITIONS])
-            sql = f"SELECT {_COLUMNS} FROM log WHERE pos IN ({_marks(chunk)}) ORDER BY pos"
-            results += self._results(sql, chunk)
-        return results
+    def fetch(self, positions: Sequence[int]) -> tuple[list[Result], int]:
+        """The results at these positions, rising, until they are READ_CHARS, and how many of the
+        positions that covers; those trimmed meanwhile are left out.
+        """
+        chunk = tuple(positions[:FETCH_POSITIONS])
+        sql = f"SELECT {_COLUMNS} FROM log WHERE pos IN ({_marks(chunk)}) ORDER BY pos"
+        results, is_cut = self._first_results(sql, chunk)
+        return results, bisect_right(chunk, results[-1].pos) if is_cut else len(chunk)
 
     def last(self, query: str, key: str) -> Result | None:
         """The newest entry of a key (JSON text), a delete too. Scans for a key without a result."""

@@ -9,7 +9,8 @@ Made by the runtime for each address with an SSE sink. Until `open` requests are
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from functools import partial
 from typing import TypeVar
 
 from litejoin.errors import OverloadedError
@@ -191,9 +192,14 @@ class SseHub:
             )
         )
 
-    async def fetch(self, positions: Sequence[int]) -> list[Result]:
-        """The results at some positions, read on another thread."""
-        return await self._serving()[1].run(lambda reader: reader.fetch(positions))
+    async def fetch(self, positions: Sequence[int]) -> AsyncIterator[list[Result]]:
+        """The results at some positions, a few at a time, read on another thread."""
+        start = 0
+        while start < len(positions):
+            page = positions[start : start + READ_ROWS]
+            results, covered = await self._serving()[1].run(partial(_fetch, page))
+            start += covered
+            yield results
 
     def _serving(self) -> tuple[LogReader, Readers, LogSignal, Wire]:
         if self._opened is None:
@@ -295,3 +301,7 @@ class SseHub:
                 for key in channel.filter.keys:
                     if not self._by_key[name, key]:
                         del self._by_key[name, key]
+
+
+def _fetch(positions: Sequence[int], reader: LogReader) -> tuple[list[Result], int]:
+    return reader.fetch(positions)

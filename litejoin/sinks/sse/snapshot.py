@@ -9,10 +9,10 @@ The array is sent in pages and never held whole; a result that is superseded and
 a slow client reads is left out, and its newer version is in the log after the position.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
 
-from litejoin.sinks.sse.hub import READ_ROWS, SseHub
+from litejoin.sinks.sse.hub import SseHub
 from litejoin.sinks.sse.params import Filter, Scope, SnapshotQuery, parse_snapshot
 from litejoin.sinks.sse.subscribe import Receive, Send
 
@@ -63,11 +63,11 @@ class SnapshotApp:
         ]
         if more or len(found) > room:
             headers.append((b"litejoin-truncated", b"true"))
-        first = b",\n".join([*past, *filter(None, [await self._page(positions, 0)])])
+        pages = self._pages(positions)
+        first = b",\n".join([*past, *filter(None, [await anext(pages, b"")])])
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send(_body(b"[" + first))
-        for start in range(READ_ROWS, len(positions), READ_ROWS):
-            page = await self._page(positions, start)
+        async for page in pages:
             await send(_body(b",\n" + page if page and first else page))
             first = first or page
         await send({"type": "http.response.body", "body": b"]\n"})
@@ -88,9 +88,9 @@ class SnapshotApp:
         past, more = await history.results(joins, asked.keys, from_ms, to_ms, query.limit)
         return past, Filter(asked.queries - joins, asked.keys), head, more
 
-    async def _page(self, positions: Sequence[int], start: int) -> bytes:
-        results = await self._hub.fetch(positions[start : start + READ_ROWS])
-        return b",\n".join(result.body() for result in results)
+    async def _pages(self, positions: Sequence[int]) -> AsyncIterator[bytes]:
+        async for results in self._hub.fetch(positions):
+            yield b",\n".join(result.body() for result in results)
 
 
 def _body(part: bytes) -> dict[str, object]:

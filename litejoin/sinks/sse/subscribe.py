@@ -14,7 +14,7 @@ from typing import Any
 
 from litejoin.sinks.sse.client import Client
 from litejoin.sinks.sse.events import RETRY
-from litejoin.sinks.sse.hub import READ_ROWS, SseHub
+from litejoin.sinks.sse.hub import SseHub
 from litejoin.sinks.sse.params import Scope, Subscription, parse_subscription
 
 PIECE_BYTES = 64 * 1024
@@ -117,8 +117,7 @@ class _Stream:
     async def _replay(self) -> None:
         """Send the current results and go on from the position they belong to."""
         positions, head = await self._hub.positions(self._client.filter)
-        for start in range(0, len(positions), READ_ROWS):
-            results = await self._hub.fetch(positions[start : start + READ_ROWS])
+        async for results in self._hub.fetch(positions):
             await self._send_events([self._wire.replayed(result) for result in results])
             if self._client.ended:
                 return

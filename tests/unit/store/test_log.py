@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -130,9 +130,22 @@ def test_positions_then_fetch_are_the_snapshot(writer: StateWriter, log: ResultL
     positions, head = log.positions(["orders"], limit=100)
     assert head == 30
     assert list(positions) == sorted(positions)
-    assert [r.pos for r in log.fetch(positions)] == list(positions)
+    results, covered = log.fetch(positions)
+    assert [r.pos for r in results] == list(positions)
+    assert covered == len(positions)
     late, _ = log.positions(limit=100, emitted_ms=(1025, 1027))
-    assert [r.emit_at_ms for r in log.fetch(late)] == [1025, 1026, 1027]
+    assert [r.emit_at_ms for r in log.fetch(late)[0]] == [1025, 1026, 1027]
+
+
+def fetched(log: ResultLog, positions: Sequence[int]) -> list[list[int]]:
+    """All of them, as they come."""
+    pages, start = [], 0
+    while start < len(positions):
+        results, covered = log.fetch(positions[start:])
+        assert covered >= 1
+        pages.append([result.pos for result in results])
+        start += covered
+    return pages
 
 
 def test_fetch_takes_any_number_of_positions(
@@ -141,8 +154,18 @@ def test_fetch_takes_any_number_of_positions(
     monkeypatch.setattr(log_module, "FETCH_POSITIONS", 4)
     writer.put_many(*[("users", n, {"n": n}) for n in range(11)])
     positions, _ = log.positions(limit=100)
-    assert [r.pos for r in log.fetch(positions)] == list(range(1, 12))
-    assert log.fetch([]) == []
+    assert fetched(log, positions) == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11]]
+
+
+def test_large_results_are_fetched_a_few_at_a_time(writer: StateWriter, log: ResultLog) -> None:
+    text = "x" * (log_module.READ_CHARS // 2)
+    writer.put_many(*[("users", n, {"text": text}) for n in range(5)])
+    positions, _ = log.positions(limit=100)
+    for n in (2, 4):
+        writer.put("users", n, {"text": text * 2})  # trimmed: no longer current
+    writer.trim(6)
+    assert fetched(log, positions) == [[1, 2], [4]]
+    assert fetched(log, (6, 7)) == [[6], [7]]
 
 
 def test_a_snapshot_and_the_log_after_it_have_no_gap_and_no_overlap(
