@@ -7,7 +7,7 @@ version; a row that was written again meanwhile is another version, and stays.
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import xor
@@ -68,9 +68,11 @@ class Compactor:
         self._sealer = Sealer(paths, manifest, duck)
         self._progress: dict[int, _Progress] = {}
 
-    def begin(self, topic: int, cutoff_ms: int) -> None:
-        """Start a round: rows of the topic that are as old as `cutoff_ms`, or older."""
-        shards = range(len(self._readers))
+    def begin(self, topic: int, cutoff_ms: int, left_out: Collection[int] = ()) -> None:
+        """Start a round: rows of the topic that are as old as `cutoff_ms`, or older. `left_out`:
+        shards that are quarantined.
+        """
+        shards = (shard for shard in range(len(self._readers)) if shard not in left_out)
         self._progress[topic] = _Progress(cutoff_ms, dict.fromkeys(shards, START))
 
     def chunk(self, topic: int, now_ms: int) -> Chunk:

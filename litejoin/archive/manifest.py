@@ -20,7 +20,7 @@ import apsw
 
 from litejoin.archive import steps
 from litejoin.archive.paths import ArchivePaths
-from litejoin.errors import StartRefusedError
+from litejoin.errors import CorruptionError, StartRefusedError
 from litejoin.store.files import create_private
 from litejoin.store.sqlite import open_database, open_readonly
 
@@ -91,8 +91,8 @@ class Manifest:
         """For the one writer; made if it is new. Raises StartRefusedError for another directory's
         archive, and where files are there that only a manifest that is gone knows.
         """
+        refuse_without_manifest(path)
         if not path.exists():
-            refuse_without_manifest(path)
             create_private(path)
         manifest = cls.join(path)
         connection = manifest._connection
@@ -121,9 +121,14 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> "Manifest":
-        """For readers. Raises apsw.Error where none is, StartRefusedError for another format."""
-        manifest = cls(open_readonly(path))
-        found = manifest.meta("format")
+        """For readers. Raises CorruptionError for a file that is none, and StartRefusedError for
+        another format.
+        """
+        try:
+            manifest = cls(open_readonly(path))
+            found = manifest.meta("format")
+        except apsw.Error as error:
+            raise CorruptionError(f"{path}: {error}", hint="put manifest.db back") from error
         if found != FORMAT:
             manifest.close()
             raise _other_format(path, found)
@@ -276,7 +281,8 @@ class Manifest:
 
 def refuse_without_manifest(path: Path) -> None:
     """Raise StartRefusedError where there are files and no manifest: what is in them is unknown."""
-    if not path.exists() and any(ArchivePaths(path.parent).present()):
+    is_there = path.exists() and (path.stat().st_size > 0 or not path.is_file())
+    if not is_there and any(ArchivePaths(path.parent).present()):
         raise StartRefusedError(
             f"{path} is missing, and files of the archive are there",
             hint="put manifest.db back, or move the files away to do without their rows",

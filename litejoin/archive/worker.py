@@ -92,9 +92,9 @@ class Worker:
             self._closing.callback(reader.close)
         return readers
 
-    def begin(self, topic: int, cutoff_ms: int) -> Header:
-        """A round over one topic."""
-        self._compactor.begin(topic, cutoff_ms)
+    def begin(self, topic: int, cutoff_ms: int, left_out: Sequence[int] = ()) -> Header:
+        """A round over one topic, but for some shards."""
+        self._compactor.begin(topic, cutoff_ms, left_out)
         return {}
 
     def chunk(self, topic: int, now_ms: int) -> Header:

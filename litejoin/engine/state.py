@@ -15,6 +15,7 @@ Layout:
             'applied'                  last flush whose changes are in
             'lost'                     [[after, upto], ..]: positions that a restore has left out
             'owed'                     ids of joins whose full re-evaluation was postponed, JSON
+            'epoch'                    of the data directory
             'rebuilding'               ids of joins whose results were made with another definition
 """
 
@@ -165,6 +166,18 @@ class StateDatabase:
     def rollback(self) -> None:
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
+
+    def belong_to(self, epoch: str, path: Path) -> None:
+        """Note whose results these are. Raises StartRefusedError for those of another directory."""
+        execute = self.connection.execute
+        found = execute("SELECT value FROM meta WHERE name = 'epoch'").get
+        if found is None:
+            execute("INSERT INTO meta VALUES('epoch', ?)", (epoch,))
+        elif found != epoch:
+            raise StartRefusedError(
+                f"{path} holds the results of another data_dir",
+                hint="restore the file that belongs here from a backup",
+            )
 
     def join_id(self, name: str, definition: str) -> tuple[int, bool]:
         """The id of a join, and whether it is new or changed since its results were made."""

@@ -243,12 +243,16 @@ class App:
                 row_cache_bytes=plan.storage.row_cache_bytes,
                 is_replicated=store.is_replicated,
             )
-            engine.leave_out(store.quarantine.shards)
             try:
+                engine.state.belong_to(store.epoch, store.layout.state)
+                engine.leave_out(store.quarantine.shards)
                 return engine, engine.start(store)
             except CorruptionError as error:
                 engine.close()
                 store.quarantine.take(error)
+            except BaseException:
+                engine.close()  # or closing the store would fail, and that would be told
+                raise
 
     def _start_threads(self, engine: Engine) -> None:
         self._evaluator = EvaluateThread(

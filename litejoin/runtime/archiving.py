@@ -45,6 +45,7 @@ class Archiving:
         clock: SteadyClock,
     ) -> None:
         self._plan, self._channel, self._clock = plan, channel, clock
+        self._quarantine = store.quarantine
         self._interval_s = archive.compaction_interval_ms / 1000
         self._kept = {store.topic_number(t.name): t.retention_ms for t in plan.topics}
         self._worker = WorkerProcess(opening(plan, archive, store.epoch))
@@ -100,7 +101,8 @@ class Archiving:
             log.info("archive: %d files older than local_retention", self._figures["dropped"])
 
     async def _compact(self, topic: int, cutoff_ms: int) -> int:
-        await self._worker.ask("begin", topic=topic, cutoff_ms=cutoff_ms)
+        left_out = sorted(self._quarantine.shards)
+        await self._worker.ask("begin", topic=topic, cutoff_ms=cutoff_ms, left_out=left_out)
         moved = 0
         while True:
             chunk = await self._worker.ask("chunk", topic=topic, now_ms=self._clock.now_ms())

@@ -10,6 +10,7 @@ from typing import Any
 
 import urllib3
 
+from litejoin._ext.route import shard_of
 from litejoin.archive.duck import load_duckdb
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
@@ -80,6 +81,23 @@ def test_expired_rows_become_files_and_leave_the_results(launch: Launcher) -> No
     eventually(lambda: health(pipeline).get("archive", {}).get("rows") == 51)
     assert len(archived(pipeline.work_dir)) == 51
     assert pipeline.stop() == 0
+
+
+def test_a_quarantined_shard_does_not_hold_up_the_others(launch: Launcher) -> None:
+    port = free_port()
+    pipeline = launch(tiered(port), f"http://127.0.0.1:{port}/health")
+    keys = [f"k{number}" for number in range(20)]
+    sound = [key for key in keys if shard_of(key.encode(), 2) == 0]
+    with IngestClient(f"http://127.0.0.1:{port}") as client:
+        client.send([message("orders", key, {"v": 1}) for key in keys])
+        assert pipeline.stop() == 0
+        (pipeline.work_dir / "data" / "shard-0001.db").write_bytes(b"")
+        pipeline.start()
+        old = int(time.time()) - 2 * HOUR_S
+        client.send([message("orders", key, {"v": 2}, old) for key in sound])
+    eventually(lambda: health(pipeline)["archive"]["moved"] == len(sound), 20)
+    assert {key for key, _ in archived(pipeline.work_dir)} == set(sound)
+    assert health(pipeline)["archive"]["reasons"] == []
 
 
 def test_a_worker_that_dies_is_started_again(launch: Launcher) -> None:

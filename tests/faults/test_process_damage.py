@@ -139,6 +139,18 @@ def test_missing_and_swapped_files_refuse_the_start(
     assert "is another shard's file" in pipeline.errors()
 
 
+def test_results_of_another_directory_refuse_the_start(launch: Launcher) -> None:
+    pipelines = []
+    for _ in range(2):
+        at = Listener()
+        pipelines.append(launch(config(at), at.health))
+        assert pipelines[-1].stop() == 0
+    mine, other = ((each.work_dir / "data" / "state.db") for each in pipelines)
+    mine.write_bytes(other.read_bytes())
+    assert pipelines[0].run_to_exit() == 4
+    assert "state.db holds the results of another data_dir" in pipelines[0].errors()
+
+
 def test_the_scrub_finds_what_nobody_reads(launch: Launcher) -> None:
     at = Listener()
     pipeline = launch(config(at, scrub_interval="200ms"), at.health)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from litejoin._ext.route import shard_of
 from litejoin.archive.manifest import FileState
 from litejoin.errors import StorageError, StorageFullError, StorageIOError
 from litejoin.records import Row, RowKind, pack_rows
@@ -78,6 +79,14 @@ def test_a_row_written_again_meanwhile_stays(archive: Archive) -> None:
     archive.compact()
     assert archive.hot() == []
     assert set(kept) < set(archive.archived())
+
+
+def test_a_quarantined_shard_is_left_out(archive: Archive) -> None:
+    archive.write(round_rows(0))
+    archive.worker.begin(archive.topic, NOW_MS, [1])
+    archive.worker.chunk(archive.topic, NOW_MS)
+    moved = {key for key, *_ in archive.archived()}
+    assert moved == {key for key, *_ in archive.hot() if shard_of(key.encode(), 2) == 0}
 
 
 def test_many_chunks_move_each_row_once(tmp_path: Path) -> None:

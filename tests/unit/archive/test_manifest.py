@@ -1,5 +1,6 @@
 """The manifest's format: older ones are brought forward, newer ones are refused and left alone."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -8,7 +9,7 @@ import pytest
 from litejoin.archive.duck import Duck
 from litejoin.archive.manifest import FORMAT, Manifest
 from litejoin.archive.tiers import Tiers
-from litejoin.errors import StartRefusedError
+from litejoin.errors import CorruptionError, StartRefusedError
 from tests.harness.archive import NOW_MS, Archive, round_rows
 
 
@@ -72,9 +73,12 @@ def listing(archive: Archive) -> list[str]:
     return sorted(str(path) for path in archive.paths.root.rglob("*.*"))
 
 
-def test_files_whose_manifest_is_gone_are_kept_and_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_files_whose_manifest_is_gone_are_kept_and_told(
+    tmp_path: Path, lose: Callable[[Path], object]
+) -> None:
     archive = compacted(tmp_path / "data", 0)
-    archive.paths.manifest.unlink()
+    lose(archive.paths.manifest)
     before = listing(archive)
     assert before
     with pytest.raises(StartRefusedError, match=r"manifest\.db is missing, and files"):
@@ -84,6 +88,13 @@ def test_files_whose_manifest_is_gone_are_kept_and_told(tmp_path: Path) -> None:
         Tiers(archive.store.layout, 2, duck)
     duck.close()
     assert listing(archive) == before
+
+
+def test_a_damaged_manifest_is_named(tmp_path: Path) -> None:
+    archive = compacted(tmp_path / "data", 0)
+    archive.paths.manifest.write_bytes(b"no database" * 1000)
+    with pytest.raises(CorruptionError, match=r"manifest\.db: file is not a database"):
+        Manifest.read(archive.paths.manifest)
 
 
 def test_files_newer_than_the_manifest_are_kept_and_told(tmp_path: Path) -> None:

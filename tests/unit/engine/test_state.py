@@ -7,7 +7,7 @@ import pytest
 
 from litejoin.engine import state as state_module
 from litejoin.engine.state import StateDatabase
-from litejoin.errors import StorageIOError
+from litejoin.errors import StartRefusedError, StorageIOError
 from litejoin.store.log import ResultLog
 
 HEAD, CURRENT = 50, (1, 46, 47, 48, 49, 50)
@@ -86,6 +86,13 @@ def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
     assert (again.head, again.tail, again.applied) == (5, 0, 3)
     assert (again.owed, again.rebuilding) == ({1, 2}, {1})
     again.close()
+
+
+def test_results_of_another_directory_are_refused(state: StateDatabase, tmp_path: Path) -> None:
+    state.belong_to("mine", tmp_path)
+    state.belong_to("mine", tmp_path)
+    with pytest.raises(StartRefusedError, match="results of another data_dir"):
+        state.belong_to("yours", tmp_path)
 
 
 def test_groups_are_those_of_their_layout(state: StateDatabase) -> None:
