@@ -37,6 +37,10 @@ MAX_HOLD_MS = 30_000
 
 DRAIN_POLL_S = 0.01
 
+CLOSE_S = 3.0
+"""How long the sinks may take to close: longer than a batch waits for a lock. One whose disk or
+pipe hangs must not keep the cursors from being written, nor the process from ending."""
+
 MAX_COUNTED = 10_000
 """Log positions that /health scans for the results of a sink: about a millisecond."""
 
@@ -122,8 +126,7 @@ class Delivery:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for dispatcher in self._dispatchers.values():
-            await dispatcher.sink.close()
+        await asyncio.gather(*(_closed(d.sink) for d in self._dispatchers.values()))
         await self._keeper.close()
         self._reader.close()
 
@@ -234,6 +237,16 @@ class Delivery:
             hold_ms = _hold_ms if at_least_once else None
             return BatchDispatcher(sink, feed, settler, self._keeper, hold_ms=hold_ms)
         return Dispatcher(sink, feed, settler, self._keeper)
+
+
+async def _closed(sink: Sink) -> None:
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await sink.close()
+    except TimeoutError:
+        log.warning("joiner: sink %s did not close within %g s; it is left", sink.name, CLOSE_S)
+    except Exception:  # a broken sink must not take the cursors of the others with it
+        log.exception("joiner: sink %s raised while closing", sink.name)
 
 
 def _time(unix_ms: int | None, none_at: int | None = None) -> str | None:

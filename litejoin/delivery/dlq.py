@@ -14,8 +14,8 @@ from litejoin.delivery.ledger import DAMAGED, ENTRY_COLUMNS, Ledger, entry_of
 from litejoin.delivery.retry import BY_HAND_MS
 from litejoin.records import Result, rfc3339
 
-PAGE = 500
-"""Entries read at a time, so that a listing of a full queue takes no memory."""
+PAGE = 50
+"""Entries read at a time, so that a listing of a full queue takes no memory: each may have 1 MB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ batch sink that stores its own position, as sqlite does, says so with `position`
     open           once, before the first result                   SinkError: refuses the start
     deliver        per result, up to max_in_flight at once         an Outcome; never raises
     deliver_batch  batch sinks: per batch, in log order, one       a list of Outcomes; never raises
-    close          once, after the last outcome or cancellation    never raises
+    close          once, after the last outcome or cancellation    never raises; has 3 s
 """
 
 from collections.abc import Collection, Sequence
