@@ -15,7 +15,7 @@ from json_out cimport lj_put, lj_put_text
 from native_grouped cimport *
 from native_join cimport *
 from native_sink cimport LJ_NATIVE_OK, LJ_NATIVE_STATE, LJ_NATIVE_UNSURE
-from topic_host cimport Host, LJ_PATH_STEPS
+from topic_host cimport Host, LJ_PATH_STEPS, lj_topic_slot
 
 from litejoin._ext import bridge
 from litejoin.errors import QueryError, StorageError, StorageFullError, StorageIOError
@@ -360,11 +360,10 @@ cdef class NativeJoins:
             value.integer = literal
 
     cdef int _slot(self, int number) except -1:
-        cdef int i
-        for i in range(self.host.n_topics):
-            if self.host.topics[i].number == number:
-                return i
-        raise ValueError(f"no topic has the number {number}")
+        cdef int slot = lj_topic_slot(self.host, number)
+        if slot < 0:
+            raise ValueError(f"no topic has the number {number}")
+        return slot
 
     def close(self) -> None:
         """Finalize every statement, so that the connections can be closed. Idempotent."""

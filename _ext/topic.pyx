@@ -27,7 +27,7 @@ from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
 from key_list cimport LjKeyList, lj_keys_add, lj_keys_clear, lj_keys_next
 from topic_host cimport (LJ_NULL_HASH, LJ_PATH_STEPS, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic,
-                         lj_index_path_hash)
+                         lj_index_path_hash, lj_topic_slot)
 from odd_key cimport lj_integer_text, lj_is_odd_number
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
 from whole cimport lj_is_whole
@@ -1166,11 +1166,10 @@ cdef class TopicTables:
         return change.old.key.at[:change.old.key.len].decode("utf-8", "replace")
 
     cdef int _slot_of(self, int number) except -1:
-        cdef int i
-        for i in range(self.host.n_topics):
-            if self.host.topics[i].number == number:
-                return i
-        raise ValueError(f"no topic has the number {number}")
+        cdef int slot = lj_topic_slot(self.host, number)
+        if slot < 0:
+            raise ValueError(f"no topic has the number {number}")
+        return slot
 
     def changed(self) -> list:
         """The catalogue numbers of the topics that the applied changes touch."""

@@ -72,4 +72,11 @@ typedef struct {
                                       none shown: all of them */
     int damaged;    /* the first shard in which damage was met, or -1 */
 } LjHost;
+
+/* The place of the topic with a catalogue number; -1: there is none. */
+static inline int lj_topic_slot(const LjHost *host, int number) {
+    for (int i = 0; i < host->n_topics; i++)
+        if (host->topics[i]->number == number) return i;
+    return -1;
+}
 #endif

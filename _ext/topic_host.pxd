@@ -56,4 +56,5 @@ cdef extern from "topic_host.h" nogil:
         uint64_t first_shown
         uint64_t n_shown
         int damaged
+    int lj_topic_slot(const Host *host, int number)
     int lj_index_path_hash(const Index *index, const LjVersion *row, uint64_t *hash)

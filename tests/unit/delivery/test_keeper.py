@@ -85,15 +85,20 @@ def test_large_results_are_committed_before_they_are_many(
     asyncio.run(story())
 
 
+async def in_a_commit(keeper: Keeper) -> asyncio.Task[None]:
+    """Open it; one outcome is on its way to the disk. Returns who waits for it."""
+    await keeper.open("e")
+    keeper.push(enqueue(1))
+    keeper.advance("crm", 1)
+    caller = asyncio.create_task(keeper.flush())
+    await asyncio.sleep(0.01)
+    return caller
+
+
 def test_a_commit_is_noted_though_its_caller_is_cancelled(tmp_path: Path) -> None:
     async def story() -> None:
         keeper = Keeper(partial(Failing, tmp_path / "dlq.db", [], 0.05), pytest.fail)
-        await keeper.open("e")
-        keeper.push(enqueue(1))
-        keeper.advance("crm", 1)
-        caller = asyncio.create_task(keeper.flush())
-        await asyncio.sleep(0.01)
-        caller.cancel()
+        (await in_a_commit(keeper)).cancel()
         await keeper.close()
         assert keeper.durable == {"crm": 1}
         assert keeper.sizes["crm"].entries == 1
@@ -108,12 +113,7 @@ def test_changes_stay_when_their_commit_fails_after_its_caller_was_cancelled(
 
     async def story() -> None:
         keeper = Keeper(partial(Failing, tmp_path / "dlq.db", failures, 0.05), pytest.fail)
-        await keeper.open("e")
-        keeper.push(enqueue(1))
-        keeper.advance("crm", 1)
-        caller = asyncio.create_task(keeper.flush())
-        await asyncio.sleep(0.01)
-        caller.cancel()
+        (await in_a_commit(keeper)).cancel()
         await keeper.close()
 
     asyncio.run(story())
@@ -128,11 +128,7 @@ def test_what_came_during_a_commit_that_failed_stands_behind_it(tmp_path: Path) 
 
     async def story() -> None:
         keeper = Keeper(partial(Failing, tmp_path / "dlq.db", failures, 0.05), pytest.fail)
-        await keeper.open("e")
-        keeper.push(enqueue(1))
-        keeper.advance("crm", 1)
-        failing = asyncio.create_task(keeper.flush())
-        await asyncio.sleep(0.01)
+        failing = await in_a_commit(keeper)
         keeper.push(Remove("crm", enqueue(1).entry.result.id))
         keeper.advance("crm", 2)
         await failing
