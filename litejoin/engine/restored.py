@@ -1,15 +1,22 @@
-"""What state.db must know after data files came back from a replica, each of its own moment.
+"""What state.db must know after data files came back, each of its own moment.
 
-Called by the restore, before the engine opens the file. Which results still fit the topics is not
-known then, so every join is owed: the next start computes it from the topics, and tells what
+Called before the engine opens the file: by the restore from a replica, and by a start that finds
+another state.db than the one that the shards went on with. Which results still fit the topics is
+not known then, so every join is owed: the next start computes it from the topics, and tells what
 differs.
 """
 
 import json
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
+
+from litejoin.engine.recovery import BatchRecords
 from litejoin.engine.state import StateDatabase
+from litejoin.errors import CorruptionError
+from litejoin.store.sqlite import open_readonly
 
 SKIPPED_POSITIONS = 1 << 32
 """Positions that are never given out again after state.db lost the newest ones: those may have been
@@ -50,3 +57,23 @@ def note_restored(path: Path, *, lost_positions: bool) -> StateFigures:
         return found
     finally:
         state.close()
+
+
+def is_older(path: Path, records: BatchRecords, shard_count: int) -> bool:
+    """True when state.db lacks flushes that no batch record holds any more: it is of another moment
+    than the shards, or is gone. False when a restore has noted that already. Blocks.
+    """
+    if not path.exists():
+        return records.last_seq > 0
+    try:
+        with closing(open_readonly(path)) as connection:
+            execute = connection.execute
+            applied = int(execute("SELECT value FROM meta WHERE name = 'applied'").get)
+            owed = json.loads(execute("SELECT value FROM meta WHERE name = 'owed'").get)
+            ids = {row[0] for row in execute("SELECT id FROM joins WHERE definition <> ''")}
+        if ids and ids <= set(owed):
+            return False
+        found = {seq for n in range(shard_count) for seq, _ in records.unapplied(n, applied)}
+    except (apsw.Error, CorruptionError):
+        return False  # the engine opens and reads them next, and says what is wrong
+    return not found.issuperset(range(applied + 1, records.last_seq + 1))

@@ -21,6 +21,7 @@ from litejoin import __version__
 from litejoin.clock import Clock, SteadyClock
 from litejoin.delivery.delivery import Delivery
 from litejoin.engine.engine import Applied, Engine
+from litejoin.engine.restored import is_older, note_restored
 from litejoin.errors import ConfigError, CorruptionError, LiteJoinError
 from litejoin.plan.nodes import Plan
 from litejoin.runtime.archiving import Archiving, require_archive
@@ -229,6 +230,13 @@ class App:
     def _start_engine(self, numbers: Mapping[str, int]) -> tuple[Engine, Applied]:
         """Start the engine, again without each shard that turns out to be damaged."""
         plan, store = self._plan, self._store
+        state, shards = store.layout.state, store.shard_count
+        if not store.quarantine.shards and is_older(state, store, shards):
+            note_restored(state, lost_positions=True)
+            log.warning(
+                "store: %s is gone, or older than the shards: every join is computed anew; what"
+                " came since then is not in open windows", state.name,
+            )  # fmt: skip
         while True:
             self._engine = engine = Engine(
                 plan.topics,

@@ -16,7 +16,7 @@ from tests.harness.configs import Listener, push_config
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.process import Pipeline, run_command
-from tests.harness.sse import snapshot
+from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import eventually
 
 SHARDS = 4
@@ -137,6 +137,39 @@ def test_missing_and_swapped_files_refuse_the_start(
     sick.with_suffix(".away").rename(sound)
     assert pipeline.run_to_exit() == 4
     assert "is another shard's file" in pipeline.errors()
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_results_of_another_moment_are_computed_anew(
+    fed: tuple[Pipeline, Listener, IngestClient], is_gone: bool
+) -> None:
+    pipeline, at, client = fed
+    with Subscriber(at.url, "all") as stream:
+        put(client, SOUND, 8)
+        before = stream.wait_results(1)[0]
+    assert pipeline.stop() == 0
+    state = pipeline.work_dir / "data" / "state.db"
+    older = state.read_bytes()
+    pipeline.start()
+    with Subscriber(at.url, "all") as stream:
+        for value in range(20, 26):
+            assert put(client, SOUND, value).status == 200
+            eventually(partial(is_shown, at, KEYS[SOUND][0], value), 30)
+        told = stream.wait_results(6)
+    assert pipeline.stop() == 0
+    state.unlink()
+    if not is_gone:
+        state.write_bytes(older)
+    pipeline.start()
+    eventually(partial(is_shown, at, KEYS[SOUND][0], 25), 30)
+    assert "every join is computed anew" in pipeline.output()
+    with Subscriber(at.url, "all") as stream:
+        put(client, SOUND, 30)
+        ids = {stream.wait_results(1)[0]["id"]}
+    assert not ids & {result["id"] for result in [before, *told]}
+    assert pipeline.stop() == 0
+    pipeline.start()
+    assert pipeline.output().count("every join is computed anew") == 1
 
 
 def test_results_of_another_directory_refuse_the_start(launch: Launcher) -> None:
