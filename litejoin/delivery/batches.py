@@ -22,6 +22,9 @@ from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
 AGAIN_S = 0.1
 """Pause before a sink is brought again what it has lost: it may lose it once more."""
 
+THROTTLE_LOOK_S = 0.25
+"""How often a throttled sink looks at the clock, which may have been moved."""
+
 log = logging.getLogger("litejoin.delivery")
 
 
@@ -158,7 +161,13 @@ class BatchDispatcher:
             failures = 0 if taken else failures + 1
             if results and self._hold_ms is not None:
                 self.settler.held(results[0], outcomes[taken], max(1, failures))
-                await asyncio.sleep(self._hold_ms(max(1, failures)) / 1000)
+                await self._hold(self._hold_ms(max(1, failures)) / 1000)
+
+    async def _hold(self, pause_s: float) -> None:
+        """Wait before the next offer, and as long as the receiver asks (Retry-After)."""
+        while pause_s > 0:
+            await asyncio.sleep(pause_s)
+            pause_s = min(self.settler.throttled_s(), THROTTLE_LOOK_S)
 
     def _begin_again(self, lost: Outcome) -> bool:
         """Go back to where the destination is; False when that is not behind us."""

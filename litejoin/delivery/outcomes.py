@@ -107,6 +107,10 @@ class Settler:
         """Book a failed attempt of a batch sink that will be offered the result again."""
         self._failed(result, outcome, attempts)
 
+    def throttled_s(self) -> float:
+        """How long the receiver still asks to be left alone (Retry-After)."""
+        return max(0, (self.stats.throttled_until_ms or 0) - self._clock.now_ms()) / 1000
+
     def retried(self, entry: Entry, outcome: Outcome) -> None:
         """Book another attempt of an entry of the queue."""
         self.stats.retries += 1

@@ -76,6 +76,26 @@ def test_a_retry_holds_the_rest_in_place(tmp_path: Path, writer: StateWriter) ->
     assert sink.batches[:3] == [list(range(1, 11)), list(range(5, 11)), list(range(5, 11))]
 
 
+def test_a_batch_waits_as_long_as_the_receiver_asks(tmp_path: Path, writer: StateWriter) -> None:
+    sink = FakeBatchSink("local")
+    sink.answer = lambda _: Outcome("retry", "HTTP 429", retry_after_s=60)
+    plan = make_plan(tmp_path, [join_plan("orders", "local")], [sink_plan("local")])
+
+    async def story() -> None:
+        writer.put("orders", 1, {"n": 1})
+        async with running(plan, writer, sink) as run:
+            await until(lambda: len(sink.batches) == 1)
+            sink.answer = lambda _: DELIVERED
+            # Ten times the pause that a failure without Retry-After has.
+            await asyncio.sleep(delivery_module.MAX_HOLD_MS / 100)
+            assert len(sink.batches) == 1
+            assert run.delivery.health()["local"]["throttled_until"]
+            run.clock.advance(60_000)
+            await until(lambda: len(sink.delivered) == 1)
+
+    asyncio.run(story())
+
+
 def test_best_effort_does_not_hold(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeBatchSink("local")
     sink.answer = lambda r: RETRY if r.pos == 5 else DELIVERED
