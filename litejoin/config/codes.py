@@ -374,6 +374,22 @@ _error(
     "Write the collation on the left side: key COLLATE NOCASE IN (SELECT ...).",
 )
 _error(
+    "LJ226",
+    "no JSON path",
+    "A JSON function is given a text that is no path. SQLite says so only when it evaluates a row, "
+    "and then for every row.",
+    "query: SELECT key, json_extract(payload, '.amount') AS amount FROM orders",
+    "Begin the path with $: '$.amount', '$.items[0].sku'.",
+)
+_warning(
+    "LJ227",
+    "path that is the name of a member",
+    "After -> and ->> a text that does not begin with $ is the name of a member: '.amount' is "
+    "looked for with its dot, and is NULL where no member has that name.",
+    "query: SELECT key, payload ->> '.amount' AS amount FROM orders",
+    "Write '$.amount' or 'amount'.",
+)
+_error(
     "LJ210",
     "SQL error",
     "SQLite cannot compile the query.",

@@ -17,6 +17,7 @@ from litejoin.plan.native_groups import grouped_plan, is_grouped
 from litejoin.plan.nodes import JoinPlan, Reason, ReferencePlan, WindowPlan, relation_of
 from litejoin.plan.over_joins import Expanded, JoinTexts
 from litejoin.plan.over_windows import relation_columns, relation_query, window_of, written
+from litejoin.plan.paths import odd_paths
 from litejoin.plan.query.grammar import reads_clock
 from litejoin.plan.rewrites import rewrite_of
 from litejoin.plan.section import Section
@@ -39,6 +40,8 @@ SQL_CODES = {
     "key-column": "LJ216",
     "hidden-collation": "LJ224",
     "join-circle": "LJ220",
+    "bad-path": "LJ226",
+    "member-path": "LJ227",
 }
 """Rule codes of the kinds of findings about a query."""
 
@@ -155,6 +158,7 @@ class QueryCompiler:
             self._refuse_moved(section, bad.finding)
             return None
         self._warn_of_full(section, analysis)
+        self._check_paths(section)
         query = self._text(section)
         follows = [section, *(self._joins[name] for name in query.reads if name in self._joins)]
         join = _join_plan(
@@ -175,6 +179,7 @@ class QueryCompiler:
             topic = self._topic_of(section)
             columns = output_columns(section.text("query"), self.topics)
             _check_columns(section, columns)
+            self._check_paths(section)
             return compile_window(section, topic, columns, sinks_of(section))
         except BadQuery as bad:
             self._refuse(section, bad.finding)
@@ -264,6 +269,10 @@ class QueryCompiler:
                 hint = f"give one of them another name: ... AS other_{column}"
                 self._find(section, "LJ219", message, hint, 0, 1)
                 return
+
+    def _check_paths(self, section: Section) -> None:
+        for finding in odd_paths(section.text("query")):
+            self._refuse(section, finding)
 
     def _refuse_moved(self, section: Section, finding: SqlFinding) -> None:
         """A finding about the query with what it reads in place, told of the query as written."""
