@@ -154,7 +154,12 @@ class Ledger:
             create_private(path)  # results may be confidential
         try:
             self._open(path, durable)
-        except (apsw.CantOpenError, apsw.NotADBError, apsw.ReadOnlyError) as error:
+        except (
+            apsw.CantOpenError,
+            apsw.CorruptError,
+            apsw.NotADBError,
+            apsw.ReadOnlyError,
+        ) as error:
             raise StartRefusedError(
                 f"{path} cannot be used as dead-letter queue: {error}",
                 hint="check delivery.dlq.path and its permissions",

@@ -180,3 +180,11 @@ def test_a_file_that_is_no_queue_is_refused(
     queue.write_bytes(b"no database at all, only some bytes that fill a page " * 100)
     assert cli.main(["dlq", "list", "-c", config]) == 4
     assert "dead-letter queue" in capsys.readouterr().err
+
+
+def test_a_queue_that_was_cut_is_refused(
+    config: str, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue.write_bytes(queue.read_bytes()[: queue.stat().st_size // 2])
+    assert cli.main(["dlq", "list", "-c", config]) == 4
+    assert "dead-letter queue: database disk image is malformed" in capsys.readouterr().err
