@@ -20,7 +20,7 @@ from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
 
 AGAIN_S = 0.1
-"""Pause before a sink is brought again what it has lost: it may lose it once more."""
+"""Pause after a sink has said how far it is: it may say so with every batch."""
 
 THROTTLE_LOOK_S = 0.25
 """How often a throttled sink looks at the clock, which may have been moved."""
@@ -143,8 +143,8 @@ class BatchDispatcher:
             outcomes = await self._offer(results, self.sink.deliver_batch)
             lost = next((o for o in outcomes if o.again_from is not None), None)
             if lost is not None:
+                await asyncio.sleep(AGAIN_S)
                 if self._begin_again(lost):
-                    await asyncio.sleep(AGAIN_S)
                     return
                 continue
             if outcomes.count(DELIVERED) == len(results):

@@ -64,6 +64,11 @@ class SqliteSink:
         Raises SinkError for a path or table that is not ours to write.
         """
         check_own_file(self.name, self._plan.path, self._pipeline)
+        if self._plan.path.name.startswith(":"):
+            raise SinkError(
+                f"sink {self.name}: {self._plan.path} is not a file of its own for SQLite",
+                hint="name a file, such as results.db",
+            )
         if self._plan.table and len(self._columns) > 1:
             raise SinkError(
                 f"sink {self.name}: `table` is set, but several joins write to the sink",
@@ -202,19 +207,29 @@ class _File:
         if self._identity is None or self._identity != _identity(self._plan.path):
             if parked:
                 raise SinkError("the file was moved or replaced")
-            self._reopen()
-            return [self._again("the file was moved or replaced", results[0])] * len(results)
+            if self._has_less_than_before():
+                return [self._again("the file was moved or replaced", results[0])] * len(results)
         try:
             return self._transaction(results, parked, one_by_one=False)
         except (ValueError, *REFUSED):
             # One of them cannot be stored at all: find out which.
             return self._transaction(results, parked, one_by_one=True)
 
-    def _reopen(self) -> None:
-        log.warning("sink %s: %s was moved or replaced", self._plan.name, self._plan.path)
-        self._identity = None
+    def _has_less_than_before(self) -> bool:
+        """Open the file that has the name now, and compare."""
+        had, self._identity = self._cursors, None
         self._db.close()
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self._cursors = had
+            raise
+        # Where a file's identity is not stable (some network file systems) it has the same.
+        found = [(self._cursors.get(join, ("", 0)), cursor) for join, cursor in had.items()]
+        is_less = any(now[0] != then[0] or now[1] < then[1] for now, then in found)
+        if is_less:
+            log.warning("sink %s: %s was moved or replaced", self._plan.name, self._plan.path)
+        return is_less
 
     def _rebuild(self, lost: _LostTableError) -> None:
         try:

@@ -113,6 +113,24 @@ def test_what_the_file_has_lost_is_there_again(
     assert file.rows("users") == ALL
 
 
+def test_a_file_whose_identity_changes_all_the_time_gets_on(
+    file: File, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some network file systems give another inode number at each look."""
+    inodes = iter(range(1_000))
+    monkeypatch.setattr(sqlite, "_identity", lambda _: (0, next(inodes)))
+
+    async def story() -> None:
+        async with file.run() as run:
+            await file.put(run, 9)
+            delete(file)
+            await file.put(run, 10)
+
+    asyncio.run(story())
+    assert file.rows() == ALL | {9: 9, 10: 10}
+    assert caplog.text.count("was moved or replaced") == 1
+
+
 def test_a_table_that_is_dropped_before_a_delete_has_the_rest(file: File) -> None:
     async def story() -> None:
         async with file.run() as run:

@@ -239,7 +239,8 @@ def test_a_users_own_table_is_not_touched(file: File) -> None:
 
 @pytest.mark.parametrize(
     "name", ["data/state.db", "data/dlq.db", "data/shard-0003.db", "data/lock", "data/marks",
-             "data", "data/../data/manifest.json", "nowhere/x.db", "data/shard-0003.db-wal"],
+             "data", "data/../data/manifest.json", "nowhere/x.db", "data/shard-0003.db-wal",
+             ":memory:"],
 )  # fmt: skip
 def test_a_path_that_no_sink_may_write_refuses_the_start(file: File, name: str) -> None:
     folder = file.path.parent
