@@ -59,12 +59,16 @@ def note_restored(path: Path, *, lost_positions: bool) -> StateFigures:
         state.close()
 
 
-def is_older(path: Path, records: BatchRecords, shard_count: int) -> bool:
-    """True when state.db lacks flushes that no batch record holds any more: it is of another moment
-    than the shards, or is gone. False when a restore has noted that already. Blocks.
+OLDER, NEWER = "gone, or older than", "newer than"
+
+
+def moment_of(path: Path, records: BatchRecords, shard_count: int) -> str:
+    """OLDER when state.db lacks flushes that no batch record holds any more, NEWER when it has some
+    that the shards have not; empty when it is of their moment, or a restore has noted that it is
+    not. Blocks.
     """
     if not path.exists():
-        return records.last_seq > 0
+        return OLDER if records.last_seq > 0 else ""
     try:
         with closing(open_readonly(path)) as connection:
             execute = connection.execute
@@ -72,8 +76,10 @@ def is_older(path: Path, records: BatchRecords, shard_count: int) -> bool:
             owed = json.loads(execute("SELECT value FROM meta WHERE name = 'owed'").get)
             ids = {row[0] for row in execute("SELECT id FROM joins WHERE definition <> ''")}
         if ids and ids <= set(owed):
-            return False
+            return ""
+        if applied > records.last_seq:
+            return NEWER
         found = {seq for n in range(shard_count) for seq, _ in records.unapplied(n, applied)}
     except (apsw.Error, CorruptionError):
-        return False  # the engine opens and reads them next, and says what is wrong
-    return not found.issuperset(range(applied + 1, records.last_seq + 1))
+        return ""  # the engine opens and reads them next, and says what is wrong
+    return "" if found.issuperset(range(applied + 1, records.last_seq + 1)) else OLDER

@@ -21,7 +21,7 @@ from litejoin import __version__
 from litejoin.clock import Clock, SteadyClock
 from litejoin.delivery.delivery import Delivery
 from litejoin.engine.engine import Applied, Engine
-from litejoin.engine.restored import is_older, note_restored
+from litejoin.engine.restored import NEWER, moment_of, note_restored
 from litejoin.errors import ConfigError, CorruptionError, LiteJoinError
 from litejoin.plan.nodes import Plan
 from litejoin.runtime.archiving import Archiving, require_archive
@@ -231,11 +231,12 @@ class App:
         """Start the engine, again without each shard that turns out to be damaged."""
         plan, store = self._plan, self._store
         state, shards = store.layout.state, store.shard_count
-        if not store.quarantine.shards and is_older(state, store, shards):
-            note_restored(state, lost_positions=True)
+        moment = "" if store.quarantine.shards else moment_of(state, store, shards)
+        if moment:
+            note_restored(state, lost_positions=moment != NEWER)
             log.warning(
-                "store: %s is gone, or older than the shards: every join is computed anew; what"
-                " came since then is not in open windows", state.name,
+                "store: %s is %s the shards: every join is computed anew; what came in between may"
+                " be missing in open windows", state.name, moment,
             )  # fmt: skip
         while True:
             self._engine = engine = Engine(

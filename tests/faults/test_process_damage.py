@@ -172,6 +172,26 @@ def test_results_of_another_moment_are_computed_anew(
     assert pipeline.output().count("every join is computed anew") == 1
 
 
+def test_results_newer_than_the_rows_are_taken_back(
+    fed: tuple[Pipeline, Listener, IngestClient],
+) -> None:
+    pipeline, at, client = fed
+    assert pipeline.stop() == 0
+    data = pipeline.work_dir / "data"
+    older = {path: path.read_bytes() for path in [*data.glob("shard-*.db"), data / "marks"]}
+    before = KEYS[SOUND][0]
+    pipeline.start()
+    value = shown(at)[before]
+    put(client, SOUND, value + 1)
+    eventually(partial(is_shown, at, before, value + 1), 30)
+    assert pipeline.stop() == 0
+    for path, content in older.items():
+        path.write_bytes(content)
+    pipeline.start()
+    eventually(partial(is_shown, at, before, value), 30)
+    assert "state.db is newer than the shards: every join is computed anew" in pipeline.output()
+
+
 def test_results_of_another_directory_refuse_the_start(launch: Launcher) -> None:
     pipelines = []
     for _ in range(2):
