@@ -1,7 +1,6 @@
 """Batch sinks: log order, one batch at a time, held in place while they cannot take more."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,6 @@ from tests.unit.store.state_writer import StateWriter
 
 RETRY = Outcome("retry", "disk full")
 REJECT = Outcome("reject", "too many columns")
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders", "users")
-    yield writer
-    writer.close()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,13 +20,6 @@ from tests.unit.delivery.harness import (
     with_dlq,
 )
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders")
-    yield writer
-    writer.close()
 
 
 async def clean_now(run: Running) -> None:

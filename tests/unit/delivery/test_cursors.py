@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ from tests.unit.delivery.harness import (
     until,
 )
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders")
-    yield writer
-    writer.close()
 
 
 def test_the_log_is_kept_until_an_outcome_is_on_disk(

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,13 +23,6 @@ from tests.unit.store.state_writer import StateWriter
 
 RETRY = Outcome("retry", "HTTP 500: try later")
 REJECT = Outcome("reject", "HTTP 400: no")
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders", "users")
-    yield writer
-    writer.close()
 
 
 async def settled(run: Running) -> None:

@@ -1,23 +1,13 @@
 """What /health says of a sink: how far behind it is, since when, and why."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from litejoin.clock import ManualClock
 from litejoin.records import rfc3339
 from litejoin.sinks.base import DELIVERED, Outcome
 from tests.unit.delivery.harness import FakeSink, join_plan, make_plan, running, sink_plan, until
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders", "users")
-    yield writer
-    writer.close()
 
 
 def test_lag_counts_the_sinks_own_results_without_an_outcome(

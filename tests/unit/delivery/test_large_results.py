@@ -1,10 +1,7 @@
 """What is large fills memory before it is many."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from litejoin.delivery.dispatcher import WAITING_CHARS
 from tests.unit.delivery.harness import (
@@ -17,13 +14,6 @@ from tests.unit.delivery.harness import (
 )
 from tests.unit.delivery.test_dispatcher import settled
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders")
-    yield writer
-    writer.close()
 
 
 def test_large_results_are_read_ahead_until_they_fill_their_room(

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,13 +22,6 @@ from tests.unit.delivery.harness import (
 )
 from tests.unit.delivery.test_dispatcher import RETRY, queue, settled
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders", "users")
-    yield writer
-    writer.close()
 
 
 def test_nothing_older_is_sent_after_a_result_that_may_have_been_taken(

@@ -1,23 +1,13 @@
 """When an entry of the queue is tried again, and when not by itself."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from litejoin.delivery.ledger import Ledger
 from litejoin.sinks.base import DELIVERED
 from tests.unit.delivery.harness import FakeSink, join_plan, make_plan, running, sink_plan, until
 from tests.unit.delivery.test_dispatcher import REJECT, RETRY, queue, settled
 from tests.unit.store.state_writer import StateWriter
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders")
-    yield writer
-    writer.close()
 
 
 def test_a_retry_that_is_refused_for_good_is_parked(tmp_path: Path, writer: StateWriter) -> None:

@@ -1,7 +1,6 @@
 """A receiver that wants no more (410 Gone): its sink stops, nothing is lost, others go on."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +21,6 @@ from tests.unit.delivery.harness import (
 from tests.unit.store.state_writer import StateWriter
 
 STOP = Outcome("stop", "HTTP 410: gone")
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> Iterator[StateWriter]:
-    writer = StateWriter(tmp_path / "state.db", "orders", "users")
-    yield writer
-    writer.close()
 
 
 @pytest.fixture(autouse=True)
