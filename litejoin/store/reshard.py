@@ -97,7 +97,12 @@ class Reshard:
         return progress
 
     def _clean(self) -> None:
-        for folder in (self._old.root, self._built.root):
+        # What Litestream noted of the files that were replaced, and of the catalogue, which is to
+        # reach the new replica as it is now: with these notes it would copy what was first.
+        noted = self._layout.root.glob(".shard-*.db-litestream")
+        catalogue = self._layout.catalogue
+        copied = catalogue.with_name(f".{catalogue.name}-litestream")
+        for folder in (*noted, copied, self._old.root, self._built.root):
             if folder.exists():
                 shutil.rmtree(folder)
         self._note.unlink()

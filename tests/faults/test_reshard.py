@@ -71,10 +71,14 @@ def test_rows_results_and_positions_are_kept(tmp_path: Path) -> None:
     layout = fill(tmp_path / "data")
     before = contents(layout, OLD)
     said: list[str] = []
+    notes = [layout.root / f".{name}-litestream" for name in ("shard-0000.db", "catalogue.db")]
+    for note in notes:
+        (note / "ltx").mkdir(parents=True)
     done = reshard(layout, NEW, "p", {}, said.append)
     assert sum(pair[0] for pair in done.sums.values()) == sum(map(len, before.values()))
     assert contents(layout, NEW) == before
     assert not layout.reshard.exists()
+    assert not any(note.exists() for note in notes), "they are of files that are gone"
     assert layout.shard_numbers() == list(range(NEW))
     pipeline = EnginePipeline(layout.root, NEW, QUERIES)
     assert pipeline.store.notices == []
