@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import urllib3.util.connection
 
+from litejoin.errors import PollError
 from litejoin.plan.nodes import Secret
 from litejoin.plan.nodes_api import ApiTlsPlan, TokenAuth
 from tests.harness.certificates import Authority
@@ -148,13 +149,12 @@ def test_a_server_that_wants_a_certificate_gets_the_configs(authority: Authority
         assert polled(url=url, tls=plan) == (True, "")
 
 
-def test_a_certificate_file_that_is_none_fails_the_poll(tmp_path: Path) -> None:
+def test_a_certificate_file_that_is_none_is_named_at_the_start(tmp_path: Path) -> None:
     bad = tmp_path / "ca.pem"
     bad.write_text("not a certificate")
     for path in (bad, tmp_path / "missing.pem"):
-        ok, why = polled(url="https://localhost:1/items", tls=ApiTlsPlan(ca_file=str(path)))
-        assert not ok
-        assert why
+        with pytest.raises(PollError, match=r"orders-api: tls\.ca_file cannot be used"):
+            polled(url="https://localhost:1/items", tls=ApiTlsPlan(ca_file=str(path)))
 
 
 def test_a_proxy_is_asked_with_its_own_credentials() -> None:

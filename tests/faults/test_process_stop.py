@@ -38,7 +38,11 @@ def assert_clean(pipeline: Pipeline, began: float, limit_s: float = 10.0) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_an_idle_pipeline_cleanly(launch: Launcher, number: int) -> None:
-    pipeline, at = started(launch)
+    at = Listener()
+    pipeline = launch.prepare(push_config(at, JOIN), health_url=at.health)
+    # Tests may have been started with nohup themselves.
+    pipeline.command = ["env", "--default-signal=HUP", *pipeline.command]
+    pipeline.start()
     with IngestClient(at.url) as client, Subscriber(at.url) as stream:
         client.send([message("t", f"k{i}", {"i": i}) for i in range(500)])
         stream.wait_results(500)
