@@ -111,6 +111,7 @@ def test_a_kill_at_any_sync_of_a_batch_loses_and_repeats_nothing_wrongly(
             break
         story.pipeline.wait_exit(20)
         killed += 1
+        receiver.wait_hung_up()
         story.lives.append(len(receiver.seen()))
         story.disk.set(Fault.NONE)
         story.pipeline.start(40)

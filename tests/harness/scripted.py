@@ -138,6 +138,16 @@ class ScriptedServer:
                 self._changed.wait(left)
             return list(self.requests)
 
+    def wait_hung_up(self, timeout_s: float = 10.0) -> None:
+        """Until all that a client which is gone has sent was read to its end."""
+        deadline = time.monotonic() + timeout_s * SLOW
+        quiet = 0
+        while quiet < 3:  # a connection that waits to be accepted is in no list
+            assert time.monotonic() < deadline, f"a connection is open after {timeout_s} s"
+            with self._changed:
+                quiet = 0 if self._open else quiet + 1
+            time.sleep(0.03)
+
     # -- called by the handler threads -------------------------------------------------------------
 
     def _take(
