@@ -128,10 +128,6 @@ class Engine:
         (`on_change`). Windows that were due when the process ended fire before any message is taken
         in.
         """
-        if self.state.is_new and records.last_seq:
-            # Somebody took the file away. Receivers remember positions of its log, all of them far
-            # below the milliseconds since 1970.
-            self.state.skip_to(self._clock.now_ms())
         window_ids = self._start_windows()
         self.move_snapshot()
         self._tables.load()

@@ -35,8 +35,12 @@ class StateFigures:
     results: int
 
 
-def note_restored(path: Path, *, lost_positions: bool) -> StateFigures:
-    """Make every join owed; with `lost_positions` go on far behind the last position. Blocks."""
+def note_restored(path: Path, *, lost_positions: bool, least: int = 0) -> StateFigures:
+    """Make every join owed; with `lost_positions` go on far behind the last position. Blocks.
+
+    `least`: positions below are not given out, whatever the file says, which may be a new one: the
+    milliseconds since 1970 are more than any log has had.
+    """
     state = StateDatabase(path, "full")
     try:
         execute = state.connection.execute
@@ -49,7 +53,7 @@ def note_restored(path: Path, *, lost_positions: bool) -> StateFigures:
             execute("DELETE FROM grouped")
             execute("DELETE FROM groups")
             if lost_positions:
-                head = state.head + SKIPPED_POSITIONS
+                head = max(state.head + SKIPPED_POSITIONS, least)
                 kept = execute("SELECT value FROM meta WHERE name = 'lost'").get
                 lost = [*json.loads(kept or "[]"), [state.head, head]]
                 execute(update, ("lost", json.dumps(lost)))

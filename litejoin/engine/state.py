@@ -74,7 +74,6 @@ class StateDatabase:
         Raises StartRefusedError for a file that is no database.
         """
         self._is_replicated = is_replicated
-        self.is_new = not path.exists()
         try:
             self._open(path, synchronous, is_replicated)
         except (apsw.NotADBError, apsw.CorruptError, apsw.CantOpenError) as error:
@@ -120,12 +119,6 @@ class StateDatabase:
     def _note_wal(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
         self._wal_pages = pages
         return apsw.SQLITE_OK
-
-    def skip_to(self, pos: int) -> None:
-        """Give out positions behind `pos` from now on, and none up to it."""
-        update = "UPDATE meta SET value = ? WHERE name IN ('head', 'tail')"
-        self.connection.execute(update, (pos,))
-        self.head = self.tail = pos
 
     def begin(self) -> None:
         """Start a transaction; waits a moment when the write-ahead log has reached its bound."""

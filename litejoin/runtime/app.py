@@ -233,7 +233,8 @@ class App:
         state, shards = store.layout.state, store.shard_count
         moment = "" if store.quarantine.shards else moment_of(state, store, shards)
         if moment:
-            note_restored(state, lost_positions=moment != NEWER)
+            now_ms = self._clock.now_ms()
+            note_restored(state, lost_positions=moment != NEWER, least=now_ms)
             log.warning(
                 "store: %s is %s the shards: every join is computed anew; what came in between may"
                 " be missing in open windows", state.name, moment,
