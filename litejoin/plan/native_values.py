@@ -76,7 +76,7 @@ class RowValues:
         """A string or a small integer; TEXT columns and paths compare with them without change."""
         tokens = self._within(span)
         if len(tokens) == 1 and tokens[0].kind == "string":
-            return tokens[0].text[1:-1].replace("''", "'")
+            return tokens[0].string
         if len(tokens) == 1 and tokens[0].kind == "number" and len(tokens[0].text) <= 18:
             return (
                 int(tokens[0].text)

@@ -11,6 +11,7 @@ import apsw
 
 from litejoin.plan.sql_errors import SqlFinding
 from litejoin.plan.tokens import Token, tokenize
+from litejoin.store.sqlite import open_memory
 
 _ALL = ("json_extract", "json_remove")
 """Every argument but the first is a path."""
@@ -23,7 +24,7 @@ _FIRST = ("json_type", "json_array_length", "json_each", "json_tree")
 def odd_paths(query: str) -> Iterator[SqlFinding]:
     """Findings of the kinds "bad-path" and "member-path", in the order of the query."""
     tokens = tokenize(query)
-    connection = apsw.Connection(":memory:")
+    connection = open_memory()
     try:
         for at, token in enumerate(tokens):
             if token.is_op("->", "->>"):
@@ -41,7 +42,7 @@ def _after_arrow(connection: apsw.Connection, tokens: Sequence[Token]) -> SqlFin
     """A text that does not begin with $ is the name of a member, whatever is in it."""
     if not tokens or tokens[0].kind != "string":
         return None
-    text = _text(tokens[0])
+    text = tokens[0].string
     if text.startswith("$") or not text:
         return _bad(connection, tokens[0])
     if not text.startswith("."):
@@ -51,7 +52,7 @@ def _after_arrow(connection: apsw.Connection, tokens: Sequence[Token]) -> SqlFin
 
 
 def _bad(connection: apsw.Connection, path: Token) -> SqlFinding | None:
-    text = _text(path)
+    text = path.string
     try:
         connection.execute("SELECT json_extract('{}', ?1), json_extract('[]', ?1)", (text,))
     except apsw.SQLError:
@@ -88,7 +89,3 @@ def _is_alone(tokens: Sequence[Token], at: int) -> bool:
     """The literal is a whole argument."""
     ends = at + 1 < len(tokens) and tokens[at + 1].is_op(",", ")")
     return ends and tokens[at - 1].is_op(",", "(")
-
-
-def _text(token: Token) -> str:
-    return token.text[1:-1].replace("''", "'")

@@ -46,6 +46,11 @@ class Token:
     def is_identifier(self) -> bool:
         return self.kind in ("word", "name")
 
+    @property
+    def string(self) -> str:
+        """What a string literal says."""
+        return self.text[1:-1].replace("''", "'")
+
 
 def tokenize(sql: str) -> list[Token]:
     """The tokens of `sql` without white space and comments. Any text gives tokens; nothing
