@@ -32,8 +32,8 @@ def check_effects(document: Document, found: Diagnostics) -> None:
     for index, window in enumerate(document.value["windows"]):
         for key in ("time_format", "idle_timeout"):
             pointer = f"/windows/{index}/{key}"
-            if "time_path" not in window and document.has(pointer):
-                found.add(document.finding("LJ114", pointer, f'{key} needs "time_path"'))
+            if "time_path" not in window:
+                find_idle(document, pointer, '"time_path"', found)
     for index, sink in enumerate(document.value["sinks"]):
         if sink["type"] == "http":
             pointer = f"/sinks/{index}/config"
@@ -54,10 +54,15 @@ def _check_idle(document: Document, pointer: str, api: dict[str, Any], found: Di
         ("pagination/size_param", "size" in paging, '"size"'),
         ("rate_limit/burst", is_limited, '"requests_per_second" or "requests_per_minute"'),
     ):
-        where = f"{pointer}/{key}"
-        if document.has(where) and not is_of_use:
-            message = f"{key.rpartition('/')[2]} needs {needed}"
-            found.add(document.finding("LJ114", where, message))
+        if not is_of_use:
+            find_idle(document, f"{pointer}/{key}", needed, found)
+
+
+def find_idle(document: Document, pointer: str, needed: str, found: Diagnostics) -> None:
+    """Add a finding where the config has a key that does nothing without something else."""
+    if document.has(pointer):
+        message = f"{pointer.rpartition('/')[2]} needs {needed}"
+        found.add(document.finding("LJ114", pointer, message))
 
 
 def _check_params(

@@ -5,6 +5,7 @@ from typing import Any
 
 from litejoin.config.diagnostics import Diagnostics, pointer_of
 from litejoin.config.document import Document
+from litejoin.config.effects import find_idle
 from litejoin.config.schema import root_schema
 from litejoin.config.text import shown, suggestion
 
@@ -68,9 +69,8 @@ def _check_unused(
         needed = "the protocol ssl or sasl_ssl"
         unused += [(f"security/{key}", needed) for key in ("ca_file", "cert_file", "key_file")]
     for key, needed in unused:
-        if document.has(f"{pointer}/{key}") and not document.is_unknown(f"{pointer}/{key}"):
-            message = f"{key.rpartition('/')[2]} needs {needed}"
-            found.add(document.finding("LJ114", f"{pointer}/{key}", message))
+        if not document.is_unknown(f"{pointer}/{key}"):
+            find_idle(document, f"{pointer}/{key}", needed, found)
 
 
 def _check_names(document: Document, at: int, source: dict[str, Any], found: Diagnostics) -> None:
