@@ -1,8 +1,9 @@
-"""Reads message rows into a table: event time, partition values, and which messages have no usable time.
+"""Reads message rows into a table: event time, partition values, and which messages have none of them.
 
 Called by the engine's windows once a flush and stream. The caller's INSERT gets, per message of the topic,
-?1 time in ms, ?2 a rising number, ?3 key, ?4 payload, ?5.. the JSON text at each partition path (or NULL).
-Runs without the GIL but for the messages it refuses. Twin: tests/reference/messages.py.
+?1 time in ms, ?2 a rising number, ?3 key, ?4 payload, ?5.. the JSON text at each partition path: NULL where
+there is nothing, an empty blob where the payload is no JSON.
+Runs without the GIL but for the messages that it names. Twin: tests/reference/messages.py.
 
 Interface: one prepared statement on a connection that the caller owns; close before the connection.
 """
@@ -24,7 +25,7 @@ from window_time cimport lj_window_time
 from litejoin._ext import bridge
 from litejoin.errors import StorageError, StorageFullError, StorageIOError
 
-Read = namedtuple("Read", ["rows", "oldest_ms", "newest_ms", "refused"])
+Read = namedtuple("Read", ["rows", "oldest_ms", "newest_ms", "refused", "unplaced"])
 
 cdef enum:
     MAX_PARTITIONS = 16
@@ -38,6 +39,7 @@ cdef enum:
     BAD_TIME = 3
     TOO_OLD = 4
     TOO_NEW = 5
+    UNPLACED = 6
     FAILED = -1
     NO_MEMORY = -2
 
@@ -47,6 +49,7 @@ cdef dict REASONS = {
     BAD_TIME: "the event time cannot be read",
     TOO_OLD: "the event time is before 1970",
     TOO_NEW: "the event time is too far in the future",
+    UNPLACED: "the payload is not JSON",
 }
 
 
@@ -135,6 +138,14 @@ cdef class MessageReader:
                 return rc
         return SQLITE_OK
 
+    cdef int _bind_nowhere(self) noexcept nogil:
+        cdef int i, rc
+        for i in range(self._count):
+            rc = sqlite3_bind_blob(self._insert, 5 + i, b"", 0, SQLITE_STATIC)
+            if rc != SQLITE_OK:
+                return rc
+        return SQLITE_OK
+
     cdef int _put(
         self, LjChangeRow *row, int64_t number, int64_t latest_ms, int64_t *ms, int *rc
     ) noexcept nogil:
@@ -143,15 +154,19 @@ cdef class MessageReader:
         cdef const uint8_t *start = <const uint8_t *>row.now.payload.at
         cdef size_t size = row.now.payload.len
         cdef int outcome
+        cdef int taken = TAKEN
         ms[0] = row.now.timestamp_ms
         if self._has_time or self._count:
             lj_json_begin(&scan, start, size)
-            if lj_json_document(&scan, MAX_DEPTH) != LJ_JSON_OK:
+            if lj_json_document(&scan, MAX_DEPTH) == LJ_JSON_OK:
+                lj_json_begin(&scan, start, size)
+                lj_json_skip_space(&scan)
+                size = lj_gjson_trim(scan.at, scan.end)
+                start = scan.at
+            elif self._has_time:
                 return NO_JSON
-            lj_json_begin(&scan, start, size)
-            lj_json_skip_space(&scan)
-            size = lj_gjson_trim(scan.at, scan.end)
-            start = scan.at
+            else:
+                taken = UNPLACED
         if self._has_time:
             outcome = self._event_time(start, size, ms)
             if outcome != TAKEN:
@@ -161,7 +176,7 @@ cdef class MessageReader:
         if ms[0] > latest_ms:
             return TOO_NEW
         rc[0] = (
-            self._bind_partitions(start, size)
+            (self._bind_partitions(start, size) if taken == TAKEN else self._bind_nowhere())
             or sqlite3_bind_int64(self._insert, 1, ms[0])
             or sqlite3_bind_int64(self._insert, 2, number)
             or sqlite3_bind_text(
@@ -172,7 +187,7 @@ cdef class MessageReader:
         if rc[0] == SQLITE_OK:
             rc[0] = sqlite3_step(self._insert)
             sqlite3_reset(self._insert)
-        return TAKEN if rc[0] == SQLITE_DONE else FAILED
+        return taken if rc[0] == SQLITE_DONE else FAILED
 
     def read(self, bytes chunk not None, long long first, long long latest_ms):
         cdef const char *data = PyBytes_AS_STRING(chunk)
@@ -184,7 +199,7 @@ cdef class MessageReader:
         cdef LjChangeRow row
         if self._insert == NULL:
             raise RuntimeError("the reader is closed")
-        refused = []
+        refused, unplaced = [], []
         while at < size:
             with nogil:
                 while at < size:
@@ -195,11 +210,13 @@ cdef class MessageReader:
                     if row.topic != self._topic or not row.flags & LJ_MESSAGE:
                         continue
                     outcome = self._put(&row, first + rows, latest_ms, &ms, &rc)
-                    if outcome != TAKEN:
+                    if outcome != TAKEN and outcome != UNPLACED:
                         break
                     oldest = ms if rows == 0 or ms < oldest else oldest
                     newest = ms if rows == 0 or ms > newest else newest
                     rows += 1
+                    if outcome == UNPLACED:
+                        break
             if step == 0:
                 raise ValueError(f"bad message row at byte {at}")
             if outcome == NO_MEMORY:
@@ -207,14 +224,14 @@ cdef class MessageReader:
             if outcome == FAILED:
                 self._failed(rc)
             if outcome != TAKEN:
-                refused.append((
+                (unplaced if outcome == UNPLACED else refused).append((
                     REASONS[outcome],
                     PyBytes_FromStringAndSize(row.now.key.at, <Py_ssize_t>row.now.key.len),
                     PyBytes_FromStringAndSize(row.now.payload.at, <Py_ssize_t>row.now.payload.len),
                     row.now.timestamp_ms,
                 ))
                 outcome = TAKEN
-        return Read(rows, oldest, newest, refused)
+        return Read(rows, oldest, newest, refused, unplaced)
 
     cdef _failed(self, int rc):
         message = sqlite3_errmsg(self._db).decode("utf-8", "replace")

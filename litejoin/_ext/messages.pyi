@@ -16,13 +16,16 @@ class Read(NamedTuple):
     """Times of the inserted ones; 0 when there is none."""
     refused: list[tuple[str, bytes, bytes, int]]
     """(reason, key, payload, time of ingestion) of each message without a usable event time."""
+    unplaced: list[tuple[str, bytes, bytes, int]]
+    """The same of those that were inserted but are in no partition: their payload is no JSON."""
 
 @disjoint_base
 class MessageReader:
     """Inserts the messages of one topic. One thread at a time, on a connection it does not own.
 
     `sql` gets ?1 event time, ?2 number, ?3 key, ?4 payload, ?5.. the JSON text at each of
-    `partitions`, NULL where there is nothing. `time_path` and `partitions` are programs of
+    `partitions`, NULL where there is nothing, an empty blob where the payload is no JSON (with a
+    time path, such a message is refused instead). `time_path` and `partitions` are programs of
     `gjson.compile_path`; without a time path the time of ingestion counts. `time_format`: 0 auto,
     1 RFC 3339, 2 Unix seconds, 3 Unix milliseconds.
     """

@@ -73,7 +73,8 @@ class Random:
     payload: str
     ingested_ms: int
     event_ms: int | None
-    partitions: dict[str, Any]
+    partitions: dict[str, Any] | None
+    """None: the payload is no JSON."""
 
 
 class Definitions:
@@ -150,8 +151,13 @@ class World:
                 far_ms = now_ms + 2 * HOUR_MS
                 bad = rng.choice([None, "soon", -5, far_ms, "9999-12-31T00:00:00Z", {}])
                 fields["at"], event_ms = bad, bad if bad == far_ms else None
-            partitions = {"p": fields["p"], "q": 1 if fields["q"] is True else fields["q"]}
+            partitions: dict[str, Any] | None = {
+                "p": fields["p"],
+                "q": 1 if fields["q"] is True else fields["q"],
+            }
             text = json.dumps(fields)
+            if rng.random() < 0.05:
+                text, event_ms, partitions = text[:-1], None, None  # no JSON
             found += [Random(text, ingested_ms, event_ms, partitions)] * rng.choice([1, 1, 2])
         return found
 

@@ -28,8 +28,9 @@ def chunk(*payloads: str, topic: int = 1) -> bytes:
 def reader(db: apsw.Connection, path: str | None = "at", **options: object) -> MessageReader:
     db.execute("CREATE TABLE IF NOT EXISTS m(t, n, k, p, part)")
     program = None if path is None else compile_path(path).program
+    part = "CASE ?5 WHEN x'' THEN x'' ELSE json_extract(?5, '$') END"
     return MessageReader(
-        db, "INSERT INTO m VALUES(?1, ?2, ?3, ?4, json_extract(?5, '$'))", 1,
+        db, f"INSERT INTO m VALUES(?1, ?2, ?3, ?4, {part})", 1,
         time_path=program, partitions=[compile_path("p").program], **options,  # type: ignore[arg-type]
     )  # fmt: skip
 
@@ -77,6 +78,23 @@ def test_partition_values_arrive_as_sql_values() -> None:
     assert [r[0] for r in db.execute("SELECT part FROM m")] == [
         "AA", 5, 1.5, None, '{"a":1}', None,
     ]  # fmt: skip
+    native.close()
+
+
+def test_a_message_that_is_no_json_is_taken_in_without_a_partition() -> None:
+    db = open_memory()
+    native = reader(db, None)
+    texts = ['{"p": 1}', '{"p": 1', "", '{"p": 2} ', "{} {}", '"p"', "{'p': 1}", '{"p": NaN}']
+    found = native.read(chunk(*texts), 1, LATEST_MS)
+    nowhere = twin.no_json(texts)
+    assert list(db.execute("SELECT n, p FROM m ORDER BY n")) == list(enumerate(texts, 1))
+    assert [p for (p,) in db.execute("SELECT p FROM m WHERE part = x''")] == nowhere
+    assert found == (len(texts), 5, 5, [], [
+        ("the payload is not JSON", f"k{texts.index(text)}".encode(), text.encode(), 5)
+        for text in nowhere
+    ])  # fmt: skip
+    too_new = native.read(chunk("{"), 10, 4)
+    assert (too_new.rows, len(too_new.refused), too_new.unplaced) == (0, 1, [])
     native.close()
 
 

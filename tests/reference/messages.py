@@ -44,6 +44,22 @@ def _time(payload: bytes, member: str) -> int | None:
     return int(number if abs(number) >= 1e11 else number * 1000)
 
 
+def no_json(payloads: Iterable[str]) -> list[str]:
+    """Those that are in no partition, whatever its path."""
+    return [text for text in payloads if not _is_json(text)]
+
+
+def _is_json(text: str) -> bool:
+    def refuse(name: str) -> None:
+        raise ValueError(name)
+
+    try:
+        json.loads(text, parse_constant=refuse)
+    except ValueError:
+        return False
+    return True
+
+
 def texts(values: Iterable[Any]) -> list[str]:
     """JSON texts of payloads whose member "at" is each value."""
     return [json.dumps({"at": value}) for value in values]

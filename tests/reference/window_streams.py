@@ -30,10 +30,16 @@ class Message:
 
     time_ms: int
     payload: str
-    partitions: dict[str, Any]
+    partitions: dict[str, Any] | None
+    """None: the payload is no JSON, and windows by partition leave it out."""
+
+    def is_for(self, plan: WindowPlan) -> bool:
+        return plan.partition_by is None or self.partitions is not None
 
     def partition(self, plan: WindowPlan) -> Any:
-        return None if plan.partition_by is None else self.partitions[plan.partition_by]
+        if plan.partition_by is None or self.partitions is None:
+            return None
+        return self.partitions[plan.partition_by]
 
 
 def run(plan: WindowPlan, messages: list[Message]) -> list[dict[str, Any]]:
@@ -261,7 +267,7 @@ class StreamOracle:
                 messages.append(Message(time_ms, each.payload, each.partitions))
         if messages:
             for window in self.windows:
-                window.take(messages)
+                window.take([message for message in messages if message.is_for(window.plan)])
             self.heard_ms = monotonic_ms
             self.newest_ms = max(self.newest_ms, *(m.time_ms for m in messages))
             if self.event_time:

@@ -4,14 +4,16 @@
     window_<id>      time_ms, n, key, payload, p_<hash>, ..  PRIMARY KEY(time_ms, n)
 
 All windows of a topic with one time path share a buffer; `p_<hash>` are the values of their
-partition paths, each with an index. `n` rises in the order of arrival. New messages pass
+partition paths, each with an index: NOWHERE where the payload is no JSON, and windows by that
+path leave the message out. `n` rises in the order of arrival. New messages pass
 through a temporary table, so that lateness, sessions and panes are worked out for a batch at once.
 Everything runs in the caller's transaction; the buffer knows nothing of results.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
@@ -28,6 +30,8 @@ CREATE TABLE IF NOT EXISTS window_streams(
   next_n INTEGER NOT NULL);
 """
 
+log = logging.getLogger("litejoin.windows")
+
 TIME_FORMATS = {"auto": 0, "rfc3339": 1, "unix_s": 2, "unix_ms": 3}
 
 MAX_DEPTH = 1024
@@ -35,6 +39,10 @@ MAX_DEPTH = 1024
 
 TRIM_ROWS = 20_000
 """Messages removed in one step, so that results do not wait for house-keeping."""
+
+
+NOWHERE = "x''"
+"""In SQL: the partition of a message whose payload is no JSON. No value of JSON is a blob."""
 
 
 def partition_column(path: str) -> str:
@@ -53,12 +61,25 @@ def forget_others(db: apsw.Connection, kept: set[int]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A message without a usable event time."""
+    """A message without a usable event time, or in no partition."""
 
     reason: str
     key: str
     payload: str
     ingested_ms: int
+
+
+@dataclass(slots=True)
+class Fresh:
+    """What the message rows of one or more flushes gave."""
+
+    rows: int = 0
+    """Messages taken in."""
+    oldest_ms: int = 2**62
+    refused: list[Refused] = field(default_factory=list)
+    """Those without a usable event time."""
+    unplaced: list[Refused] = field(default_factory=list)
+    """Those among the taken ones that are in no partition."""
 
 
 class MessageBuffer:
@@ -81,7 +102,10 @@ class MessageBuffer:
         self._make_tables()
         columns = ["time_ms", "n", "key", "payload", *self.partition_columns()]
         self._columns = ", ".join(columns)
-        values = [f"json_extract(?{5 + i}, '$')" for i in range(len(self.partitions))]
+        values = [
+            f"CASE ?{5 + i} WHEN {NOWHERE} THEN {NOWHERE} ELSE json_extract(?{5 + i}, '$') END"
+            for i in range(len(self.partitions))
+        ]
         self._reader = MessageReader(
             connection,
             f"INSERT INTO {self.fresh}({self._columns})"
@@ -139,41 +163,48 @@ class MessageBuffer:
         """The column of a path that is new, with the values of the messages that are held."""
         compiled = compile_path(path)
 
-        def find(payload: str) -> str | None:
+        def find(payload: str) -> str | bytes | None:
             try:
                 found = compiled.get(payload.encode(), MAX_DEPTH)
             except JsonError:
-                return None
+                return b""
             return None if found is None else found.decode()
 
         asked: Any = find
         with self._db:
             self._db.execute(f"ALTER TABLE {self.table} ADD COLUMN {column}")
             self._db.create_scalar_function("lj_find", asked, 1)
+            self._db.execute(f"UPDATE {self.table} SET {column} = lj_find(payload)")
             self._db.execute(
-                f"UPDATE {self.table} SET {column} = json_extract(lj_find(payload), '$')"
+                f"UPDATE {self.table} SET {column} = json_extract({column}, '$')"
+                f" WHERE {column} IS NOT {NOWHERE}"
             )
+            self._tell_of_held(column, path)
         self._db.create_scalar_function("lj_find", None, 1)
 
-    def read(self, chunks: Iterable[bytes], latest_ms: int) -> tuple[int, int, list[Refused]]:
-        """Put the messages of message rows into the fresh table.
+    def _tell_of_held(self, column: str, path: str) -> None:
+        sql = f"SELECT count(*) FROM {self.table} WHERE {column} = {NOWHERE}"
+        count = int(str(self._db.execute(sql).get))
+        if count:
+            log.warning(
+                "windows: partition_by %s leaves messages out that are held and no JSON: %d",
+                path,
+                count,
+            )
 
-        Returns their number, the oldest time of them, and those that have no usable time.
-        """
-        rows, oldest_ms = 0, 2**62
-        refused: list[Refused] = []
+    def read(self, chunks: Iterable[bytes], latest_ms: int) -> Fresh:
+        """Put the messages of message rows into the fresh table."""
+        fresh = Fresh()
         for chunk in chunks:
             found = self._reader.read(chunk, self._next_n, latest_ms)
-            refused += [
-                Refused(reason, key.decode(), payload.decode(), ms)
-                for reason, key, payload, ms in found.refused
-            ]
+            fresh.refused += _refused(found.refused)
+            fresh.unplaced += _refused(found.unplaced)
             if found.rows:
                 self._next_n += found.rows
-                rows += found.rows
-                oldest_ms = min(oldest_ms, found.oldest_ms)
+                fresh.rows += found.rows
+                fresh.oldest_ms = min(fresh.oldest_ms, found.oldest_ms)
                 self.newest_ms = max(self.newest_ms, found.newest_ms)
-        return rows, oldest_ms, refused
+        return fresh
 
     def keep(self, from_ms: int) -> None:
         """Move fresh messages from that time on into the buffer, forget the others."""
@@ -228,3 +259,9 @@ class MessageBuffer:
     def close(self) -> None:
         """Free the statement, so that the connection can be closed."""
         self._reader.close()
+
+
+def _refused(found: Iterable[tuple[str, bytes, bytes, int]]) -> list[Refused]:
+    return [
+        Refused(reason, key.decode(), payload.decode(), ms) for reason, key, payload, ms in found
+    ]

@@ -14,6 +14,7 @@ from litejoin.engine.windows.window import (
     Results,
     Shown,
     column_of,
+    placed,
     update_keep_ms,
 )
 from litejoin.errors import QueryError
@@ -65,9 +66,10 @@ class GridWindow:
 
     def _take_late(self, open_ms: int) -> None:
         db, fresh = self._context.db, self._context.buffer.fresh
-        row = db.execute(f"SELECT count(*) FROM {fresh} WHERE time_ms < ?", (open_ms,)).fetchone()
+        is_late = f"time_ms < ? AND {placed(self._column)}"
+        row = db.execute(f"SELECT count(*) FROM {fresh} WHERE {is_late}", (open_ms,)).fetchone()
         self.late += int(str(row[0])) if row else 0
-        self.results.put_late("time_ms < ?", (open_ms,))
+        self.results.put_late(is_late, (open_ms,))
 
     def _note_dirty(self, from_ms: int, closed_ms: int, *, updates_open: bool) -> None:
         """Note the spans that fresh messages are in: closed ones, or with `emit: update` all."""
@@ -75,7 +77,7 @@ class GridWindow:
         shift = self.plan.offset_ms % width
         buckets = db.execute(
             f"SELECT DISTINCT (time_ms - ?1 + ?2) / ?2 * ?2 + ?1 - ?2, {self._column or 'NULL'}"
-            f" FROM {self._context.buffer.fresh} WHERE time_ms >= ?3",
+            f" FROM {self._context.buffer.fresh} WHERE time_ms >= ?3 AND {placed(self._column)}",
             (shift, width, from_ms),
         ).fetchall()
         oldest_end_ms = closed_ms - self._keep_ms

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import apsw
 
+from litejoin.engine.windows.buffer import NOWHERE
 from litejoin.engine.windows.exact import MAX_INTEGER, MAX_SUM, fits_sql, limbs_sql, real_sum
 from litejoin.engine.windows.query import Value, quoted
 from litejoin.engine.windows.spans import Span
@@ -199,7 +200,7 @@ class Panes:
         source = (
             f"SELECT key, payload, time_ms / 1000 AS timestamp, time_ms AS timestamp_ms,"
             f" 'created' AS op, NULL AS changes, time_ms AS lj_time, {self._partition} AS lj_part"
-            f" FROM {table} WHERE {which}"
+            f" FROM {table} WHERE {which} AND {self._partition} IS NOT {NOWHERE}"
         )
         without = f" AND n NOT IN ({', '.join(map(str, left_out))})" if left_out else ""
         base = (

@@ -122,7 +122,8 @@ class SpanQuery:
         """
         column = self._column or "NULL"
         sql = f"SELECT DISTINCT {column} FROM {self._table} WHERE time_ms >= ? AND time_ms < ?"
-        return [row[0] for row in self._run(sql, (span.start_ms, span.end_ms))]
+        found = self._run(sql, (span.start_ms, span.end_ms))
+        return [value for (value,) in found if value != b""]  # NOWHERE
 
     def rows(self, span: Span, partition: Value) -> list[tuple[Value, ...]]:
         """The query's rows over the messages of a span. Raises QueryError."""

@@ -22,6 +22,7 @@ from litejoin.engine.windows.window import (
     Progress,
     Results,
     column_of,
+    placed,
     update_keep_ms,
 )
 from litejoin.plan.nodes import WindowPlan
@@ -74,7 +75,7 @@ class SessionWindow:
                     SELECT {self._column} AS partition, time_ms AS t,
                         coalesce(time_ms - lag(time_ms) OVER (
                             PARTITION BY {self._column} ORDER BY time_ms) > ?, 0) AS apart
-                    FROM {self._context.buffer.fresh}))
+                    FROM {self._context.buffer.fresh} WHERE {placed(self._column)}))
                 GROUP BY partition, island ORDER BY 2""",
             (self._gap_ms,),
         ).fetchall()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from litejoin.engine.windows.buffer import MessageBuffer, Refused
+from litejoin.engine.windows.faults import LeftOut
 from litejoin.engine.windows.watermark import MAX_AHEAD_MS, Progress
 from litejoin.engine.windows.window import Window
 
@@ -21,15 +22,21 @@ class Stream:
 
     def take(self, chunks: Sequence[bytes], now_ms: int, monotonic_ms: int) -> list[Refused]:
         """Take the messages of one or more flushes in; returns those without a usable time."""
-        rows, oldest_ms, refused = self._buffer.read(chunks, now_ms + MAX_AHEAD_MS)
-        self.refused += len(refused)
-        if rows:
+        fresh = self._buffer.read(chunks, now_ms + MAX_AHEAD_MS)
+        self.refused += len(fresh.refused)
+        if fresh.rows:
+            unplaced = [
+                LeftOut(each.key, each.payload, each.ingested_ms, each.reason)
+                for each in fresh.unplaced
+            ]
             for window in self.windows:
-                window.take(oldest_ms)
+                if window.plan.partition_by is not None:
+                    window.results.leave_out(unplaced)
+                window.take(fresh.oldest_ms)
             self._buffer.keep(self._needs_from())
             for progress in self._progress:
                 progress.take(self._buffer.newest_ms, monotonic_ms)
-        return refused
+        return fresh.refused
 
     def tick(self, written_upto_ms: int | None, monotonic_ms: int) -> None:
         """See `Progress.tick`."""

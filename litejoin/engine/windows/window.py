@@ -19,8 +19,8 @@ from typing import Protocol
 
 import apsw
 
-from litejoin.engine.windows.buffer import MessageBuffer, partition_column
-from litejoin.engine.windows.faults import CarefulQuery
+from litejoin.engine.windows.buffer import NOWHERE, MessageBuffer, partition_column
+from litejoin.engine.windows.faults import CarefulQuery, LeftOut
 from litejoin.engine.windows.query import Value
 from litejoin.engine.windows.results import ResultWriter, RowText, key_text
 from litejoin.engine.windows.spans import Span
@@ -114,7 +114,7 @@ class Results:
         self.plan, self.context = plan, context
         self._text = RowText(plan.columns, plan.key_index, plan.json_columns)
         self.left_out = 0
-        """Messages that the query could not be run over."""
+        """Messages that could not be evaluated."""
 
     def emit(
         self,
@@ -152,10 +152,11 @@ class Results:
         )
 
     def tell_left_out(self) -> None:
-        """Report the messages that the query could not be run over, and send them to the window's
-        late sink.
-        """
-        told = self.context.query.take_told()
+        """Leave the messages out that the query could not be run over."""
+        self.leave_out(self.context.query.take_told())
+
+    def leave_out(self, told: Sequence[LeftOut]) -> None:
+        """Report messages that cannot be evaluated, and send them to the window's late sink."""
         if not told:
             return
         self.left_out += len(told)
@@ -273,3 +274,8 @@ def update_keep_ms(plan: WindowPlan) -> int:
 def column_of(plan: WindowPlan) -> str | None:
     """The buffer's column of the window's partition values."""
     return None if plan.partition_by is None else partition_column(plan.partition_by)
+
+
+def placed(column: str | None) -> str:
+    """SQL: whether a message is in a partition of that column at all."""
+    return f"{column or 'NULL'} IS NOT {NOWHERE}"
