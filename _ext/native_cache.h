@@ -103,8 +103,9 @@ static inline void lj_cache_put(LjCache *c, uint16_t topic, const LjVersion *row
     c->head += size;
 }
 
-static inline int lj_cache_get(LjCache *c, uint16_t topic, LjSlice key, LjVersion *out) {
-    LjCached *e = c->ring ? lj_cache_find(c, topic, key, lj_cache_hash(topic, key)) : NULL;
+/* `hash`: lj_cache_hash of both. */
+static inline int lj_cache_get(LjCache *c, uint16_t topic, LjSlice key, uint64_t hash, LjVersion *out) {
+    LjCached *e = c->ring ? lj_cache_find(c, topic, key, hash) : NULL;
     if (!e) {
         c->misses++;
         return 0;

@@ -23,11 +23,14 @@ cdef extern from "native_join.h" nogil:
     size_t lj_cache_bytes(const LjCache *c) nogil
     ctypedef struct LjNet:
         pass
+    ctypedef struct LjPlaces:
+        pass
     ctypedef struct LjRows:
         Host *host
         LjCache cache
         int n_topics
         uint8_t *cached
+        LjPlaces *places
         sqlite3_stmt **reads
         LjNet *nets
     ctypedef struct LjPlace:
@@ -86,4 +89,6 @@ cdef extern from "native_join.h" nogil:
     int lj_native_read(LjNativeJoin *base, const LjSink *sink) noexcept
     void lj_native_free(LjJoin *join)
     void lj_rows_begin(LjRows *rows, int fresh)
+    void lj_rows_load(LjRows *rows)
+    uint64_t lj_rows_place_bytes(const LjRows *rows)
     void lj_rows_free(LjRows *rows)

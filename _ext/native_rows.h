@@ -6,6 +6,7 @@
 #include "fnv.h"
 #include "native_cache.h"
 #include "native_net.h"
+#include "native_places.h"
 #include "native_sink.h"
 #include "rowsum.h"
 
@@ -14,7 +15,8 @@ typedef struct {
     LjCache cache;
     int fresh;            /* the shards show no later flush than the changes: both may be mixed */
     int n_topics;
-    uint8_t *cached;      /* topic slot -> its rows are kept in the cache */
+    uint8_t *cached;      /* topic slot -> its rows are looked up by key, and kept in the cache */
+    LjPlaces *places;     /* topic slot -> row ids by lj_cache_hash, of those topics */
     sqlite3_stmt **reads; /* (slot * shards + shard) * 2: by key, by id; prepared when first used */
     LjNet *nets;          /* topic slot -> the changes of the flush by key */
 } LjRows;
@@ -64,22 +66,45 @@ static inline int lj_rows_step(LjRows *rows, int slot, sqlite3_stmt *stmt, LjVer
     return sum == sqlite3_column_int64(stmt, 5) ? LJ_NATIVE_OK : LJ_NATIVE_UNSURE;
 }
 
+/* The row of a key by the id that it is known to have; `there` is 0 when it is not known, or not there. */
+static inline int lj_rows_by_place(LjRows *rows, int slot, int shard, LjSlice key, uint64_t key_hash, LjVersion *row,
+                                   int *there, sqlite3_stmt **stmt) {
+    int64_t ids[LJ_PLACES_EQUAL];
+    int n = lj_places_find(&rows->places[slot], key_hash, ids);
+    for (int i = 0; i < n; i++) {
+        int failed = lj_rows_statement(rows, slot, shard, 1, stmt);
+        if (failed) return failed;
+        sqlite3_bind_int64(*stmt, 1, ids[i]);
+        failed = lj_rows_step(rows, slot, *stmt, row, there);
+        if (failed || (*there && row->key.len == key.len && memcmp(row->key.at, key.at, key.len) == 0)) return failed;
+        sqlite3_reset(*stmt);
+        *there = 0;
+    }
+    *stmt = NULL;
+    return LJ_NATIVE_OK;
+}
+
 /* The current row of a key. `stmt` is what to reset after its use, or NULL. */
 static inline int lj_rows_by_key(LjRows *rows, int slot, LjSlice key, LjVersion *row, int *there, sqlite3_stmt **stmt) {
     uint16_t number = rows->host->topics[slot]->number;
+    int failed = LJ_NATIVE_OK, cached = rows->cached[slot];
+    uint64_t hash = cached ? lj_cache_hash(number, key) : 0;
     *stmt = NULL;
     *there = 0;
-    if (rows->fresh && rows->cached[slot] && lj_cache_get(&rows->cache, number, key, row)) {
+    if (cached && rows->fresh && lj_cache_get(&rows->cache, number, key, hash, row)) {
         *there = 1;
         return LJ_NATIVE_OK;
     }
     if (rows->host->shards == 0) return LJ_NATIVE_OK;
     int shard = (int)(lj_fnv1a32(key.at, key.len) % (uint32_t)rows->host->shards);
-    int failed = lj_rows_statement(rows, slot, shard, 0, stmt);
-    if (failed) return failed;
-    sqlite3_bind_text(*stmt, 1, key.at, (int)key.len, SQLITE_STATIC);
-    failed = lj_rows_step(rows, slot, *stmt, row, there);
-    if (!failed && *there && rows->fresh && rows->cached[slot]) lj_cache_put(&rows->cache, number, row);
+    if (cached) failed = lj_rows_by_place(rows, slot, shard, key, hash, row, there, stmt);
+    if (!failed && !*there) {
+        failed = lj_rows_statement(rows, slot, shard, 0, stmt);
+        if (failed) return failed;
+        sqlite3_bind_text(*stmt, 1, key.at, (int)key.len, SQLITE_STATIC);
+        failed = lj_rows_step(rows, slot, *stmt, row, there);
+    }
+    if (!failed && *there && cached && rows->fresh) lj_cache_put(&rows->cache, number, row);
     return failed;
 }
 
@@ -93,28 +118,66 @@ static inline int lj_rows_by_ref(LjRows *rows, int slot, uint64_t ref, LjVersion
     return lj_rows_step(rows, slot, *stmt, row, there);
 }
 
-/* Take the changes of the flush into the cache. */
+/* Take a change of a topic that is looked up by key. A row has its id for as long as its key is there. */
+static inline void lj_rows_note(LjRows *rows, int slot, const LjChangeRow *change) {
+    uint16_t number = rows->host->topics[slot]->number;
+    int had = (change->flags & LJ_HAS_OLD) != 0, has = (change->flags & LJ_HAS_NEW) != 0;
+    uint64_t hash = had == has ? 0 : lj_cache_hash(number, change->old.key);
+    if (had && !has) lj_places_remove(&rows->places[slot], hash, change->rowid);
+    if (has && !had) lj_places_add(&rows->places[slot], hash, change->rowid);
+    if ((change->flags & LJ_HAS_NEW) && !(change->flags & LJ_ELIDED))
+        lj_cache_put(&rows->cache, number, &change->now);
+    else
+        lj_cache_drop(&rows->cache, number, change->old.key);
+}
+
+/* Take in the changes of the flush. */
 static inline void lj_rows_begin(LjRows *rows, int fresh) {
     rows->fresh = fresh;
     for (int slot = 0; slot < rows->n_topics; slot++) lj_net_clear(&rows->nets[slot]);
     for (int slot = 0; slot < rows->n_topics; slot++) {
         const LjTopic *topic = rows->host->topics[slot];
-        for (uint32_t i = 0; rows->cached[slot] && i < topic->n_changes; i++) {
-            const LjChangeRow *change = &topic->changes[i];
-            if ((change->flags & LJ_HAS_NEW) && !(change->flags & LJ_ELIDED))
-                lj_cache_put(&rows->cache, topic->number, &change->now);
-            else
-                lj_cache_drop(&rows->cache, topic->number, change->old.key);
-        }
+        for (uint32_t i = 0; rows->cached[slot] && i < topic->n_changes; i++) lj_rows_note(rows, slot, &topic->changes[i]);
     }
+}
+
+/* Note where the rows of one shard are; what cannot be read now is looked up when it is needed. */
+static inline void lj_rows_place(LjRows *rows, int slot, int shard) {
+    uint16_t number = rows->host->topics[slot]->number;
+    sqlite3_stmt *stmt = NULL;
+    char *sql = sqlite3_mprintf("SELECT id, key FROM t%d INDEXED BY t%d_key", (int)number, (int)number);
+    int rc = sql ? sqlite3_prepare_v2(rows->host->readers[shard], sql, -1, &stmt, NULL) : SQLITE_NOMEM;
+    sqlite3_free(sql);
+    while (rc == SQLITE_OK && sqlite3_step(stmt) == SQLITE_ROW) {
+        LjSlice key = {(const char *)sqlite3_column_text(stmt, 1), 0};
+        key.len = (uint32_t)sqlite3_column_bytes(stmt, 1);
+        if (key.at) lj_places_add(&rows->places[slot], lj_cache_hash(number, key), sqlite3_column_int64(stmt, 0));
+    }
+    sqlite3_finalize(stmt);
+}
+
+/* Note where all rows are that are looked up by key. */
+static inline void lj_rows_load(LjRows *rows) {
+    for (int slot = 0; slot < rows->n_topics; slot++)
+        for (int shard = 0; rows->cached[slot] && shard < rows->host->shards; shard++)
+            if (!rows->host->out[shard]) lj_rows_place(rows, slot, shard);
+}
+
+static inline uint64_t lj_rows_place_bytes(const LjRows *rows) {
+    uint64_t bytes = 0;
+    for (int slot = 0; slot < rows->n_topics; slot++) bytes += lj_places_bytes(&rows->places[slot]);
+    return bytes;
 }
 
 static inline void lj_rows_free(LjRows *rows) {
     for (int i = 0; rows->reads && i < rows->n_topics * rows->host->shards * 2; i++) sqlite3_finalize(rows->reads[i]);
     for (int slot = 0; rows->nets && slot < rows->n_topics; slot++) lj_net_free(&rows->nets[slot]);
     lj_cache_free(&rows->cache);
+    for (int slot = 0; rows->places && slot < rows->n_topics; slot++) lj_places_clear(&rows->places[slot]);
     free(rows->nets);
+    free(rows->places);
     rows->nets = NULL;
+    rows->places = NULL;
     free(rows->reads);
     free(rows->cached);
     rows->reads = NULL;

@@ -133,6 +133,7 @@ class Engine:
         self._tables.load()
         self._native.begin(fresh=False)
         self._add_joins(window_ids)
+        self._native.load()
         window_failures = self._windows.catch_up(self._follow_windows) if self._windows else ()
         unapplied = unapplied_changes(records, self._readers, self.state.applied)
         self._take_changes(unapplied.changes, maps_current=True)
@@ -341,7 +342,7 @@ class Engine:
 
     def memory_bytes(self) -> int:
         """Bytes held by the key maps."""
-        return self._tables.memory_bytes()
+        return self._tables.memory_bytes() + self._native.memory_bytes()
 
     def close(self) -> None:
         """Free statements, close the state database. The readers stay open: they are the

@@ -93,6 +93,10 @@ class NativeLevel:
         self._kept_before = {handle: g.is_kept for handle, g in self._grouped.items()}
         self._joins.begin(fresh)
 
+    def load(self) -> None:
+        """All joins are there: note where the rows are that they look up by key. Blocks."""
+        self._joins.load()
+
     def refresh(self, handle: int, head: int, tail: int, now_ms: int) -> int | None:
         """The new head of the results log; None when the delta level has to do it."""
         grouped = self._grouped.get(handle)
@@ -153,6 +157,10 @@ class NativeLevel:
     def cache_figures(self) -> dict[str, object]:
         """Of the row cache; see NativeJoins.cache_figures. Any thread."""
         return self._joins.cache_figures()
+
+    def memory_bytes(self) -> int:
+        """Bytes of what is noted of the places of rows; the cache is told apart."""
+        return self._joins.place_bytes()
 
     def close(self) -> None:
         """Finalize the statements. Idempotent."""

@@ -36,8 +36,11 @@ ASSUMED_ROW_BYTES = 250
 """Key and payload of a typical JSON record; a result is as long."""
 DISK_FACTOR = 2.5
 """Rows on disk with their unique index, batch records and write-ahead log: 2-3 times the data."""
-KEY_MAP_ENTRY_BYTES = 16
-"""One row in one key map, while values are unique."""
+KEY_MAP_ENTRY_BYTES = 32
+"""One row in one key map, while values are unique: 16 bytes, and a map is three eighths to three
+quarters full."""
+PLACE_BYTES = 16
+"""The place of a row that joins look up by key: 8 bytes, and the table is as full as a map."""
 CACHED_ROW_BYTES = 80
 """What the row cache needs beside key and payload: a header, and a key map that is half full."""
 HASH_ROW_BYTES = 80
@@ -70,7 +73,7 @@ def estimate(
     rows = [_rows(source, topics) for source in sources]
     parts = (
         *_memory(storage, rows, topics, duckdb_bytes),
-        *_row_cache(storage, rows, joins),
+        *_looked_up(storage, rows, joins),
         *_disk(delivery, rows, sources, joins, windows),
         *_archived(storage.archive, sources, topics),
     )
@@ -127,7 +130,7 @@ def _memory(
         yield EstimatePart("memory", "DuckDB", megabytes, "while the archive is written or read")
 
 
-def _row_cache(
+def _looked_up(
     storage: StoragePlan, rows: Sequence[_Rows], joins: Sequence[JoinPlan]
 ) -> Iterable[EstimatePart]:
     plans = [plan for join in joins for plan in (join.native, join.grouped) if plan is not None]
@@ -139,6 +142,8 @@ def _row_cache(
     bound = round(storage.row_cache_bytes / (1 << 20), 2)
     formula = f"{count:,} rows of {', '.join(topics)} x {each} B, at most {megabytes_text(bound)}"
     yield EstimatePart("memory", "row cache", min(round(count * each / 1e6, 2), bound), formula)
+    formula = f"{count:,} rows of {', '.join(topics)} x {PLACE_BYTES} B"
+    yield _part("memory", "row places", count * PLACE_BYTES, formula)
 
 
 def _disk(

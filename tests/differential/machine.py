@@ -31,6 +31,7 @@ from tests.differential.wall import on_clock, open_memory
 from tests.harness.results import canonical
 from tests.reference.oracle import Oracle
 
+ROW_CACHES = (0, 2_000, EnginePipeline.row_cache_bytes)
 QUERIES_PER_ROUND = 16
 STEPS = 7
 KEYS = ("u1", "u2", "7", "5", "5.0", "ü", "U1")
@@ -126,6 +127,8 @@ class Round:
         clock = ManualClock()
         oracle = Oracle(TOPICS, open_memory())
         with on_clock(clock), engine_pipeline(root, shards, texts, self.level) as p:
+            # Rows that are looked up by key come from the cache, from their places or from both.
+            p.row_cache_bytes = random.Random(f"row cache {self.seed}").choice(ROW_CACHES)
             self._follow_clock(p, clock)
             for plan in p.joins:
                 self.tally.add(self.queries[plan.name], plan)

@@ -61,7 +61,7 @@ def test_a_polled_topic_that_is_kept_for_good_does_not_grow_by_the_day() -> None
 def test_key_maps_results_and_windows_follow_the_rows_they_are_made_of() -> None:
     found = estimated(kept_for_an_hour())
     orders, all_rows = 10 * 3600 + 100, 2 * 10 * 3600 + 100
-    assert part(found, "key maps of orders").megabytes == pytest.approx(orders * 16 / 1e6, abs=0.01)
+    assert part(found, "key maps of orders").megabytes == pytest.approx(orders * 32 / 1e6, abs=0.01)
     assert part(found, "results of top-orders").formula == f"{orders:,} rows x 250 B x 2.5"
     assert part(found, "results of order-user").formula == f"{all_rows:,} rows x 250 B x 2.5"
     assert part(found, "messages of per-hour").megabytes == pytest.approx(36_000 * 625 / 1e6)
@@ -79,6 +79,9 @@ def test_the_row_cache_holds_what_joins_look_up_by_key_and_no_more_than_it_may()
         found = part(estimated(plan), "row cache")
         assert found.formula == "864,000 rows of users x 330 B, at most 24 MB"
         assert found.megabytes == 24
+        places = part(estimated(plan), "row places")
+        assert places.formula == "864,000 rows of users x 16 B"
+        assert places.megabytes == pytest.approx(864_000 * 16 / 1e6, abs=0.01)
     few = replace(plain, storage=replace(plain.storage, row_cache_bytes=1 << 40))
     assert part(estimated(few), "row cache").megabytes == pytest.approx(864_000 * 330 / 1e6)
     alone = join_plan("SELECT o.key FROM orders o")
