@@ -135,7 +135,8 @@ def _stored_state(plan: Plan, source: ApiSourcePlan) -> Iterator[ShardSourceStat
         yield None
         return
     manifest = load_manifest(layout, plan.storage.shard_count)
-    if source.name not in manifest.sources:
+    entry = manifest.sources.get(manifest.source_key(source.name, source.topic))
+    if entry is None:
         yield None
         return
     connections: list[apsw.Connection] = []
@@ -145,12 +146,11 @@ def _stored_state(plan: Plan, source: ApiSourcePlan) -> Iterator[ShardSourceStat
             connections.append(open_readonly(layout.shard(number)))
         return connections
 
-    def refuse() -> None:
+    def refuse(_: object) -> None:
         raise AssertionError("this command stores nothing")
 
     try:
         readers = StateReaders(open_readers)
-        entry = manifest.sources[source.name]
         yield ShardSourceState(entry, readers, refuse, lambda: manifest.topics)
     finally:
         for connection in connections:

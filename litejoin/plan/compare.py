@@ -13,7 +13,15 @@ from typing import Literal, Protocol
 from litejoin.frozen import dataclass
 from litejoin.plan.effects import effects_of, silenced
 from litejoin.plan.fields import FieldChange, changed_fields
-from litejoin.plan.nodes import Deployed, JoinPlan, Plan, ReplicationPlan, TopicPlan, WindowPlan
+from litejoin.plan.nodes import (
+    ApiSourcePlan,
+    Deployed,
+    JoinPlan,
+    Plan,
+    ReplicationPlan,
+    TopicPlan,
+    WindowPlan,
+)
 from litejoin.plan.units import count_text
 
 Kind = Literal["added", "removed", "changed"]
@@ -91,6 +99,7 @@ def compare_deployed(deployed: Deployed, after: Plan) -> Comparison:
     """What changes when a plan is started over a data directory."""
     changes = [
         *_presence("source", deployed.sources, [s.name for s in after.sources if s.type == "api"]),
+        *_refilled(deployed.filled, after),
         *_presence("topic", _still_fed(deployed, after), [t.name for t in after.topics]),
         *_redefined("join", _of_windows(deployed.joins, False), after.joins),
         *_redefined("window", _of_windows(deployed.joins, True), after.windows),
@@ -107,6 +116,16 @@ def compare_deployed(deployed: Deployed, after: Plan) -> Comparison:
         refused=_unsupported(after),
         notes=deployed.notes,
     )
+
+
+def _refilled(filled: Mapping[str, Sequence[str]], after: Plan) -> Iterator[Change]:
+    """Api sources that were never polled for the topic that they have now."""
+    for source in after.sources:
+        topics = filled.get(source.name, ())
+        if isinstance(source, ApiSourcePlan) and topics and source.topic not in topics:
+            fields = (FieldChange("topic", ", ".join(topics), source.topic),)
+            effects = effects_of("source", "changed", fields)
+            yield Change("source", source.name, "changed", fields, effects)
 
 
 def _still_fed(deployed: Deployed, after: Plan) -> Iterable[str]:

@@ -43,8 +43,8 @@ _SPAN_FIELDS = (
 _CHANGED = {
     **{("window", name): _OTHER_SPANS for name in _SPAN_FIELDS},
     ("window", "query"): "holds for the windows that fire from then on",
-    ("source", "topic"): "records that did not change are not written to the new topic; a new name"
-    " for the source fills it",
+    ("source", "topic"): "its next poll fills the new topic; the rows that it wrote stay in the one"
+    " before",
     ("source", "key_path"): "every record gets a new key; rows under the old keys stay unless"
     " detect_deletes is set",
     ("source", "change_detection"): "the next poll compares by content again",

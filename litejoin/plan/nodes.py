@@ -706,6 +706,8 @@ class Deployed:
     """Joins and windows with stored state, and the `definition` it was made with."""
     sinks: tuple[str, ...] | None
     """Sinks with a cursor; None when nothing was delivered yet."""
+    filled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The topics that each api source has a diff state for, as far as that is known."""
     with_results: frozenset[str] = frozenset()
     """Joins that have results."""
     is_new: bool = False

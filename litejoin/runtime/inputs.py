@@ -89,9 +89,10 @@ class Inputs:
         return ApiSource(
             plan,
             self._channel,
-            self._store.source_state(plan.name),
+            self._store.source_state(plan.name, plan.topic),
             self._clock,
             polls,
+            tokens=self._store.source_state(plan.name),
             transport=self._transports.get(plan.name),
             budgets=budgets,
         )

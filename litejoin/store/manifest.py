@@ -28,10 +28,14 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 @dataclass
 class SourceEntry:
-    """An api source: the number of its state tables; `started` once its first poll was taken in."""
+    """A source: the number of its state tables; `started` once its first poll was taken in."""
 
     number: int
     started: bool = False
+    topic: str | None = None
+    """Where an api source put the records that the tables know. None: it is no api source, or was
+    not started since this is kept.
+    """
 
 
 @dataclass
@@ -45,6 +49,9 @@ class Manifest:
     """False until every shard file has been made: a crash in between may be continued."""
     topics: dict[str, int] = field(default_factory=dict)
     sources: dict[str, SourceEntry] = field(default_factory=dict)
+    """By name; of a topic that is not the first one that a source filled, by `name/topic`."""
+    is_unsaved: bool = False
+    """The topic of an entry has become known."""
 
     def topic_numbers(self, names: Sequence[str], *, are_configured: bool = False) -> list[int]:
         """The numbers of topics, given out to those that are new: to all of them or to none.
@@ -75,17 +82,33 @@ class Manifest:
             number = self.topics[name] = 1 + max(self.topics.values(), default=0)
         return number
 
-    def source(self, name: str) -> SourceEntry:
-        """The source's entry, made if it is new."""
-        if name not in self.sources:
-            _check_name(name, self.sources)
+    def source(self, name: str, topic: str | None = None) -> SourceEntry:
+        """The source's entry for a topic, made if it is new; without one, the first it had."""
+        key = self.source_key(name, topic)
+        if key not in self.sources:
+            if key == name:
+                _check_name(name, self.sources)
             top = max((entry.number for entry in self.sources.values()), default=0)
-            self.sources[name] = SourceEntry(top + 1)
-        return self.sources[name]
+            self.sources[key] = SourceEntry(top + 1, topic=topic)
+        elif topic is not None and self.sources[key].topic is None:
+            self.sources[key].topic, self.is_unsaved = topic, True
+        return self.sources[key]
+
+    def source_key(self, name: str, topic: str | None) -> str:
+        """Where in `sources` the entry is. What a source knows of the records in one topic says
+        nothing of another: that one is filled anew, and when the config goes back, the first one is
+        compared with what was last put there.
+        """
+        if topic is None:
+            return name
+        other, first = f"{name}/{topic}", self.sources.get(name)
+        is_other = first is not None and first.topic not in (None, topic)
+        return other if is_other or other in self.sources else name
 
     def save(self, path: Path) -> None:
         """Write the file durably. Blocks on the disk."""
         replace_file(path, self.text().encode())
+        self.is_unsaved = False
 
     def text(self) -> str:
         """The file's content."""
@@ -98,6 +121,7 @@ class Manifest:
             "topics": self.topics,
             "sources": {
                 name: {"number": entry.number, "started": entry.started}
+                | ({} if entry.topic is None else {"topic": entry.topic})
                 for name, entry in self.sources.items()
             },
         }
@@ -206,7 +230,9 @@ def _parse(layout: Layout, body: dict[str, object]) -> Manifest:
             created=body["created"] is True,
             topics={str(name): _number(number) for name, number in topics.items()},
             sources={
-                str(name): SourceEntry(_number(entry["number"]), entry["started"] is True)
+                str(name): SourceEntry(
+                    _number(entry["number"]), entry["started"] is True, _topic(entry.get("topic"))
+                )
                 for name, entry in sources.items()
             },
         )
@@ -219,6 +245,12 @@ def _parse(layout: Layout, body: dict[str, object]) -> Manifest:
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 65536:
         raise ValueError(f"{value!r} is not a number from 1 to 65535")
+    return value
+
+
+def _topic(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r} is no topic")
     return value
 
 

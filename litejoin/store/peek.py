@@ -31,12 +31,27 @@ def peek(root: Path, shard_count: int, dlq: Path) -> Deployed:
         text=f"{root}, {manifest.shard_count} shards",
         topics=tuple(manifest.topics),
         timed_topics=_timed(layout, manifest),
-        sources=tuple(name for name, entry in manifest.sources.items() if entry.started),
+        sources=_started(manifest),
+        filled=_filled(manifest),
         joins=_joins(layout),
         sinks=_sinks(dlq, manifest.epoch),
         with_results=_joins_with_results(layout),
         notes=_notes(layout),
     )
+
+
+def _started(manifest: Manifest) -> tuple[str, ...]:
+    keys = (key for key, entry in manifest.sources.items() if entry.started)
+    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys))
+
+
+def _filled(manifest: Manifest) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for key, entry in manifest.sources.items():
+        if entry.started and entry.topic is not None:
+            name = key.partition("/")[0]
+            found[name] = (*found.get(name, ()), entry.topic)
+    return found
 
 
 def _timed(layout: Layout, manifest: Manifest) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The diff state of api sources: what each key's record was at the last poll.
+"""The diff state of api sources: what each key's record was at the last poll that filled a topic.
 
 Implements `sources.base.SourceState` over the shards' s<N> tables. The rows are written by the
 batch writer, in the transaction of the topic row of the same key; here they are read, on a thread
@@ -113,13 +113,13 @@ class StateReaders:
 
 
 class ShardSourceState:
-    """One source's state. The methods are those of SourceState."""
+    """One source's state for one topic. The methods are those of SourceState."""
 
     def __init__(
         self,
         entry: SourceEntry,
         readers: StateReaders,
-        mark_started: Callable[[], None],
+        mark_started: Callable[[SourceEntry], None],
         topics: Callable[[], Mapping[str, int]],
     ) -> None:
         self.number = entry.number
@@ -142,7 +142,7 @@ class ShardSourceState:
         return not self._entry.started
 
     async def mark_started(self) -> None:
-        await asyncio.to_thread(self._mark_started)
+        await asyncio.to_thread(self._mark_started, self._entry)
 
 
 @contextmanager

@@ -227,27 +227,24 @@ class ShardStore:
             self._make_tables()
         return number
 
-    def source_state(self, name: str) -> ShardSourceState:
-        """The diff state of an api source, whose tables are there when it returns. Blocks."""
+    def source_state(self, name: str, topic: str | None = None) -> ShardSourceState:
+        """The state of a source (see `Manifest`), whose tables are there then. Blocks."""
         with self._catalogue:
-            entry = self._manifest.source(name)
+            entry = self._manifest.source(name, topic)
         with self._flushing:
             self._make_tables()
-        return ShardSourceState(
-            entry, self._state_readers, lambda: self.mark_started(name), self.topics
-        )
+        return ShardSourceState(entry, self._state_readers, self._mark_started, self.topics)
 
-    def mark_started(self, name: str) -> None:
-        """Remember durably that the source's first poll has been taken in. Blocks on the disk."""
+    def _mark_started(self, entry: SourceEntry) -> None:
         with self._catalogue:
-            self._manifest.source(name).started = True
+            entry.started = True
             self._save_manifest()
 
     def _make_tables(self) -> None:
         assert self._tables is not None
         with self._catalogue:
             topics, sources = dict(self._manifest.topics), dict(self._manifest.sources)
-            if not self._tables.lacks(topics, sources):
+            if not self._tables.lacks(topics, sources) and not self._manifest.is_unsaved:
                 return
             # The catalogue first: a table whose number has no name would be lost, and given out
             # again.

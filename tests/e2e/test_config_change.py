@@ -8,10 +8,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.harness.configs import Listener, push_config, sse_sink
+from tests.harness.configs import Listener, poll_config, push_config, sse_sink
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.process import Pipeline
+from tests.harness.scripted import Upstream
 from tests.harness.sse import Subscriber, snapshot
 from tests.harness.waiting import eventually
 
@@ -52,6 +53,23 @@ def test_a_changed_query_emits_what_differs_and_deletes_what_left(launch: Launch
             client.send(message("t", "k0", {"v": 5}))
         assert stream.wait_results(2)[1]["rows"] == [{"key": "k0", "v": 5}]
     assert len(snapshot(at.url, "all").results) == 9
+
+
+def test_a_source_with_another_topic_fills_it(launch: Launcher, upstream: Upstream) -> None:
+    at = Listener()
+    upstream.serve([{"id": n} for n in range(5)])
+    api = {"url": upstream.url, "interval": "50ms", "key_path": "id", "detect_deletes": True}
+
+    def poll(topic: str, wanted: set[str]) -> None:
+        config = poll_config(at, api, {"all": f"SELECT key FROM {topic}"}, topic=topic)
+        pipeline = launch(config, at.health, name="p")
+        eventually(lambda: {r["key"] for r in snapshot(at.url, "all").results} == wanted)
+        assert pipeline.stop() == 0
+
+    poll("items", {"0", "1", "2", "3", "4"})
+    upstream.serve([{"id": n} for n in range(1, 5)])
+    poll("things", {"1", "2", "3", "4"})
+    poll("items", {"1", "2", "3", "4"})
 
 
 def snapshot_position(launch: Launcher, at: Listener) -> str:

@@ -46,12 +46,14 @@ class ApiSource:
         clock: Clock,
         executor: Executor,
         *,
+        tokens: SourceState | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         transport: Transport | None = None,
         budgets: Budgets | None = None,
     ) -> None:
-        """`executor` runs requests and comparisons; `sleep` takes seconds and is for tests;
-        `transport` replaces the network (replay). Sources that share `budgets` share limits.
+        """`executor` runs requests and comparisons; `tokens` is where a rotated token is kept, if
+        not in `state`; `sleep` takes seconds and is for tests; `transport` replaces the network
+        (replay). Sources that share `budgets` share limits.
 
         Raises PathError for a response_path, key_path or ignore_fields path that cannot be used.
         """
@@ -59,13 +61,13 @@ class ApiSource:
         self._plan = plan
         self._clock = clock
         self._sleep = sleep
-        notes = DurableNotes(intake, state, clock)
+        kept = DurableNotes(intake, tokens or state, clock)
         budget = (budgets or Budgets()).join(plan.rate, origin(plan.url)[1])
         self._exchange = Exchange(
-            plan, transport or network(plan), notes, budget, clock, executor, sleep
+            plan, transport or network(plan), kept, budget, clock, executor, sleep
         )
         self._records = RecordSet(plan, intake, state, clock, executor)
-        watermark = Watermark(plan, notes, clock)
+        watermark = Watermark(plan, DurableNotes(intake, state, clock), clock)
         self._walker = Walker(plan, self._exchange, self._records, watermark, state, clock, sleep)
         self._pace = Pace(
             plan.name,

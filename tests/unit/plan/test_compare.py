@@ -13,7 +13,7 @@ from litejoin.config.schema import PLAN_DIFF_FILE, schema_text
 from litejoin.plan.compare import Change, Comparison, compare_deployed, compare_plans, refused
 from litejoin.plan.effects import effects_of
 from litejoin.plan.explain_changes import explain_changes
-from litejoin.plan.fields import DERIVED, changed_fields
+from litejoin.plan.fields import DERIVED, FieldChange, changed_fields
 from litejoin.plan.layout import PAGE_WIDTH
 from litejoin.plan.nodes import Deployed, JoinPlan, Plan, Secret, Unsupported
 from tests.unit.plan.documents import plan_of
@@ -204,6 +204,23 @@ def test_a_join_whose_results_were_made_otherwise_is_computed_anew() -> None:
     other: JoinPlan = replace(plan.joins[0], query="SELECT 1")
     found = compare_deployed(deployed(replace(plan, joins=(other, plan.joins[1]))), plan)
     assert (only(found).name, only(found).kind, found.joins) == ("named", "changed", ("named",))
+
+
+@pytest.mark.parametrize(
+    ("filled", "before"),
+    [({}, None), ({"api": ("users",)}, None), ({"api": ("a", "users")}, None),
+     ({"api": ("a", "b")}, "a, b")],
+)  # fmt: skip
+def test_a_source_that_never_filled_its_topic_will(
+    filled: dict[str, tuple[str, ...]], before: str | None
+) -> None:
+    plan = plan_of(CONFIG)
+    found = compare_deployed(deployed(plan, filled=filled), plan)
+    assert found.differs is bool(before)
+    for change in found.changes:
+        assert (change.part, change.name, change.kind) == ("source", "api", "changed")
+        assert change.fields == (FieldChange("topic", before, "users"),)
+        assert "its next poll fills the new topic" in change.effects[0]
 
 
 def test_a_directory_with_other_parts_tells_which_come_and_go() -> None:

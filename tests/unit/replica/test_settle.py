@@ -1,5 +1,6 @@
 """What makes one directory of files of different moments, file by file."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ class Directory:
         )
         topic = store.create_topic("orders")
         feed, push = store.source_state("feed").number, store.source_state("push").number
-        store.mark_started("feed")
+        asyncio.run(store.source_state("feed").mark_started())
         keys = [f"k{n}".encode() for n in range(20)]
         store.flush([pack_rows(Row(topic, RowKind.UPSERT, 1, key, b"1") for key in keys)])
         note = b"note watermark ".ljust(600, b".")

@@ -1,5 +1,6 @@
 """A look at a data directory: what it tells, what it refuses, and that it leaves no trace."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,17 @@ def test_it_tells_topics_indexes_and_what_results_were_made_with(tmp_path: Path)
     assert found.timed_topics == {"orders"}
     assert found.joins == {"j": "the query"}
     assert (found.sinks, found.with_results, found.is_new) == (None, frozenset(), False)
+
+
+def test_it_tells_which_topics_a_source_has_filled(tmp_path: Path) -> None:
+    store = ShardStore.open(tmp_path / "d", pipeline="p", shard_count=1, synchronous="normal")
+    for name, topic in (("a", "t"), ("a", "u"), ("old", None)):
+        asyncio.run(store.source_state(name, topic).mark_started())
+    store.source_state("a", "never")
+    store.source_state("new", "t")
+    store.close()
+    found = peek(tmp_path / "d", 1, tmp_path / "dlq.db")
+    assert (found.sources, found.filled) == (("a", "old"), {"a": ("t", "u")})
 
 
 def test_a_directory_that_is_not_there_is_new_and_stays_away(tmp_path: Path) -> None:

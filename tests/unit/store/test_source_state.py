@@ -1,15 +1,17 @@
 """The diff state an api source finds at its next start is what its last flush wrote."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from litejoin.errors import ShardQuarantinedError, StorageError
+from litejoin.errors import ShardQuarantinedError, StartRefusedError, StorageError
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.sources.base import SourceState
 from litejoin.store.layout import Layout
+from litejoin.store.manifest import Manifest, SourceEntry, manifest_of
 from litejoin.store.sqlite import open_database
 from litejoin.store.writer import ShardStore
 
@@ -112,3 +114,63 @@ def test_a_read_leaves_no_transaction_open(open_store: Opener) -> None:
     with pytest.raises(StorageError, match="s77"):
         store._state_readers.payloads(77, [b"k"])
     assert [c.in_transaction for c in store._state_readers._connections] == [False]
+
+
+def catalogue(tmp_path: Path) -> dict[str, dict[str, object]]:
+    found: dict[str, dict[str, object]] = json.loads(
+        Layout(tmp_path / "data").manifest.read_text()
+    )["sources"]
+    return found
+
+
+def test_each_topic_that_a_source_fills_has_a_state_of_its_own(
+    open_store: Opener, tmp_path: Path
+) -> None:
+    store = open_store()
+    first = store.source_state("shop", "orders")
+    asyncio.run(first.mark_started())
+    second = store.source_state("shop", "paid")
+    assert (first.number, second.number, second.is_new()) == (1, 2, True)
+    store.close()
+    store = open_store()
+    found = [store.source_state("shop", topic) for topic in ("paid", "orders", None)]
+    assert [state.number for state in found] == [2, 1, 1]
+    assert [state.is_new() for state in found] == [True, False, False]
+    assert catalogue(tmp_path) == {
+        "shop": {"number": 1, "started": True, "topic": "orders"},
+        "shop/paid": {"number": 2, "started": False, "topic": "paid"},
+    }
+
+
+def test_the_state_of_a_directory_that_names_no_topic_is_that_of_the_one_it_has_now(
+    open_store: Opener, tmp_path: Path
+) -> None:
+    store = open_store()
+    asyncio.run(store.source_state("shop").mark_started())
+    store.close()
+    assert catalogue(tmp_path) == {"shop": {"number": 1, "started": True}}
+    store = open_store()
+    assert not store.source_state("shop", "orders").is_new()
+    store.close()
+    assert catalogue(tmp_path) == {"shop": {"number": 1, "started": True, "topic": "orders"}}
+    assert open_store().source_state("shop", "paid").is_new()
+
+
+def test_a_state_that_only_the_shards_name_is_found(tmp_path: Path) -> None:
+    """As after a restore whose catalogue is older than its shards."""
+    entries = {"shop": SourceEntry(1, True), "shop/paid": SourceEntry(2, True)}
+    manifest = Manifest(1, "e" * 32, sources=entries)
+    assert manifest.source("shop", "paid").number == 2
+    assert manifest.source("shop", "orders").number == 1
+    assert manifest.source("shop", "other").number == 3
+    assert manifest.is_unsaved
+    path = tmp_path / "manifest.json"
+    manifest.save(path)
+    assert not manifest.is_unsaved
+    assert manifest_of(Layout(tmp_path), path.read_text()) == manifest
+
+
+def test_a_topic_that_is_no_name_is_damage(tmp_path: Path) -> None:
+    text = Manifest(1, "e" * 32, sources={"shop": SourceEntry(1, True, "t")}).text()
+    with pytest.raises(StartRefusedError, match="damaged"):
+        manifest_of(Layout(tmp_path), text.replace('"t"', "7"))
