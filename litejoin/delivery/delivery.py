@@ -24,7 +24,7 @@ from litejoin.delivery.keeper import Keeper
 from litejoin.delivery.ledger import Ledger, Size
 from litejoin.delivery.outcomes import Settler
 from litejoin.delivery.retry import Retrier
-from litejoin.plan.nodes import JoinPlan, Plan, SinkPlan, WindowPlan
+from litejoin.plan.nodes import Plan, SinkPlan
 from litejoin.records import rfc3339
 from litejoin.sinks.base import BatchSink, LogReader, LogSignal, Sink
 
@@ -215,9 +215,7 @@ class Delivery:
         return sink.name in self._sinks and bool(self._joins_of(sink.name))
 
     def _joins_of(self, sink: str) -> frozenset[str]:
-        views: tuple[JoinPlan | WindowPlan, ...] = (*self._plan.joins, *self._plan.windows)
-        late = (window.late_name for window in self._plan.windows if window.late_sink == sink)
-        return frozenset([*(view.name for view in views if sink in view.sinks), *late])
+        return frozenset(self._plan.results_of(sink))
 
     def _dispatcher(self, plan: SinkPlan) -> Dispatcher | BatchDispatcher:
         sink, dlq = self._sinks[plan.name], self._plan.delivery.dlq

@@ -690,6 +690,12 @@ class Plan:
     unsupported: tuple[Unsupported, ...] = field(default=())
     replication: ReplicationPlan | None = None
 
+    def results_of(self, sink: str) -> tuple[str, ...]:
+        """Whose results a sink takes: joins, windows, and late messages under their own name."""
+        views: tuple[JoinPlan | WindowPlan, ...] = (*self.joins, *self.windows)
+        late = (window.late_name for window in self.windows if window.late_sink == sink)
+        return (*(view.name for view in views if sink in view.sinks), *late)
+
 
 @dataclass(frozen=True, slots=True)
 class Deployed:

@@ -5,17 +5,19 @@ transaction, and the position is read again (and locked) in each: a batch that i
 whatever process, is recognised and left out. A server that is down is waited for; a value that a
 column cannot hold refuses its result only. A table that is gone is built anew, and with
 at_least_once what a server has lost (it was restored, another one took over) comes again: delivery
-goes back to the position that is stored there.
+goes back to the position that is stored there. A table that nobody's position speaks for (its sink
+wrote to another one meanwhile, or had the join no more) is built anew, too.
 
     table               columns                             meaning
     <join>              see postgres_table                  current rows
     _litejoin_cursors   pipeline, sink, join, epoch, pos    results of the join are in up to pos
+    _litejoin_tables    pipeline, sink, join, table         and this is the table that they are in
 """
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +32,14 @@ from litejoin.sinks.postgres_table import PostgresTable, check_name
 from litejoin.sinks.workers import Workers
 
 CURSORS = "_litejoin_cursors"
+TABLES = "_litejoin_tables"
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS {CURSORS}(pipeline text, sink text, "join" text, epoch text NOT NULL,
+    pos bigint NOT NULL, PRIMARY KEY(pipeline, sink, "join"));
+CREATE TABLE IF NOT EXISTS {TABLES}(pipeline text, sink text, "join" text, "table" text NOT NULL,
+    PRIMARY KEY(pipeline, sink, "join"))
+"""
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_MS = 60_000
@@ -57,9 +67,9 @@ class PostgresSink:
     def __init__(self, plan: PostgresSinkPlan, pipeline: Plan) -> None:
         self.name = plan.name
         self._plan = plan
-        self._joins = [j.name for j in pipeline.joins if plan.name in j.sinks]
-        self._joins += [w.name for w in pipeline.windows if plan.name in w.sinks]
-        self._database = _Database(plan, self._joins)
+        self._joins = pipeline.results_of(plan.name)
+        late = {window.late_name for window in pipeline.windows}
+        self._database = _Database(plan, self._joins, late)
         self._workers: Workers[None, Work, list[Outcome]] | None = None
 
     async def open(self) -> None:
@@ -122,15 +132,21 @@ class _LostTableError(Exception):
 class _Database:
     """The connection; used by the sink's thread only."""
 
-    def __init__(self, plan: PostgresSinkPlan, joins: Sequence[str]) -> None:
+    def __init__(
+        self, plan: PostgresSinkPlan, joins: Collection[str], late: Collection[str]
+    ) -> None:
+        """`late`: names of late messages, of which there may be none for ever."""
         self._plan = plan
         self._joins = joins
+        self._late = late
         self._is_known = False
         """It was asked how far it is, over this connection."""
         self._connection: psycopg.Connection[Any] | None = None
         self._tables: dict[str, PostgresTable] = {}
         self._begun: set[str] = set()
         """Joins of which it has a position."""
+        self._anew: set[str] = set()
+        """Joins whose position was forgotten since the start."""
 
     def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
         """Store in one transaction; no results: disconnect. Blocking; never raises."""
@@ -146,10 +162,10 @@ class _Database:
     def _store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
         connection, pipeline = self._connected(), results[0].pipeline
         if not (parked or self._is_known):
+            is_short = self._settle(connection, pipeline)
             self._is_known = True
-            if self._plan.guarantee == "at_least_once":
-                again = self._again(connection, pipeline, "connected")
-                return [again] * len(results)
+            if is_short or self._plan.guarantee == "at_least_once":
+                return [self._again(connection, pipeline, "connected")] * len(results)
         try:
             try:
                 return self._transaction(results, parked, one_by_one=False)
@@ -159,21 +175,85 @@ class _Database:
         except _LostTableError as lost:
             if parked:
                 raise
-            self._rebuild(connection, pipeline, lost.join)
+            self._rebuild(connection, pipeline, lost)
             return [self._again(connection, pipeline, str(lost))] * len(results)
 
-    def _rebuild(self, connection: psycopg.Connection[Any], pipeline: str, join: str) -> None:
-        log.warning("sink %s: the table of %s is gone; it is built anew", self._plan.name, join)
+    def _settle(self, connection: psycopg.Connection[Any], pipeline: str) -> bool:
+        """Forget the positions that are of no table of ours any more, and empty the tables of ours
+        that no position speaks for. True: there are joins of which it has nothing.
+        """
+        self._begun.clear()
         with connection.transaction():
-            connection.execute(
-                f'DELETE FROM {CURSORS} WHERE pipeline = %s AND sink = %s AND "join" = %s',
-                (pipeline.rpartition("/")[0], self._plan.name, join),
-            )
-            PostgresTable(connection, self._plan.table or join)
+            stored = self._stored(connection, pipeline)
+            left, claimed = self._compare(connection, pipeline)
+            self._forget(connection, pipeline, left)
+            empty = [join for join in self._joins if join in left or join not in stored]
+            for join in empty:
+                table = self._table(connection, join)
+                if not {None, self._target(join)} & claimed:
+                    table.clear()
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    f'INSERT INTO {TABLES}(pipeline, sink, "join", "table")'
+                    ' VALUES(%s, %s, %s, %s) ON CONFLICT(pipeline, sink, "join")'
+                    ' DO UPDATE SET "table" = excluded."table"',
+                    [(*self._ours(pipeline), join, self._target(join)) for join in self._joins],
+                )
+        return not self._counted().isdisjoint(empty)
+
+    def _compare(
+        self, connection: psycopg.Connection[Any], pipeline: str
+    ) -> tuple[set[str], set[str | None]]:
+        """Joins that go to another table now, or nowhere; and the tables of which other sinks have
+        a position. None: it was noted by a version that did not say of which.
+        """
+        left, claimed = set[str](), set[str | None]()
+        rows = connection.execute(
+            f'SELECT pipeline, sink, "join", "table" FROM {CURSORS}'
+            f' LEFT JOIN {TABLES} USING(pipeline, sink, "join")'
+        )
+        for its_pipeline, sink, join, table in rows:
+            if (its_pipeline, sink) != self._ours(pipeline):
+                claimed.add(table)
+            elif join not in self._joins:
+                left.add(join)
+            elif table not in (None, self._target(join)):
+                log.info("sink %s: results of %s go to table %s instead of %s; it is filled anew",
+                         sink, join, self._target(join), table)  # fmt: skip
+                left.add(join)
+        return left, claimed
+
+    def _forget(
+        self, connection: psycopg.Connection[Any], pipeline: str, joins: Collection[str]
+    ) -> None:
+        """Of the joins there is nothing, or nothing that counts."""
+        connection.execute(
+            f'DELETE FROM {CURSORS} WHERE pipeline = %s AND sink = %s AND "join" = ANY(%s)',
+            (*self._ours(pipeline), list(joins)),
+        )
+        self._anew.update(joins)
+
+    def _rebuild(
+        self, connection: psycopg.Connection[Any], pipeline: str, lost: _LostTableError
+    ) -> None:
+        log.warning("sink %s: %s; it is built anew", self._plan.name, lost)
+        with connection.transaction():
+            self._forget(connection, pipeline, [lost.join])
+            PostgresTable(connection, self._target(lost.join))
+
+    def _ours(self, pipeline: str) -> tuple[str, str]:
+        return pipeline.rpartition("/")[0], self._plan.name
+
+    def _target(self, join: str) -> str:
+        return self._plan.table or join
+
+    def _counted(self) -> set[str]:
+        """The joins that say how far the sink is."""
+        return {j for j in self._joins if j not in self._late or j in self._anew}
 
     def _again(self, connection: psycopg.Connection[Any], pipeline: str, reason: str) -> Outcome:
         stored, epoch = self._stored(connection, pipeline), pipeline.rpartition("/")[2]
-        found = [stored.get(join, ("", 0)) for join in self._joins]
+        found = [stored.get(join, ("", 0)) for join in self._counted()]
         least = min((pos if its == epoch else 0 for its, pos in found), default=0)
         return Outcome("retry", reason, again_from=least)
 
@@ -183,17 +263,32 @@ class _Database:
         connection = self._connected()
         try:
             with connection.transaction():
+                if parked:
+                    return [self._put_parked(connection, result, one_by_one) for result in results]
                 stored = self._cursors(connection, results[0].pipeline)
-                wanted = [r for r in results if parked or r.pos > stored.get(r.query, 0)]
+                wanted = [r for r in results if r.pos > stored.get(r.query, 0)]
                 outcomes: dict[int, Outcome] = {}
                 for group in _by_join(wanted):
                     outcomes |= self._put(connection, group, one_by_one)
-                self._advance(connection, wanted, stored)
+                self._advance(connection, wanted)
         except BaseException:
             # Tables and columns may have been made and are gone again.
             self._tables.clear()
             raise
         return [outcomes.get(result.pos, DELIVERED) for result in results]
+
+    def _put_parked(
+        self, connection: psycopg.Connection[Any], result: Result, one_by_one: bool
+    ) -> Outcome:
+        """The position stays: what is between the two is still to come."""
+        if result.query not in self._joins:
+            return Outcome("reject", f"the sink has no results of {result.query} any more")
+        stored = self._stored(connection, result.pipeline)
+        self._begun = set(stored)
+        epoch = result.pipeline.rpartition("/")[2]
+        if stored.get(result.query, (epoch, 0))[0] != epoch:
+            return Outcome("reject", "this result is of another data directory")
+        return self._put(connection, [result], one_by_one).get(result.pos, DELIVERED)
 
     def _put(
         self, connection: psycopg.Connection[Any], group: Sequence[Result], one_by_one: bool
@@ -217,10 +312,9 @@ class _Database:
 
     def _table(self, connection: psycopg.Connection[Any], join: str) -> PostgresTable:
         if join not in self._tables:
-            name = self._plan.table or join
-            table = PostgresTable(connection, name)
+            table = PostgresTable(connection, self._target(join))
             if table.is_new and join in self._begun:
-                raise _LostTableError(name, join)
+                raise _LostTableError(self._target(join), join)
             self._tables[join] = table
         return self._tables[join]
 
@@ -241,19 +335,12 @@ class _Database:
         rows = connection.execute(
             f'SELECT "join", epoch, pos FROM {CURSORS} WHERE pipeline = %s AND sink = %s'
             " FOR UPDATE",
-            (pipeline.rpartition("/")[0], self._plan.name),
+            self._ours(pipeline),
         ).fetchall()
         return {join: (epoch, pos) for join, epoch, pos in rows}
 
-    def _advance(
-        self,
-        connection: psycopg.Connection[Any],
-        results: Sequence[Result],
-        stored: dict[str, int],
-    ) -> None:
-        last: dict[str, int] = {}
-        for result in results:
-            last[result.query] = max(result.pos, stored.get(result.query, 0))
+    def _advance(self, connection: psycopg.Connection[Any], results: Sequence[Result]) -> None:
+        last = {result.query: result.pos for result in results}
         if not last:
             return
         name, _, epoch = results[0].pipeline.rpartition("/")
@@ -277,11 +364,7 @@ class _Database:
         try:
             connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
             connection.execute("SET client_min_messages = warning")
-            connection.execute(
-                f"CREATE TABLE IF NOT EXISTS {CURSORS}(pipeline text, sink text,"
-                ' "join" text, epoch text NOT NULL, pos bigint NOT NULL,'
-                ' PRIMARY KEY(pipeline, sink, "join"))'
-            )
+            connection.execute(_SCHEMA)
         except psycopg.Error:
             connection.close()
             raise

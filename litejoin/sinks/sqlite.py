@@ -3,16 +3,19 @@
 The rows of a batch and the position of the last one are one transaction, so the file always holds
 exactly the results up to a position: what is delivered again after a crash is recognised and left
 out. This is the one sink for which "exactly once" holds. A file or a table that was deleted is
-built anew: delivery goes back to the position in the file.
+built anew: delivery goes back to the position in the file. So is a table that nobody's position
+speaks for: its sink wrote to another one meanwhile, or had the join no more.
 
     table               columns                       meaning
     <join>              see sqlite_table              current rows
     _litejoin_cursors   sink, join, pipeline, pos     results of the join are in up to pos
+    _litejoin_tables    sink, join, table             and this is the table that they are in
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import apsw
 import msgspec
@@ -27,6 +30,14 @@ from litejoin.sinks.workers import Workers
 from litejoin.store.sqlite import open_database
 
 CURSORS = "_litejoin_cursors"
+TABLES = "_litejoin_tables"
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS {CURSORS}(sink TEXT NOT NULL, "join" TEXT NOT NULL,
+    pipeline TEXT NOT NULL, pos INTEGER NOT NULL, PRIMARY KEY(sink, "join")) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS {TABLES}(sink TEXT NOT NULL, "join" TEXT NOT NULL,
+    "table" TEXT NOT NULL, PRIMARY KEY(sink, "join")) WITHOUT ROWID;
+"""
 
 REFUSED = (
     apsw.SQLError, apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError, apsw.RangeError,
@@ -49,11 +60,8 @@ class SqliteSink:
     def __init__(self, plan: SqliteSinkPlan, pipeline: Plan) -> None:
         self.name = plan.name
         self._plan = plan
-        columns: dict[str, tuple[str, ...]] = {
-            join.name: join.columns for join in pipeline.joins if plan.name in join.sinks
-        }
-        columns |= {w.name: () for w in pipeline.windows if plan.name in w.sinks}
-        self._columns = columns
+        columns = {join.name: join.columns for join in pipeline.joins}
+        self._columns = {name: columns.get(name, ()) for name in pipeline.results_of(plan.name)}
         self._pipeline = pipeline
         self._file: _File | None = None
         self._workers: Workers[None, tuple[Sequence[Result], bool], list[Outcome]] | None = None
@@ -75,7 +83,8 @@ class SqliteSink:
                 hint="leave `table` out (one table a join), or make one sink for each join",
             )
         try:
-            self._file = _File(self._plan, self._columns)
+            late = {window.late_name for window in self._pipeline.windows}
+            self._file = _File(self._plan, self._columns, late)
         except apsw.Error as error:
             raise SinkError(f"sink {self.name}: cannot open {self._plan.path}: {error}") from error
         file = self._file
@@ -119,9 +128,16 @@ class _LostTableError(Exception):
 class _File:
     """The open file. After opening used by the sink's thread only."""
 
-    def __init__(self, plan: SqliteSinkPlan, columns: dict[str, tuple[str, ...]]) -> None:
+    def __init__(
+        self,
+        plan: SqliteSinkPlan,
+        columns: Mapping[str, tuple[str, ...]],
+        late: Collection[str],
+    ) -> None:
+        """`late`: names of late messages, of which there may be none for ever."""
         self._plan = plan
         self._columns = columns
+        self._late = late
         self._open()
 
     def _open(self) -> None:
@@ -138,6 +154,8 @@ class _File:
         self._db.execute(f"PRAGMA synchronous = {'FULL' if safe else 'NORMAL'}")
         self._tables: dict[str, ResultTable] = {}
         self._cursors: dict[str, tuple[str, int]] = {}
+        self._anew: set[str] = set()
+        """Joins whose position was forgotten since."""
         try:
             with self._db:
                 self._prepare()
@@ -147,45 +165,76 @@ class _File:
             raise
 
     def _prepare(self) -> None:
-        self._db.execute(
-            f'CREATE TABLE IF NOT EXISTS {CURSORS}(sink TEXT NOT NULL, "join" TEXT NOT NULL,'
-            " pipeline TEXT NOT NULL, pos INTEGER NOT NULL,"
-            ' PRIMARY KEY(sink, "join")) WITHOUT ROWID'
-        )
-        sql = f'SELECT "join", pipeline, pos FROM {CURSORS} WHERE sink = ?'
-        for join, pipeline, pos in self._db.execute(sql, (self._plan.name,)).fetchall():
-            self._cursors[str(join)] = (str(pipeline), int(str(pos)))
+        self._db.execute(_SCHEMA).fetchall()
         self._tables.clear()
+        claimed = self._read_cursors()
         for join in self._columns:
-            try:
-                self._table(join)
-            except _LostTableError:
+            self._begin(join, claimed)
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO {TABLES} VALUES(?, ?, ?)",
+            [(self._plan.name, join, self._target(join)) for join in self._columns],
+        )
+
+    def _read_cursors(self) -> set[str | None]:
+        """Forget the positions that are of no table of ours any more; returns the tables of which
+        other sinks of the file have one. None: it was noted by a version that did not say of which.
+        """
+        claimed: set[str | None] = set()
+        sql = (
+            f'SELECT c.sink, c."join", pipeline, pos, "table" FROM {CURSORS} c'
+            f' LEFT JOIN {TABLES} t ON t.sink = c.sink AND t."join" = c."join"'
+        )
+        rows = cast(list[tuple[str, str, str, int, str | None]], self._db.execute(sql).fetchall())
+        for sink, join, pipeline, pos, table in rows:
+            if sink != self._plan.name:
+                claimed.add(table and table.casefold())
+            elif join not in self._columns:
                 self._forget(join)
-                self._table(join)
+            elif (table or self._target(join)).casefold() != self._target(join).casefold():
+                log.info("sink %s: results of %s go to table %s instead of %s; it is filled anew",
+                         self._plan.name, join, self._target(join), table)  # fmt: skip
+                self._forget(join)
+            else:
+                self._cursors[join] = (pipeline, pos)
+        return claimed
+
+    def _begin(self, join: str, claimed: Collection[str | None]) -> None:
+        try:
+            table = self._table(join)
+        except _LostTableError as lost:
+            log.warning("sink %s: %s; it is built anew", self._plan.name, lost)
+            self._forget(join)
+            table = self._table(join)
+        if join not in self._cursors and not {None, self._target(join).casefold()} & set(claimed):
+            table.clear()
+
+    def _target(self, join: str) -> str:
+        return self._plan.table or join
 
     def _table(self, join: str) -> ResultTable:
         table = self._tables.get(join)
         if table is None:
-            name = self._plan.table or join
-            if name.casefold() == CURSORS:
-                raise SinkError(f"sink {self._plan.name}: a table cannot be named {CURSORS}")
-            table = ResultTable(self._db, name, self._columns.get(join, ()))
+            name = self._target(join)
+            if name.casefold() in (CURSORS, TABLES):
+                raise SinkError(f"sink {self._plan.name}: a table cannot be named {name}")
+            table = ResultTable(self._db, name, self._columns[join])
             if table.is_new and join in self._cursors:
                 raise _LostTableError(name, join, self._cursors[join])
             self._tables[join] = table
         return table
 
     def _forget(self, join: str) -> None:
-        """The join's rows are not there any more: neither is its position."""
-        log.warning("sink %s: the table of %s is gone; it is built anew", self._plan.name, join)
+        """Of the join there is nothing, or nothing that counts."""
         self._db.execute(
             f'DELETE FROM {CURSORS} WHERE sink = ? AND "join" = ?', (self._plan.name, join)
         )
         self._cursors.pop(join, None)
+        self._anew.add(join)
 
     def position(self, epoch: str) -> int:
         """See SqliteSink.position."""
-        found = [self._cursors.get(join, ("", 0)) for join in self._columns]
+        counted = [j for j in self._columns if j not in self._late or j in self._anew]
+        found = [self._cursors.get(join, ("", 0)) for join in counted]
         return min((pos if p.endswith(f"/{epoch}") else 0 for p, pos in found), default=0)
 
     def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
@@ -232,6 +281,7 @@ class _File:
         return is_less
 
     def _rebuild(self, lost: _LostTableError) -> None:
+        log.warning("sink %s: %s; it is built anew", self._plan.name, lost)
         try:
             with self._db:
                 self._forget(lost.join)
@@ -266,16 +316,22 @@ class _File:
     def _put(
         self, result: Result, cursors: dict[str, tuple[str, int]], parked: bool, one_by_one: bool
     ) -> Outcome:
+        if result.query not in self._columns:
+            return Outcome("reject", f"the sink has no results of {result.query} any more")
         table = self._table(result.query)
         pipeline, pos = cursors.get(result.query, (result.pipeline, 0))
-        if pipeline != result.pipeline:
+        if parked:
+            # The position stays: what is between the two is still to come.
+            if pipeline != result.pipeline:
+                return Outcome("reject", "this result is of another data directory")
+        elif pipeline != result.pipeline:
             log.info("sink %s: table of %s starts anew: another data directory",
                      self._plan.name, result.query)  # fmt: skip
             table.clear()
-            pos = 0
-        elif result.pos <= pos and not parked:
+        elif result.pos <= pos:
             return DELIVERED
-        cursors[result.query] = (result.pipeline, max(pos, result.pos))
+        if not parked:
+            cursors[result.query] = (result.pipeline, result.pos)
         if not one_by_one:
             table.put(result)
             return DELIVERED

@@ -1,9 +1,12 @@
-"""Sinks that say how far they are: what somebody has deleted there is built anew from the log."""
+"""Sinks that say how far they are: what somebody has deleted there is built anew from the log, and
+so is a table that another one stood in for.
+"""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,9 +37,9 @@ def writer(tmp_path: Path) -> Iterator[StateWriter]:
     writer.close()
 
 
-def plan_of(folder: Path, sink: SinkPlan) -> Plan:
-    joins = [join_plan(name, sink.name) for name in ("orders", "users")]
-    return make_plan(folder, joins, [sink])
+def plan_of(folder: Path, sink: SinkPlan, *joins: str) -> Plan:
+    joined = [join_plan(name, sink.name) for name in joins or ("orders", "users")]
+    return make_plan(folder, joined, [sink])
 
 
 async def idle(run: Running, name: str) -> None:
@@ -196,7 +199,9 @@ class Tables:
 
     def __init__(self, server: PostgresServer, folder: Path, writer: StateWriter) -> None:
         self.connection = psycopg.connect(server.dsn(), autocommit=True)
-        self.connection.execute("DROP TABLE IF EXISTS orders, users, _litejoin_cursors")
+        self.connection.execute(
+            "DROP TABLE IF EXISTS orders, users, a, b, _litejoin_cursors, _litejoin_tables"
+        )
         self.writer = writer
         self.sink = PostgresSinkPlan("pg", "at_least_once", Secret(server.dsn()), None)
         self.plan = plan_of(folder, self.sink)
@@ -255,3 +260,95 @@ def test_what_the_database_has_lost_is_there_again(
     asyncio.run(story())
     assert tables.rows() == ALL | {9: 9}
     assert tables.rows("users") == ALL
+
+
+@pytest.fixture(params=["file", "tables"])
+def target(request: pytest.FixtureRequest) -> File | Tables:
+    """One after the other, a sink of each kind."""
+    found: File | Tables = request.getfixturevalue(request.param)
+    return found
+
+
+def configure(target: File | Tables, *joins: str, **changes: Any) -> None:
+    """As somebody does who changes the config and starts again."""
+    target.sink = replace(target.sink, **changes)  # type: ignore[type-var,assignment]
+    target.plan = plan_of(target.writer.path.parent, target.sink, *joins)
+
+
+async def without(target: File | Tables, run: Running, key: int) -> None:
+    """A row goes, and the log forgets that it was there."""
+    target.writer.put("orders", key)
+    run.publish(target.writer)
+    await idle(run, target.sink.name)
+    target.writer.trim(target.writer.head)
+
+
+@pytest.mark.parametrize("guarantee", ["best_effort", "at_least_once"])
+def test_a_table_that_is_the_target_again_is_filled_anew(
+    target: File | Tables, guarantee: str
+) -> None:
+    expected = dict(ALL)
+
+    async def story() -> None:
+        for table, gone in (("a", 1), ("b", 2), ("a", 3), ("b", 4)):
+            configure(target, "orders", table=table, guarantee=guarantee)
+            async with target.run() as run:
+                await without(target, run, gone)
+                await target.put(run, 10 * gone)
+            del expected[gone]
+            expected[10 * gone] = 10 * gone
+            assert target.rows(table) == expected
+
+    asyncio.run(story())
+
+
+def test_the_table_of_a_join_that_comes_back_is_filled_anew(target: File | Tables) -> None:
+    async def story() -> None:
+        async with target.run():
+            pass
+        configure(target, "users")
+        async with target.run() as run:
+            await without(target, run, 2)
+            target.writer.put("users", 5, {"n": 5})
+            run.publish(target.writer)
+            await idle(run, target.sink.name)
+        configure(target, "orders", "users")
+        async with target.run() as run:
+            await target.put(run, 9)
+
+    asyncio.run(story())
+    assert target.rows() == {1: 1, 3: 3, 4: 4, 9: 9}
+    assert target.rows("users") == ALL | {5: 5}
+
+
+def test_a_table_that_another_sink_fills_keeps_its_rows(target: File | Tables) -> None:
+    """Two sinks may share a table, one for each of two joins with keys of their own."""
+    target.writer.add_join("more")
+    target.writer.put("more", 11, {"n": 11})
+
+    async def story() -> None:
+        for name, join in (("one", "orders"), ("two", "more")):
+            configure(target, join, name=name, table="a")
+            sink = (SqliteSink if isinstance(target, File) else PostgresSink)(
+                target.sink, target.plan  # type: ignore[arg-type]
+            )  # fmt: skip
+            async with running(target.plan, target.writer, sink) as run:
+                await idle(run, name)
+
+    asyncio.run(story())
+    assert target.rows("a") == ALL | {11: 11}
+
+
+@pytest.mark.parametrize("forget", ["DROP TABLE", "DELETE FROM"])
+def test_tables_of_a_version_that_noted_none_are_kept(target: File | Tables, forget: str) -> None:
+    async def story() -> None:
+        async with target.run() as run:
+            await target.put(run, 9)
+        execute = target.execute if isinstance(target, File) else target.connection.execute
+        execute(f"{forget} _litejoin_tables")  # type: ignore[operator]
+        execute("UPDATE orders SET n = 100 WHERE key = 1")  # type: ignore[operator]
+        async with target.run() as run:
+            await target.put(run, 10)
+
+    asyncio.run(story())
+    assert target.rows() == ALL | {1: 100, 9: 9, 10: 10}

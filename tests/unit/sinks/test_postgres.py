@@ -142,6 +142,24 @@ def test_a_batch_that_comes_again_changes_nothing(database: Database) -> None:
     assert database.rows(f"SELECT pos FROM {CURSORS}") == [{"pos": 5}]
 
 
+def test_a_parked_result_does_not_move_the_position(database: Database) -> None:
+    database.send(result(5, "a", {"n": 1}))
+    assert delivered(database.send(result(9, "b", {"n": 2}), parked=True))
+    assert database.rows(f"SELECT pos FROM {CURSORS}") == [{"pos": 5}]
+    database.send(result(7, "c", {"n": 3}))
+    assert {r["key"] for r in database.rows()} == {"a", "b", "c"}
+
+
+def test_a_parked_result_of_another_history_or_join_is_rejected(database: Database) -> None:
+    database.send(result(5, "a", {"n": 1}))
+    (other,) = database.send(result(1, "b", {"n": 2}, pipeline="shop/another"), parked=True)
+    (gone,) = database.send(result(4, "b", {"n": 2}, join="gone"), parked=True)
+    assert (other.status, gone.status) == ("reject", "reject")
+    assert "another data directory" in other.error
+    assert "no results of gone" in gone.error
+    assert [r["key"] for r in database.rows()] == ["a"]
+
+
 def test_another_data_directory_starts_the_table_anew(database: Database) -> None:
     database.send(result(7, "a", {"n": 1}))
     database.send(result(1, "b", {"n": 2}, pipeline="shop/another-epoch-00"))

@@ -175,6 +175,25 @@ def test_a_parked_result_is_stored_although_the_file_is_further(file: File) -> N
     assert file.position() == 5
 
 
+def test_a_parked_result_does_not_move_the_position(file: File) -> None:
+    """What lies between the two may still come: from a copy of the file that is older."""
+    file.send(result(5, "a", {"n": 1}))
+    assert delivered(file.send(result(9, "b", {"n": 2}), parked=True))
+    assert file.position() == 5
+    file.send(result(7, "c", {"n": 3}))
+    assert {r["key"] for r in file.rows()} == {"a", "b", "c"}
+
+
+def test_a_parked_result_of_another_history_or_join_is_rejected(file: File) -> None:
+    file.send(result(5, "a", {"n": 1}))
+    (other,) = file.send(result(1, "b", {"n": 2}, pipeline="shop/another"), parked=True)
+    (gone,) = file.send(result(4, "b", {"n": 2}, join="gone"), parked=True)
+    assert (other.status, gone.status) == ("reject", "reject")
+    assert "another data directory" in other.error
+    assert "no results of gone" in gone.error
+    assert [r["key"] for r in file.rows()] == ["a"]
+
+
 def test_another_data_directory_starts_the_table_anew(file: File) -> None:
     file.send(result(50, "gone", {"n": 1}))
     file.send(result(1, "a", {"n": 1}, pipeline="shop/another"))
