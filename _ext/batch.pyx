@@ -5,8 +5,8 @@ rows by key, makes several rows of a key one, and applies them in an open transa
 same pass it reads the old versions and computes the checksums. `commit` commits all, so that a caller
 can hold a lock around the commits only. `write` does both.
 
-Tables are numbered, never named: t<N> topics, s<N> diff state of api sources, `batches` the change
-rows of each transaction with the new payloads elided. Twin: tests/reference/batch.py.
+Tables are numbered, never named: t<N> topics, d<N> deleted keys of archived ones, s<N> diff state of api
+sources, `batches` the change rows of each transaction with the new payloads elided. Twin: tests/reference/batch.py.
 
 Rules: the writer uses its connections alone, one thread at a time. Every return code is looked at in
 the line of the call. C memory belongs to the `_Shard` array and is freed by `close`. This is one file
@@ -51,10 +51,15 @@ cdef enum:
     # Of a shard's place in the group: never in it, or left out of it for good.
     ELSEWHERE = -1
     LEFT_OUT = -2
+    # What is kept of a topic besides its rows.
+    KEEPS_MESSAGES = 1
+    KEEPS_DELETES = 2
 
 cdef struct _Table:
     sq.sqlite3_stmt *upsert
     sq.sqlite3_stmt *remove
+    sq.sqlite3_stmt *note_delete
+    sq.sqlite3_stmt *drop_delete
     int64_t next_id
 
 cdef struct _Shard:
@@ -83,6 +88,7 @@ cdef struct _Shard:
     # What lj_replace has to know of the row that is being written, and says of the one it found.
     LjRow *row
     bint found
+    bint replaced
     bint drop_noops
     bint versions
     bint plain
@@ -106,6 +112,7 @@ cdef struct _Options:
     bint records
     bint checksums
     bint plain  # no old versions, for nobody: benchmarks
+    const uint8_t *kept  # by topic number: KEEPS_MESSAGES, KEEPS_DELETES
 
 
 cdef int _fail(_Failure *failure, _Shard *s, int rc, const char *doing) noexcept nogil:
@@ -144,6 +151,8 @@ cdef void _drop_table(_Table *t) noexcept nogil:
     # finalize repeats the code of the last step, which has been looked at.
     sq.sqlite3_finalize(t.upsert)
     sq.sqlite3_finalize(t.remove)
+    sq.sqlite3_finalize(t.note_delete)
+    sq.sqlite3_finalize(t.drop_delete)
     free(t)
 
 
@@ -330,7 +339,7 @@ cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **ol
     if s.versions and _note(s, sq.sqlite3_value_int64(old[0]), old) != sq.SQLITE_OK:
         sq.sqlite3_result_error_nomem(context)
         return
-    s.wrote = True
+    s.wrote = s.replaced = True
     sq.sqlite3_result_int(context, 1)
 
 
@@ -356,6 +365,7 @@ cdef int _apply_topic(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept no
         stmt, 2, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
     s.row = row
     s.found = o.plain
+    s.replaced = False
     if rc == sq.SQLITE_OK and upsert:
         rc = _bind_version(stmt, row, o)
         if rc == sq.SQLITE_OK and not o.plain:
@@ -368,6 +378,42 @@ cdef int _apply_topic(_Shard *s, _Table *t, LjRow *row, _Options *o) noexcept no
         t.next_id += 1
         if s.versions:
             rc = _note(s, t.next_id - 1, NULL)
+    elif rc == sq.SQLITE_OK and not upsert and o.kept[row.head.table] & KEEPS_DELETES:
+        rc = _drop_delete(s, t, row) if row.head.flags & LJ_EXPIRE else _note_delete(s, t, row)
+    return rc
+
+
+cdef int _note_delete(_Shard *s, _Table *t, LjRow *row) noexcept nogil:
+    """Keep that the key of an archived topic was deleted: the archive may have a version of it, whether
+    there was a row or not. Where there was none, an earlier delete is still the one that counts."""
+    cdef int rc = (
+        _compile(
+            s, b"INSERT INTO d%u(key,payload,timestamp_ms,op,checksum) VALUES(?1,'',?2,3,?3) ON CONFLICT(key)"
+            b" DO UPDATE SET timestamp_ms=?2,checksum=?3 WHERE ?4", row.head.table, &t.note_delete)
+        or sq.sqlite3_bind_text(
+            t.note_delete, 1, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(t.note_delete, 2, row.head.timestamp_ms)
+        or sq.sqlite3_bind_int64(t.note_delete, 3, lj_row_checksum(
+            0, row.head.table, 3, row.head.timestamp_ms, row.key, row.head.key_len, b"", 0, NULL, LJ_NO_EXTRA))
+        or sq.sqlite3_bind_int64(t.note_delete, 4, s.found)
+        or _run(t.note_delete)
+    )
+    s.wrote = s.wrote or sq.sqlite3_changes(s.db) != 0
+    return rc
+
+
+cdef int _drop_delete(_Shard *s, _Table *t, LjRow *row) noexcept nogil:
+    """A delete that the archive has, or that was before the row which has just moved there: were it moved
+    after that row, it would hide it."""
+    cdef int rc = (
+        _compile(s, b"DELETE FROM d%u WHERE key=?1 AND (checksum=?2 OR ?3)", row.head.table, &t.drop_delete)
+        or sq.sqlite3_bind_text(
+            t.drop_delete, 1, <const char *>row.key, <int>row.head.key_len, sq.SQLITE_STATIC)
+        or sq.sqlite3_bind_int64(t.drop_delete, 2, row.head.timestamp_ms)
+        or sq.sqlite3_bind_int64(t.drop_delete, 3, s.replaced)
+        or _run(t.drop_delete)
+    )
+    s.wrote = s.wrote or sq.sqlite3_changes(s.db) != 0
     return rc
 
 
@@ -593,7 +639,7 @@ cdef const char *_take_rows(
             hash = _hash(&row) if checksums and row.head.kind == LJ_UPSERT else 0
             if lj_entries_add(&shards[i].entries, data + at[0], hash) < 0:
                 return b"out of memory"
-            if row.head.kind == LJ_UPSERT and kept[row.head.table] and _keep(&shards[i], &row) < 0:
+            if row.head.kind == LJ_UPSERT and kept[row.head.table] & KEEPS_MESSAGES and _keep(&shards[i], &row) < 0:
                 return b"out of memory"
             shards[i].rows += 1
         at[0] += row.head.size
@@ -642,7 +688,7 @@ cdef class BatchWriter:
     cdef uint32_t _shard_count
     cdef short _local[MAX_SHARDS]
     cdef _Commit *_commits  # one a shard when they commit together, else NULL
-    cdef uint8_t *_kept  # by topic number: are its messages kept?
+    cdef uint8_t *_kept  # see _Options
     cdef list _connections
     cdef list _refused  # batches of this flush with a row of a shard that was left out
     cdef bint _has_left_out
@@ -671,6 +717,7 @@ cdef class BatchWriter:
         self._options.checksums = checksums
         self._options.records = records
         self._options.plain = plain
+        self._options.kept = self._kept
         for i in range(MAX_SHARDS):
             self._local[i] = ELSEWHERE
         for number, connection in pairs:
@@ -737,11 +784,18 @@ cdef class BatchWriter:
         self._kept = NULL
 
     def keep_messages(self, int topic):
+        self._keep(topic, KEEPS_MESSAGES)
+
+    def keep_deletes(self, int topic):
+        self._keep(topic, KEEPS_DELETES)
+
+    cdef int _keep(self, int topic, uint8_t what) except -1:
         if self._count == 0:
             raise RuntimeError("the writer is closed")
         if not 0 < topic < TABLES:
             raise ValueError(f"{topic} is not the number of a topic")
-        self._kept[topic] = True
+        self._kept[topic] |= what
+        return 0
 
     def close(self):
         if self._prepared:

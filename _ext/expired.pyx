@@ -50,7 +50,7 @@ cdef class ExpiredRows:
     def size_bytes(self):
         return self._rows.arena.len
 
-    def read(self, connection, int shard, long long cutoff_ms, after, size_t max_bytes):
+    def read(self, connection, int shard, long long cutoff_ms, after, size_t max_bytes, *, bint deletes=False):
         cdef sqlite3 *db = <sqlite3 *><size_t>connection.sqlite3_pointer()
         cdef sqlite3_stmt *stmt = NULL
         cdef LjExpired row
@@ -60,7 +60,7 @@ cdef class ExpiredRows:
         last_ms, last_id = after
         self._sorted = False
         sql = (
-            f"SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM t{self._topic}"
+            f"SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM {'d' if deletes else 't'}{self._topic}"
             " WHERE timestamp_ms <= ?1 AND (timestamp_ms, id) > (?2, ?3) ORDER BY timestamp_ms, id"
         ).encode()
         rc = sqlite3_prepare_v3(db, sql, -1, 0, &stmt, NULL)

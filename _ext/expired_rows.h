@@ -1,4 +1,4 @@
-/* Rows of one topic on their way into Parquet: kept in an arena, put in order of (day, key).
+/* Rows of one topic on their way into Parquet: kept in an arena, put in order of (day, key, op).
  *
  * Plain C over memory, no SQLite and no Python: the first half of expired.pyx. A sorted file lets a reader
  * skip row groups by the smallest and largest key of each. */
@@ -74,7 +74,9 @@ static int lj_expired_order(const void *a, const void *b, void *arena) {
         return x->prefix < y->prefix ? -1 : 1;
     uint32_t n = x->key_len < y->key_len ? x->key_len : y->key_len;
     int order = memcmp((const uint8_t *)arena + x->at, (const uint8_t *)arena + y->at, n);
-    return order ? order : x->key_len < y->key_len ? -1 : x->key_len > y->key_len;
+    if (order || x->key_len != y->key_len)
+        return order ? order : x->key_len < y->key_len ? -1 : 1;
+    return x->op < y->op ? -1 : x->op > y->op; /* a row before the delete that was before it: see the writer */
 }
 
 static inline void lj_expired_sort(LjExpiredRows *r) {

@@ -21,7 +21,7 @@ from litejoin.errors import CorruptionError, StorageError
 Verified = namedtuple("Verified", ["rows", "bytes", "last_id"])
 
 cdef const char *TOPIC_ROWS = (
-    "SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM t%d WHERE id > ?1 ORDER BY id LIMIT ?2")
+    "SELECT id, key, payload, timestamp_ms, op, changes, checksum FROM %c%d WHERE id > ?1 ORDER BY id LIMIT ?2")
 cdef const char *STATE_ROWS = (
     "SELECT id, key, payload, 0, 0, hash, checksum FROM s%d WHERE id > ?1 ORDER BY id LIMIT ?2")
 
@@ -48,17 +48,18 @@ cdef bint is_as_written(sqlite3_stmt *stmt, int table, bint state, int64_t *size
         key, key_len, payload, payload_len, extra, extra_len)
 
 
-def verify_rows(connection, int table, bint state, long long after_id, int limit):
+def verify_rows(connection, str letter, int table, long long after_id, int limit):
     cdef sqlite3 *db
     cdef sqlite3_stmt *stmt = NULL
     cdef char *sql
     cdef int rc
     cdef int64_t rows = 0, size = 0, last_id = after_id
-    cdef bint sound = True
+    cdef bint sound = True, state = letter == "s"
+    cdef int first = ord(letter)
     lj_set_api(<size_t>bridge.api_pointer())
     db = <sqlite3 *><size_t>connection.sqlite3_pointer()
     with nogil:
-        sql = sqlite3_mprintf(STATE_ROWS if state else TOPIC_ROWS, table)
+        sql = sqlite3_mprintf(STATE_ROWS, table) if state else sqlite3_mprintf(TOPIC_ROWS, first, table)
         rc = SQLITE_NOMEM if sql == NULL else sqlite3_prepare_v3(db, sql, -1, 0, &stmt, NULL)
         sqlite3_free(sql)
         if rc == SQLITE_OK:
@@ -73,7 +74,7 @@ def verify_rows(connection, int table, bint state, long long after_id, int limit
                     break
     message = sqlite3_errmsg(db).decode("utf-8", "replace")
     sqlite3_finalize(stmt)
-    name = f"{'s' if state else 't'}{table}"
+    name = f"{letter}{table}"
     if not sound:
         raise CorruptionError(f"row {last_id} of {name} fails its checksum", extended=SQLITE_CORRUPT)
     fail(rc, name, message)

@@ -125,6 +125,7 @@ def compact(folder: Path, rows: int) -> dict[str, float]:
     """Everything into files, and out of SQLite."""
     store = open_store(folder)
     topic = store.create_topic("rows")
+    store.keep_deletes({topic})
     worker = WorkerChild(folder, store.epoch)
     now_ms = time.time_ns() // 1_000_000
     worker.ask("begin", topic=topic, cutoff_ms=now_ms)

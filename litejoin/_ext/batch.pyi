@@ -56,6 +56,12 @@ class BatchWriter:
         the batch record, though its key is written again in the same flush.
         """
 
+    def keep_deletes(self, topic: int) -> None:
+        """From now on a delete of a key of the topic, of a row or of none, is kept in d<topic>, and
+        an exact expiry also deletes what is there: the version that it names, and the delete that
+        was before the row which it deletes.
+        """
+
     def prepare(
         self,
         batches: Iterable[bytes],

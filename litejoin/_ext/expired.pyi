@@ -23,10 +23,13 @@ class ExpiredRows:
         cutoff_ms: int,
         after: tuple[int, int],
         max_bytes: int,
+        *,
+        deletes: bool = False,
     ) -> tuple[bool, tuple[int, int]]:
         """Add the shard's rows with `timestamp_ms` <= `cutoff_ms` that follow `after`, a pair of
-        timestamp and row id, oldest first, until `max_bytes` are held. Returns whether that was all
-        and the pair to go on after. Blocks; releases the GIL.
+        timestamp and row id, oldest first, until `max_bytes` are held. `deletes`: of the deleted
+        keys, not of the rows. Returns whether that was all and the pair to go on after. Blocks;
+        releases the GIL.
 
         Raises CorruptionError, StorageError and MemoryError.
         """

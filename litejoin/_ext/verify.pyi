@@ -10,11 +10,12 @@ class Verified(NamedTuple):
     """Of the last row read; where the next call goes on."""
 
 def verify_rows(
-    connection: apsw.Connection, table: int, state: bool, after_id: int, limit: int
+    connection: apsw.Connection, letter: str, table: int, after_id: int, limit: int
 ) -> Verified:
     """Compare up to `limit` rows after an id with their checksums. Blocks; releases the GIL.
 
-    `state`: the rows of s<table>, not t<table>. Raises CorruptionError, which names the row but not
+    `letter`: t for the rows of topic <table>, d for its deleted keys, s for the state of a source.
+    Raises CorruptionError, which names the row but not
     the shard, for the first row that is not what was written and for pages that cannot be read;
     StorageError when SQLite says something else.
     """

@@ -8,7 +8,7 @@ version; a row that was written again meanwhile is another version, and stays.
 
 from array import array
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
 from operator import xor
 
@@ -27,7 +27,7 @@ EXPIRY_ROWS = 1_000
 """Rows that one transaction deletes: pushes wait for the same writer."""
 
 START = (-(2**63), -(2**63))
-_EXPIRIES = "SELECT key, checksum FROM read_parquet(?) WHERE op <> 'deleted'"
+_EXPIRIES = "SELECT key, checksum FROM read_parquet(?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,10 @@ class _Progress:
     """How far a round has come in a topic: rows that could not be moved are not found again."""
 
     cutoff_ms: int
-    after: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """By shard with rows left: the last row that was read."""
+    deletes: dict[int, tuple[int, int]]
+    """By shard with deletes left: the last one that was read."""
+    rows: dict[int, tuple[int, int]]
+    """By shard with rows left: the last one that was read."""
 
 
 class Compactor:
@@ -72,8 +74,9 @@ class Compactor:
         """Start a round: rows of the topic that are as old as `cutoff_ms`, or older. `left_out`:
         shards that are quarantined.
         """
-        shards = (shard for shard in range(len(self._readers)) if shard not in left_out)
-        self._progress[topic] = _Progress(cutoff_ms, dict.fromkeys(shards, START))
+        shards = [shard for shard in range(len(self._readers)) if shard not in left_out]
+        starts = dict.fromkeys(shards, START)
+        self._progress[topic] = _Progress(cutoff_ms, dict(starts), starts)
 
     def chunk(self, topic: int, now_ms: int) -> Chunk:
         """Write the next rows and record their files.
@@ -90,24 +93,33 @@ class Compactor:
         )
         if files:
             self._manifest.record(files, (), now_ms)
-        return Chunk(files, tuple(rows.damaged), not progress.after)
+        is_last = not progress.rows and not progress.deletes
+        return Chunk(files, tuple(rows.damaged), is_last)
 
     def _read(self, topic: int, progress: _Progress) -> ExpiredRows:
         rows = ExpiredRows(topic)
-        shards = sorted(progress.after)
+        # Deletes first: of a key that is in one chunk twice the row is then the later version.
+        self._fill(rows, progress.cutoff_ms, progress.deletes, deletes=True)
+        self._fill(rows, progress.cutoff_ms, progress.rows, deletes=False)
+        return rows
+
+    def _fill(
+        self,
+        rows: ExpiredRows,
+        cutoff_ms: int,
+        left: dict[int, tuple[int, int]],
+        *,
+        deletes: bool,
+    ) -> None:
+        shards = sorted(left)
         for turn, shard in enumerate(shards):
             room = (self._chunk_bytes - rows.size_bytes) // (len(shards) - turn)
-            done, after = rows.read(
-                self._readers[shard],
-                shard,
-                progress.cutoff_ms,
-                progress.after[shard],
-                rows.size_bytes + max(1, room),
+            size = rows.size_bytes + max(1, room)
+            done, left[shard] = rows.read(
+                self._readers[shard], shard, cutoff_ms, left[shard], size, deletes=deletes
             )
-            progress.after[shard] = after
             if done:
-                del progress.after[shard]
-        return rows
+                del left[shard]
 
     def _write(
         self,

@@ -1,4 +1,4 @@
-"""The rows that SQLite still has, as one state of all shards; for queries that read both tiers.
+"""The rows and deletes that SQLite still has, as one state of all shards; for queries of both.
 
 Each shard is read in a transaction that begins with this object and ends with it. Read it before
 the manifest: a row that is not here any more was recorded before it was deleted.
@@ -16,8 +16,9 @@ from litejoin.store.failures import storage_error
 from litejoin.store.layout import Layout
 from litejoin.store.quarantine import read_quarantine
 from litejoin.store.shard import open_reader
+from litejoin.store.tables import Table, tables_of
 
-OPS = {1: "created", 2: "updated"}
+OPS = {1: "created", 2: "updated", 3: "deleted"}
 NUMBERS = {"created": 1, "updated": 2, "deleted": 3}
 _COLUMNS = "key, payload, timestamp_ms, op, changes, checksum"
 
@@ -46,31 +47,36 @@ class HotRows:
                 hint="restore the shard's file from a backup",
             )
         self._readers: list[apsw.Connection] = []
+        self._tables: list[list[Table]] = []
         try:
             for number in range(shard_count):
                 reader = open_reader(layout.shard(number))
                 self._readers.append(reader)
                 reader.execute("BEGIN")
                 reader.execute("SELECT max(seq) FROM batches").fetchall()
+                self._tables.append(tables_of(reader))
         except apsw.Error as error:
             self.close()
             raise storage_error(error, len(self._readers)) from error
 
     def lookup(self, topic: int, keys: Iterable[str]) -> Iterator[TopicRow]:
-        """The rows of some keys."""
-        sql = f"SELECT {_COLUMNS} FROM t{topic} WHERE key = ?"
+        """The rows of some keys. A key may be there twice: a row, and a delete that was before."""
         for key in keys:
             shard = shard_of(key, len(self._readers))
-            yield from self._rows(shard, topic, sql, (key,))
+            yield from self._rows(shard, topic, " WHERE key = ?1", (key,))
 
     def scan(self, topic: int) -> Iterator[TopicRow]:
-        """All rows."""
+        """All rows, and deletes."""
         for shard in range(len(self._readers)):
-            yield from self._rows(shard, topic, f"SELECT {_COLUMNS} FROM t{topic}", ())
+            yield from self._rows(shard, topic, "", ())
 
     def _rows(
-        self, shard: int, topic: int, sql: str, bindings: tuple[str, ...]
+        self, shard: int, topic: int, where: str, bindings: tuple[str, ...]
     ) -> Iterator[TopicRow]:
+        sql = f"SELECT {_COLUMNS} FROM t{topic}{where}"
+        # Only a topic that is archived, or was, has them.
+        if Table("d", topic) in self._tables[shard]:
+            sql += f" UNION ALL SELECT {_COLUMNS} FROM d{topic}{where}"
         try:
             for key, payload, time_ms, op, changes, checksum in self._readers[shard].execute(
                 sql, bindings

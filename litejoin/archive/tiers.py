@@ -1,8 +1,9 @@
 """Topics over both tiers: the latest version of each key, wherever it is, counted once.
 
 Of the versions of a key that were written until the asked time the one in SQLite wins; then the one
-of the later compaction. Called by `litejoin query` and by the worker that answers /snapshot, never
-in a process with an event loop.
+of the later compaction. A delete is a version without a row, and a row and a delete of one
+compaction, or both in SQLite, can only be a row that was written after the delete. Called by
+`litejoin query` and by the worker that answers /snapshot, never in a process with an event loop.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -76,15 +77,14 @@ class Tiers:
 
     def lookup(self, topic: int, keys: Collection[str]) -> list[TopicRow]:
         """The rows of some keys."""
-        found = {row.key: row for row in self._hot.lookup(topic, keys) if self._counts(row)}
-        left = [key for key in keys if key not in found]
         best: dict[str, tuple[int, TopicRow]] = {}
+        for row in self._hot.lookup(topic, keys):
+            if self._counts(row):
+                _prefer(best, row, HOT_SEQ)
+        left = [key for key in keys if key not in best]
         for row, seq in self._archived(topic, left) if left else ():
-            kept = best.get(row.key)
-            if kept is None or (seq, kept[1].op == "deleted") > (kept[0], False):
-                best[row.key] = (seq, row)
-        rows = [*found.values(), *(row for _, row in best.values() if row.op != "deleted")]
-        return sorted(rows)
+            _prefer(best, row, seq)
+        return sorted(row for _, row in best.values() if row.op != "deleted")
 
     def all_rows(self, topic: int) -> apsw.Connection:
         """A database with a table `rows` of all rows of the topic, by key; made once.
@@ -174,3 +174,9 @@ class Tiers:
     def close(self) -> None:
         """End the state."""
         self._closing.close()
+
+
+def _prefer(best: dict[str, tuple[int, TopicRow]], row: TopicRow, seq: int) -> None:
+    kept = best.get(row.key)
+    if kept is None or (seq, kept[1].op == "deleted") > (kept[0], False):
+        best[row.key] = (seq, row)

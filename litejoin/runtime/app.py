@@ -217,6 +217,9 @@ class App:
         started_ms = self._clock.monotonic_ms()
         numbers = {topic.name: store.create_topic(topic.name) for topic in plan.topics}
         store.keep_messages({numbers[window.topic] for window in plan.windows})
+        if plan.storage.archive:
+            kept = {topic.name for topic in plan.topics if topic.retention_ms is not None}
+            store.keep_deletes({numbers[name] for name in kept})
         engine, applied = self._start_engine(numbers)
         store.skip_to(engine.state.applied)
         self._join_health.note(applied)

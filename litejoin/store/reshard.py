@@ -233,7 +233,7 @@ class Reshard:
         for name, spread in self._positions.items():
             if name not in manifest.sources:
                 continue
-            table = Table(manifest.sources[name].number, is_state=True)
+            table = Table("s", manifest.sources[name].number)
             old: list[tuple[Any, ...]] = []
             for number in range(progress.old):
                 path = self._layout.shard(number)
@@ -318,6 +318,8 @@ def _has_time(source: apsw.Connection, table: Table) -> bool:
 def _make_table(target: apsw.Connection, table: Table, *, has_time: bool) -> None:
     if table.is_state:
         shards.create_state_table(target, table.number)
+    elif table.letter == "d":
+        shards.create_deletes_table(target, table.number)
     else:
         shards.create_topic_table(target, table.number, time_index=has_time)
 

@@ -3,6 +3,8 @@
     t<N>(id INTEGER PRIMARY KEY, key TEXT, payload TEXT, timestamp_ms INTEGER, op INTEGER,
          changes TEXT, checksum INTEGER)                 topic N: the latest message per key
       t<N>_key(key) unique, t<N>_time(timestamp_ms) where retention needs it
+    d<N>(as t<N>)                                        keys of topic N that were deleted, where
+      d<N>_key(key) unique, d<N>_time(timestamp_ms)      it is archived; op 3, and no payload
     s<N>(id INTEGER PRIMARY KEY, key TEXT, hash BLOB, payload TEXT, checksum INTEGER)
       s<N>_key(key) unique                               diff state of api source N
     batches(seq INTEGER PRIMARY KEY, body BLOB, checksum INTEGER)
@@ -110,6 +112,15 @@ def _tune_writer(connection: apsw.Connection, synchronous: Synchronous) -> None:
     connection.execute("PRAGMA trusted_schema = OFF")
 
 
+def close_writer(connection: apsw.Connection) -> None:
+    """Copy the write-ahead log back and close; no log is left where that is possible."""
+    try:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except apsw.Error:
+        pass  # nothing is lost: what is in the WAL is read at the next start
+    connection.close()
+
+
 def open_reader(path: Path) -> apsw.Connection:
     """A read-only connection with a small cache, for one thread at a time."""
     connection = open_readonly(path)
@@ -158,16 +169,26 @@ def names_of(connection: apsw.Connection) -> dict[str, str]:
 
 def create_topic_table(connection: apsw.Connection, number: int, *, time_index: bool) -> None:
     """Create the table of a topic; make or drop its time index. Idempotent."""
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS t{number}(id INTEGER PRIMARY KEY, key TEXT NOT NULL,"
-        " payload TEXT NOT NULL, timestamp_ms INTEGER NOT NULL, op INTEGER NOT NULL, changes TEXT,"
-        " checksum INTEGER NOT NULL)"
-    )
-    connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS t{number}_key ON t{number}(key)")
+    _create_rows(connection, f"t{number}")
     if time_index:
         connection.execute(f"CREATE INDEX IF NOT EXISTS t{number}_time ON t{number}(timestamp_ms)")
     else:
         connection.execute(f"DROP INDEX IF EXISTS t{number}_time")
+
+
+def create_deletes_table(connection: apsw.Connection, number: int) -> None:
+    """Create the table of a topic's deleted keys. Idempotent."""
+    _create_rows(connection, f"d{number}")
+    connection.execute(f"CREATE INDEX IF NOT EXISTS d{number}_time ON d{number}(timestamp_ms)")
+
+
+def _create_rows(connection: apsw.Connection, table: str) -> None:
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS {table}(id INTEGER PRIMARY KEY, key TEXT NOT NULL,"
+        " payload TEXT NOT NULL, timestamp_ms INTEGER NOT NULL, op INTEGER NOT NULL, changes TEXT,"
+        " checksum INTEGER NOT NULL)"
+    )
+    connection.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_key ON {table}(key)")
 
 
 def create_state_table(connection: apsw.Connection, number: int) -> None:

@@ -18,21 +18,26 @@ from litejoin.store.manifest import SourceEntry
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A numbered table of a shard: a topic, or the diff state of a source."""
+    """A numbered table of a shard."""
 
+    letter: str
+    """t: a topic; d: the deleted keys of one; s: the diff state of a source."""
     number: int
-    is_state: bool
 
     @property
     def name(self) -> str:
-        return f"{'s' if self.is_state else 't'}{self.number}"
+        return f"{self.letter}{self.number}"
+
+    @property
+    def is_state(self) -> bool:
+        return self.letter == "s"
 
 
 def tables_of(connection: apsw.Connection) -> list[Table]:
     """The numbered tables that a shard has."""
     query = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name"
     names = [str(name) for (name,) in connection.execute(query)]
-    return [Table(int(n[1:]), n[0] == "s") for n in names if n[0] in "st" and n[1:].isdigit()]
+    return [Table(n[0], int(n[1:])) for n in names if n[0] in "dst" and n[1:].isdigit()]
 
 
 class TableMaker:
@@ -76,6 +81,20 @@ class TableMaker:
                 raise storage_error(error, number) from error
         self._topics.update(new_topics)
         self._sources.update(new_sources)
+
+    def make_deletes(self, topics: Collection[int]) -> None:
+        """The tables of these topics' deleted keys. Otherwise as `make`."""
+        for number, connection in enumerate(self._connections):
+            if number in self._left_out():
+                continue
+            try:
+                present = tables_of(connection)
+                with connection:
+                    for topic in topics:
+                        if Table("d", topic) not in present:
+                            shards.create_deletes_table(connection, topic)
+            except apsw.Error as error:
+                raise storage_error(error, number) from error
 
     def _make_in(
         self,

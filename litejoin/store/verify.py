@@ -56,9 +56,7 @@ def check_rows(connection: apsw.Connection, shard: int, pause: Pause) -> Counted
             last_id = -(2**63)
             while True:
                 with _names(shard):
-                    found = verify_rows(
-                        connection, table.number, table.is_state, last_id, CHUNK_ROWS
-                    )
+                    found = verify_rows(connection, table.letter, table.number, last_id, CHUNK_ROWS)
                 if not found.rows:
                     break
                 last_id = found.last_id
@@ -91,7 +89,7 @@ def _check_records(connection: apsw.Connection, shard: int, order: str) -> None:
 
 def _verify(connection: apsw.Connection, shard: int, table: Table, after_id: int) -> None:
     with _names(shard):
-        verify_rows(connection, table.number, table.is_state, after_id, LOOK_ROWS)
+        verify_rows(connection, table.letter, table.number, after_id, LOOK_ROWS)
 
 
 @contextmanager

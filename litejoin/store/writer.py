@@ -7,7 +7,7 @@ the next start recovers from the batch records.
 """
 
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +159,7 @@ class ShardStore:
         self._leave_out()
         refuse_if_all(self.layout, manifest, self.quarantine)
         self._tables = TableMaker(self._connections, has_time_index, lambda: self.quarantine.shards)
-        self._make(manifest.topics, manifest.sources)
+        self._make(lambda tables: tables.make(manifest.topics, manifest.sources))
         self._writer = BatchWriter(
             enumerate(self._connections),
             manifest.shard_count,
@@ -249,13 +249,13 @@ class ShardStore:
             # The catalogue first: a table whose number has no name would be lost, and given out
             # again.
             self._save_manifest()
-        self._make(topics, sources)
+        self._make(lambda tables: tables.make(topics, sources))
 
-    def _make(self, topics: Mapping[str, int], sources: Mapping[str, SourceEntry]) -> None:
+    def _make(self, make: Callable[[TableMaker], None]) -> None:
         assert self._tables is not None
         while True:
             try:
-                self._tables.make(topics, sources)
+                make(self._tables)
                 return
             except CorruptionError as error:
                 self.quarantine.take(error)
@@ -361,6 +361,14 @@ class ShardStore:
             writer, _marks, _checkpointer = self._usable()
             for number in topics:
                 writer.keep_messages(number)
+
+    def keep_deletes(self, topics: Collection[int]) -> None:
+        """From now on note deletes in these topics, by number: they are archived. Blocks."""
+        with self._flushing:
+            writer, _marks, _checkpointer = self._usable()
+            self._make(lambda tables: tables.make_deletes(topics))
+            for number in topics:
+                writer.keep_deletes(number)
 
     def trim_batches(self, applied: Mapping[int, int]) -> None:
         """Batch records up to `applied[shard]` are not needed again: the next transaction of the
@@ -483,15 +491,7 @@ class ShardStore:
             if number in self._left_out or self.is_replicated:
                 connection.close()
             else:
-                _checkpoint_and_close(connection)
+                shards.close_writer(connection)
         self._readers.clear()
         self._connections.clear()
         self._lock.release()
-
-
-def _checkpoint_and_close(connection: apsw.Connection) -> None:
-    try:
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except apsw.Error:
-        pass  # nothing is lost: what is in the WAL is read at the next start
-    connection.close()

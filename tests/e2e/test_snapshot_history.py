@@ -1,6 +1,7 @@
 """GET /snapshot with a `from` older than retention: results over archived rows, too."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ from tests.e2e.test_archive import HOUR_S, children, health, tiered
 from tests.harness.fixtures import Launcher
 from tests.harness.ingest import IngestClient, message
 from tests.harness.ports import free_port
-from tests.harness.process import Pipeline
+from tests.harness.process import LITEJOIN, Pipeline
 from tests.harness.sse import snapshot
 from tests.harness.waiting import eventually
 
@@ -86,6 +87,29 @@ def test_from_and_to_bound_when_results_changed(pipeline: Pipeline) -> None:
     assert ids(results) == sorted(f"o{n}" for n in range(5, 15))
     span = f"from={now_s - 5 * HOUR_S}&to={now_s - 3 * HOUR_S}"
     assert ids(ask(pipeline, f"join=named&{span}")[0]) == sorted(f"o{n}" for n in range(5))
+
+
+def test_a_row_that_was_deleted_since_is_not_among_them(pipeline: Pipeline) -> None:
+    now_s = int(time.time())
+    with IngestClient(pipeline.health_url.removesuffix("/health")) as client:
+        client.send([message("orders", f"o{n}", None) for n in (3, 12)])
+    eventually(lambda: "o12" not in ids(ask(pipeline, f"join=named&from={now_s}")[0]))
+    left = sorted(f"o{n}" for n in range(15) if n not in (3, 12))
+    assert ids(ask(pipeline, f"join=named&from={now_s - 5 * HOUR_S}")[0]) == left
+    command = [
+        *LITEJOIN,
+        "query",
+        "SELECT key FROM orders",
+        "-c",
+        pipeline.file,
+        "--format",
+        "json",
+    ]
+    answer = subprocess.run(command, cwd=pipeline.work_dir, check=True, capture_output=True)
+    assert sorted(row["key"] for row in json.loads(answer.stdout)) == left
+    # It was there then.
+    span = f"from={now_s - 5 * HOUR_S}&to={now_s - 3 * HOUR_S}"
+    assert "o3" in ids(ask(pipeline, f"join=named&{span}")[0])
 
 
 def test_groups_are_counted_over_all_rows(pipeline: Pipeline) -> None:

@@ -16,7 +16,7 @@ from litejoin.archive.cloud import ObjectStore
 from litejoin.archive.duck import Duck
 from litejoin.archive.tiers import Tiers
 from litejoin.store.layout import Layout
-from tests.harness.archive import HOUR_MS, KILLED, NOW_MS, Archive, ArchivedRow, round_rows
+from tests.harness.archive import HOUR_MS, KILLED, NOW_MS, ROUND_ROWS, Archive, round_rows
 from tests.harness.object_stores import StoreServer
 
 
@@ -58,30 +58,45 @@ def test_a_kill_at_any_step_loses_no_row(
     tmp_path: Path, killed_before: Callable[[int], bool]
 ) -> None:
     data_dir = tmp_path / "data"
-    archive, wanted = Archive(data_dir), set[ArchivedRow]()
+    archive, duck, current = Archive(data_dir), Duck(64 << 20, tmp_path), dict[str, str]()
     step, is_killed = 0, True
     while is_killed:
         step += 1
         archive.write(round_rows(step))
-        wanted = set(archive.archived()) | set(archive.hot())
+        current.update((key, payload) for key, payload, _ in round_rows(step))
+        # Of the round before, and not written again.
+        for key in (f"k{(step - 1) * ROUND_ROWS // 2 + n}" for n in range(3)):
+            archive.delete(key)
+            current.pop(key, None)
+        wanted = kept(archive)
         archive.close()
         is_killed = killed_before(step)
         archive = Archive(data_dir)
         assert archive.opened["missing"] == [], f"step {step}"
-        assert set(archive.archived()) | set(archive.hot()) == wanted, f"step {step}"
+        assert kept(archive) == wanted, f"step {step}"
+        assert all_rows(archive, duck) == current, f"step {step}"
     assert step > 25
     # What was left half done has been finished by the rounds that followed.
-    assert archive.hot() == []
+    assert (archive.hot(), archive.deletes()) == ([], [])
     assert set(archive.archived().values()) == {1}
     archive.worker.upkeep(NOW_MS + 9 * HOUR_MS)
     root = archive.paths.root
     on_disk = {str(path.relative_to(root)) for path in root.glob("t*/*/*.parquet")}
     assert on_disk == {file.name for file in archive.files()}
     archive.close()
+    duck.close()
 
 
-def all_rows(archive: Archive, server: StoreServer, duck: Duck) -> dict[str, str]:
-    cloud = CloudFiles(archive.paths.cache, partial(ObjectStore, server.settings), 1 << 30)
+def kept(archive: Archive) -> set[tuple[str, str]]:
+    """Versions by key and payload, deletes too, wherever they are."""
+    versions = {row[:2] for row in (*archive.archived(), *archive.hot())}
+    return versions | {(key, "") for key in archive.deletes()}
+
+
+def all_rows(archive: Archive, duck: Duck, server: StoreServer | None = None) -> dict[str, str]:
+    cloud = None
+    if server:
+        cloud = CloudFiles(archive.paths.cache, partial(ObjectStore, server.settings), 1 << 30)
     tiers = Tiers(Layout(archive.paths.root.parent), 2, duck, cloud=cloud)
     try:
         return dict(tiers.all_rows(archive.topic).execute("SELECT key, payload FROM rows"))
@@ -103,7 +118,7 @@ def test_a_kill_at_any_step_of_a_copy_loses_no_row(tmp_path: Path, server: Store
             is_killed = killed_before(step)
             archive = Archive(data_dir, keeps_copies=True)
             assert archive.opened["missing"] == [], f"step {step}"
-            assert all_rows(archive, server, duck) == wanted, f"step {step}"
+            assert all_rows(archive, duck, server) == wanted, f"step {step}"
             archive.close()
     assert step > 25
     archive = Archive(data_dir, keeps_copies=True)
@@ -111,6 +126,6 @@ def test_a_kill_at_any_step_of_a_copy_loses_no_row(tmp_path: Path, server: Store
     archive.worker.upkeep(NOW_MS + 9 * HOUR_MS)
     # Nothing is left there that nothing needs, whatever was being sent when a process died.
     assert set(server.objects()) == {file.name for file in archive.files()}
-    assert all_rows(archive, server, duck) == wanted
+    assert all_rows(archive, duck, server) == wanted
     archive.close()
     duck.close()

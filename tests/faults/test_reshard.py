@@ -36,7 +36,7 @@ def random_rows(source: random.Random) -> list[Row]:
 
 
 def fill(root: Path) -> Layout:
-    """Two topics and the diff state of a source, evaluated and closed."""
+    """Two topics, one with deletes, and the diff state of a source, evaluated and closed."""
     pipeline = EnginePipeline(root, OLD, QUERIES)
     state = pipeline.store.source_state("feed")
     rows = random_rows(random.Random(1))
@@ -44,6 +44,8 @@ def fill(root: Path) -> Layout:
         Row(state.number, RowKind.STATE_UPSERT, 0, f"s{n}".encode(), b"{}", bytes(16))
         for n in range(30)
     ]
+    pipeline.store.keep_deletes({1})
+    rows += [Row(1, RowKind.DELETE, n, f"o{n}".encode()) for n in range(0, 90, 6)]
     flush = pipeline.store.flush([pack_rows(rows)])
     pipeline.engine.apply(flush.changes, flush.seq)
     pipeline.close()
@@ -57,6 +59,7 @@ def contents(layout: Layout, count: int) -> dict[str, list[tuple[object, ...]]]:
         with open_database(layout.shard(shard), create=False) as connection:
             for table, columns in (
                 ("t1", "key, payload, timestamp_ms, op, changes, checksum"),
+                ("d1", "key, payload, timestamp_ms, op, changes, checksum"),
                 ("t2", "key, payload, timestamp_ms, op, changes, checksum"),
                 ("s1", "key, hash, payload, checksum"),
             ):

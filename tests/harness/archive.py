@@ -45,6 +45,7 @@ class Archive:
             has_time_index=lambda _: True,
         )  # fmt: skip
         self.topic = self.store.create_topic("orders")
+        self.store.keep_deletes({self.topic})
         self.paths = ArchivePaths(Layout(data_dir).archive)
         options: dict[str, Any] = {
             "compression": "snappy", "memory_limit_bytes": 64 << 20, "target_file_bytes": 1 << 20,
@@ -65,6 +66,11 @@ class Archive:
                 for key, payload, time_ms in rows
             )
         ])  # fmt: skip
+
+    def delete(self, *keys: str, time_ms: int = NOW_MS) -> None:
+        """Delete keys, as a source does."""
+        rows = (Row(self.topic, RowKind.DELETE, time_ms, key.encode()) for key in keys)
+        self.store.flush([pack_rows(rows)])
 
     def settle_pending(self) -> None:
         """What a start does first: delete the rows of files that were recorded before."""
@@ -103,6 +109,11 @@ class Archive:
             f" FROM t{self.topic}"
         )
         return sorted(row for reader in readers for row in reader.execute(sql))
+
+    def deletes(self) -> list[str]:
+        """The deleted keys that SQLite still has."""
+        readers = self.store.open_readers()
+        return sorted(k for r in readers for (k,) in r.execute(f"SELECT key FROM d{self.topic}"))
 
     def files(self) -> list[ArchiveFile]:
         """The files that queries read."""

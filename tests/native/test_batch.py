@@ -14,13 +14,21 @@ from litejoin._ext.checksum import xxh64
 from litejoin._ext.route import shard_of
 from litejoin.records import Row, RowKind, pack_rows
 from litejoin.store.changes import Change, Version, unpack_changes
-from litejoin.store.shard import Identity, create_state_table, create_topic_table, initialize
+from litejoin.store.shard import (
+    Identity,
+    create_deletes_table,
+    create_state_table,
+    create_topic_table,
+    initialize,
+)
 from litejoin.store.sqlite import open_memory
 from tests.reference.batch import TwinWriter
 from tests.reference.checksum import row_checksum
 
 SHARDS = 3
 TOPICS = (1, 2)
+ARCHIVED = 2
+"""The topic whose deletes are kept. Its rows expire version by version."""
 SOURCE = 1
 
 
@@ -31,6 +39,7 @@ def open_shards(count: int = SHARDS) -> list[tuple[int, apsw.Connection]]:
         initialize(connection, Identity(number, "e"))
         for topic in TOPICS:
             create_topic_table(connection, topic, time_index=topic == 2)
+        create_deletes_table(connection, ARCHIVED)
         create_state_table(connection, SOURCE)
         pairs.append((number, connection))
     return pairs
@@ -42,6 +51,15 @@ def dump(pairs: list[tuple[int, apsw.Connection]]) -> list[object]:
         connection.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall()
         for _, connection in pairs
         for table in tables
+    ] + deletes(pairs)
+
+
+def deletes(pairs: list[tuple[int, apsw.Connection]]) -> list[object]:
+    columns = "key, payload, timestamp_ms, op, changes, checksum"
+    return [
+        row
+        for _, connection in pairs
+        for row in connection.execute(f"SELECT {columns} FROM d{ARCHIVED} ORDER BY key")
     ]
 
 
@@ -83,7 +101,8 @@ rows = st.one_of(
     upserts,
     st.builds(lambda of, updated: expire_version(of, updated=updated), upserts, st.booleans()),
     st.builds(
-        lambda k, t, n, e: delete(k, t, topic=n, expire=e), keys, times, topics, st.booleans()
+        lambda k, t, n, e: delete(k, t, topic=n, expire=e and n != ARCHIVED),
+        keys, times, topics, st.booleans(),
     ),
     st.builds(
         lambda k, p, h: Row(SOURCE, RowKind.STATE_UPSERT, 0, k.encode(), p.encode(), h),
@@ -99,7 +118,8 @@ flushes = st.lists(
 @given(flushes)
 def test_native_equals_the_twin(flushes: list[tuple[list[list[Row]], bool]]) -> None:
     native, plain = open_shards(), open_shards()
-    writer, twin = BatchWriter(native, SHARDS), TwinWriter(plain, SHARDS)
+    writer, twin = BatchWriter(native, SHARDS), TwinWriter(plain, SHARDS, {ARCHIVED})
+    writer.keep_deletes(ARCHIVED)
     for seq, (batches, drop_noops) in enumerate(flushes, 1):
         packed = [pack_rows(batch) for batch in batches]
         got = writer.write(packed, seq, drop_noops=drop_noops)
@@ -187,6 +207,43 @@ def test_an_exact_expiry_deletes_one_version_and_no_other(
     fresh = [expire_version(upsert("late", "2", 10), updated=True), upsert("late", "3", 1)]
     result = writer.write([pack_rows(fresh[::-1] + fresh[:1])], 5)
     assert [c.new and c.new.payload for c in unpack_changes(result.changes)] == [b"3"]
+    writer.close()
+
+
+def expire_delete(of: Row) -> Row:
+    """The expiry of what is kept of a delete."""
+    checksum = row_checksum(0, of.table, 3, of.timestamp_ms, of.key, b"", None)
+    return Row(of.table, RowKind.DELETE, checksum, of.key, expire=True, exact=True)
+
+
+def test_a_delete_is_kept_until_it_expires(shards: list[tuple[int, apsw.Connection]]) -> None:
+    writer = BatchWriter(shards[:1], 1)
+    writer.keep_deletes(ARCHIVED)
+    gone, absent = delete("gone", 7, topic=ARCHIVED), delete("absent", 8, topic=ARCHIVED)
+    writer.write([pack_rows([upsert("gone", "1", topic=ARCHIVED)])], 1)
+    result = writer.write([pack_rows([gone, absent, delete("elsewhere", 9)])], 2)
+    assert [c.key for c in unpack_changes(result.changes)] == [b"gone"]
+    kept = [("absent", "", 8, 3, None), ("gone", "", 7, 3, None)]
+    assert [row[:5] for row in deletes(shards)] == kept
+    again = writer.write([pack_rows([delete("absent", 9, topic=ARCHIVED)])], 3)
+    assert ([row[:5] for row in deletes(shards)], again.committed) == (kept, ())
+    # Nothing else was written, and it has to be committed as well.
+    assert writer.write([pack_rows([expire_delete(gone)])], 4).committed == (0,)
+    assert [row[0] for row in deletes(shards)] == ["absent"]
+    writer.close()
+
+
+def test_a_row_that_moves_takes_the_delete_before_it_along(
+    shards: list[tuple[int, apsw.Connection]],
+) -> None:
+    writer = BatchWriter(shards[:1], 1)
+    writer.keep_deletes(ARCHIVED)
+    rows = [upsert(key, "1", topic=ARCHIVED) for key in ("moves", "stays")]
+    writer.write([pack_rows([delete(key, 9, topic=ARCHIVED) for key in ("moves", "stays")])], 1)
+    writer.write([pack_rows(rows)], 2)
+    writer.write([pack_rows([upsert("stays", "2", topic=ARCHIVED)])], 3)
+    writer.write([pack_rows([expire_version(row) for row in rows])], 4)
+    assert [row[0] for row in deletes(shards)] == ["stays"]
     writer.close()
 
 

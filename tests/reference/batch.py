@@ -3,7 +3,7 @@
 Each key's rows are played one after the other on its stored version; only the outcome is written.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import apsw
@@ -28,8 +28,13 @@ class TwinWriter:
     """Writes batches as BatchWriter does; no faults are handled."""
 
     def __init__(
-        self, connections: Sequence[tuple[int, apsw.Connection]], shard_count: int
+        self,
+        connections: Sequence[tuple[int, apsw.Connection]],
+        shard_count: int,
+        keeps_deletes: Collection[int] = (),
     ) -> None:
+        """`keeps_deletes`: topics whose deletes are kept. They get exact expiries and no others."""
+        self._keeps_deletes = keeps_deletes
         self._connections = dict(connections)
         self._shard_count = shard_count
         self._next_ids: dict[tuple[int, int], int] = {}
@@ -62,7 +67,9 @@ class TwinWriter:
                 self._write_state(connection, group[-1])
                 wrote = True
                 continue
+            before = connection.total_changes()
             change = self._write_topic(connection, shard, group, drop_noops)
+            wrote = wrote or connection.total_changes() != before
             if change == "unchanged":
                 result.unchanged += 1
             elif isinstance(change, Change):
@@ -101,7 +108,10 @@ class TwinWriter:
         if stored:
             changes = stored[4].encode() if stored[4] is not None else None
             old = Version(stored[1].encode(), stored[2], stored[3] == 2, changes)
-        new = _play(old, _without_idle_expiries(group), lambda v: _checksum(number, key, v))
+        played = _without_idle_expiries(group)
+        new = _play(old, played, lambda v: _checksum(number, key, v))
+        if number in self._keeps_deletes:
+            self._keep_delete(connection, played, was_stored=bool(old), moved=new is not old)
         if new is old:
             return None
         if new and old and drop_noops and new.payload == old.payload:
@@ -109,6 +119,26 @@ class TwinWriter:
         row_id = stored[0] if stored else self._take_id(connection, shard, number)
         self._store(connection, number, row_id, key, new)
         return Change(number, shard, row_id, key, new, old)
+
+    def _keep_delete(
+        self, connection: apsw.Connection, group: list[Row], *, was_stored: bool, moved: bool
+    ) -> None:
+        row = group[-1]
+        table, key, time_ms = f"d{row.table}", row.key.decode(), row.timestamp_ms
+        if row.kind is not RowKind.DELETE:
+            return
+        if row.exact:
+            which = "key=? AND (checksum=? OR ?)"
+            connection.execute(f"DELETE FROM {table} WHERE {which}", (key, time_ms, moved))
+            return
+        if was_stored:
+            connection.execute(f"DELETE FROM {table} WHERE key=?", (key,))
+        checksum = row_checksum(0, row.table, 3, time_ms, row.key, b"", None)
+        connection.execute(
+            f"INSERT OR IGNORE INTO {table}(key,payload,timestamp_ms,op,checksum)"
+            " VALUES(?,'',?,3,?)",
+            (key, time_ms, checksum),
+        )
 
     def _take_id(self, connection: apsw.Connection, shard: int, number: int) -> int:
         if (shard, number) not in self._next_ids:

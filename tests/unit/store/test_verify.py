@@ -43,6 +43,20 @@ def test_what_a_source_knows_is_compared_too(open_store: Opener) -> None:
     connection.close()
 
 
+def test_what_is_kept_of_deletes_is_compared_too(open_store: Opener) -> None:
+    store = open_store(1)
+    number = store.create_topic("orders")
+    store.keep_deletes({number})
+    store.flush([pack_rows([Row(number, RowKind.DELETE, 1, b"k")])])
+    store.close()
+    connection = open_database(store.layout.shard(0))
+    assert verify.check_rows(connection, 0, lambda count: None).rows == 1
+    connection.execute(f"UPDATE d{number} SET timestamp_ms = 2")
+    with pytest.raises(CorruptionError, match=f"shard 0: row 1 of d{number} fails its checksum"):
+        verify.check_rows(connection, 0, lambda count: None)
+    connection.close()
+
+
 def test_the_pages_are_sqlites_own_to_judge(open_store: Opener) -> None:
     store = open_store(1)
     store.close()
