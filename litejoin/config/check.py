@@ -23,6 +23,7 @@ from litejoin.config.overrides import apply_override
 from litejoin.config.schema import root_schema
 from litejoin.config.semantic import check_meaning
 from litejoin.config.shape import Shape, shape
+from litejoin.config.spans import check_rounded
 from litejoin.config.uses import fed_topics, result_names
 from litejoin.errors import ConfigError
 from litejoin.plan.nodes import Secret
@@ -102,6 +103,7 @@ def _check(
     )
     check_meaning(document, root, found)
     check_exposure(document, shaped, found)
+    check_rounded(shaped, found)
     features = {feature: pointer for feature, pointer in reversed(document.features_off())}
     for feature, pointer in features.items():
         message = f"not supported yet: {feature}; `litejoin run` refuses this config"

@@ -166,6 +166,13 @@ _error(
     "topics: [orders, orders]",
     "Remove one of the two.",
 )
+_warning(
+    "LJ118",
+    "duration rounded up",
+    "The duration is no whole number of milliseconds, which is what time is counted in.",
+    "size: 100us",
+    "Write the milliseconds that you mean.",
+)
 _error(
     "LJ120",
     "not a text file",
@@ -388,6 +395,15 @@ _warning(
     "looked for with its dot, and is NULL where no member has that name.",
     "query: SELECT key, payload ->> '.amount' AS amount FROM orders",
     "Write '$.amount' or 'amount'.",
+)
+_warning(
+    "LJ228",
+    "window that sends very many results",
+    "A message is in size / slide windows, each of which is evaluated and sent: with a slide below "
+    "10ms more than 100 a second for each key, with emit: update (or on_late: update) all at once, "
+    "of which one step takes 500.",
+    "type: sliding\nsize: 24h\nslide: 1ms",
+    "Make the slide longer, or the window shorter.",
 )
 _error(
     "LJ210",

@@ -15,6 +15,7 @@ from litejoin.config.kafka import check_kafka, is_topic
 from litejoin.config.nodes import Mapping, Node, Scalar, Sequence
 from litejoin.config.placeholders import check_placeholders
 from litejoin.config.shape import is_nothing
+from litejoin.config.spans import check_slide
 from litejoin.config.text import listed, shown, suggestion
 from litejoin.config.uses import used_sinks
 from litejoin.config.values import parse_duration_ms
@@ -253,6 +254,7 @@ def _check_window(
             message = f"slide ({shown(slide)}) is larger than size ({shown(size)})"
             hint = "messages between two windows would be in none"
             found.add(document.finding("LJ206", f"{pointer}/slide", message, hint=hint))
+        check_slide(document, pointer, window, found)
     if window["on_late"] == "sink" and "late_sink" not in window:
         found.add(document.finding("LJ114", f"{pointer}/on_late", 'on_late needs "late_sink"'))
     if window["on_late"] != "sink" and "late_sink" in window:

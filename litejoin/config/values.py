@@ -12,6 +12,7 @@ from litejoin._ext.gjson_compile import compile_ops
 from litejoin.errors import PathError
 from litejoin.plan.nodes import Address
 
+NS_PER_MS = 1_000_000
 _UNIT_NS = {
     "ns": 1,
     "us": 1_000,
@@ -43,6 +44,11 @@ def parse_duration_ms(text: str) -> int:
 
     `0` needs no unit. Raises ValueError.
     """
+    return -(-parse_duration_ns(text) // NS_PER_MS)
+
+
+def parse_duration_ns(text: str) -> int:
+    """The same in nanoseconds."""
     text = text.strip()
     if text in ("0", "+0"):
         return 0
@@ -53,7 +59,7 @@ def parse_duration_ms(text: str) -> int:
     total = sum(_scaled(number, _UNIT_NS[unit]) for number, unit in _DURATION_PART.findall(text))
     if total > _MAX_DURATION_NS:
         raise ValueError("is longer than 292 years")
-    return -(-total // 1_000_000)
+    return total
 
 
 def _scaled(number: str, unit_ns: int) -> int:

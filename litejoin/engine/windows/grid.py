@@ -1,12 +1,15 @@
 """Tumbling and sliding windows: spans on a grid, fired in order of their ends."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from litejoin.engine.windows.panes import Rows
 from litejoin.engine.windows.query import Value
 from litejoin.engine.windows.source import RowSource
 from litejoin.engine.windows.spans import DAY_MS, DayGrid, EvenGrid, Grid, Span
+from litejoin.engine.windows.watermark import NEVER_MS
 from litejoin.engine.windows.window import (
     MAX_FIRINGS,
     Context,
@@ -77,27 +80,36 @@ class GridWindow:
         shift = self.plan.offset_ms % width
         buckets = db.execute(
             f"SELECT DISTINCT (time_ms - ?1 + ?2) / ?2 * ?2 + ?1 - ?2, {self._column or 'NULL'}"
-            f" FROM {self._context.buffer.fresh} WHERE time_ms >= ?3 AND {placed(self._column)}",
+            f" FROM {self._context.buffer.fresh} WHERE time_ms >= ?3 AND {placed(self._column)}"
+            " ORDER BY 2, 1",
             (shift, width, from_ms),
         ).fetchall()
         oldest_end_ms = closed_ms - self._keep_ms
-        dirty = {
-            (self._context.join_id, span.start_ms, span.end_ms, partition)
-            for bucket_ms, partition in buckets
-            for span in self._grid.holding(max(int(str(bucket_ms)), 0))
-            if span.end_ms > oldest_end_ms and (updates_open or span.end_ms <= closed_ms)
-        }
-        for join_id, start_ms, end_ms, partition in dirty:
-            known = db.execute(
-                "SELECT 1 FROM window_dirty WHERE join_id = ? AND start_ms = ? AND end_ms = ?"
-                " AND partition IS ?",
-                (join_id, start_ms, end_ms, partition),
-            ).fetchone()
-            if known is None:
-                db.execute(
-                    "INSERT INTO window_dirty VALUES(?, ?, ?, ?)",
-                    (join_id, start_ms, end_ms, partition),
-                )
+        for span, partition in self._holding(buckets):
+            if span.end_ms > oldest_end_ms and (updates_open or span.end_ms <= closed_ms):
+                self._note(span, partition)
+
+    def _holding(self, buckets: Sequence[tuple[Value, ...]]) -> Iterator[tuple[Span, Value]]:
+        """The spans of times by partition, each once and one at a time: a message may be in
+        thousands. `buckets` are ordered by partition and time.
+        """
+        for partition, group in groupby(buckets, key=itemgetter(1)):
+            after_ms = NEVER_MS
+            for bucket_ms, _ in group:
+                for span in self._grid.holding(max(int(str(bucket_ms)), 0)):
+                    if span.end_ms > after_ms:
+                        after_ms = span.end_ms
+                        yield span, partition
+
+    def _note(self, span: Span, partition: Value) -> None:
+        place = (self._context.join_id, span.start_ms, span.end_ms, partition)
+        known = self._context.db.execute(
+            "SELECT 1 FROM window_dirty WHERE join_id = ? AND start_ms = ? AND end_ms = ?"
+            " AND partition IS ?",
+            place,
+        ).fetchone()
+        if known is None:
+            self._context.db.execute("INSERT INTO window_dirty VALUES(?, ?, ?, ?)", place)
 
     def needs_from(self) -> int:
         return self._grid.open_from(self._progress.closed_ms - self._keep_ms)

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from litejoin.config.spans import MAX_SPANS
+from litejoin.engine.windows.window import MAX_FIRINGS
 from tests.differential.window_pipeline import Sent, WindowPipeline, message
 from tests.unit.plan.documents import plan_of
 
@@ -41,6 +43,10 @@ def spans(bodies: list[dict[str, Any]]) -> list[tuple[str, str, Any]]:
 
 TUMBLING = {"type": "tumbling", "size": "10s"}
 EVENT = {"time_path": "at", "time_format": "unix_s"}
+
+
+def test_what_validate_warns_of_is_what_one_transaction_takes() -> None:
+    assert MAX_SPANS == MAX_FIRINGS
 
 
 def test_an_ingestion_time_window_fires_once_when_the_wall_clock_passes_its_end(
