@@ -4,7 +4,7 @@
     ├── ConfigError                     LJ-CFG: the config cannot be used (exit 2)
     ├── PathError (a ValueError)        LJ-PATH: a path is not well formed; carries the offset
     ├── JsonError (a ValueError)        LJ-JSON: bytes that are not usable JSON; carries the offset
-    ├── StartRefusedError               LJ-START: version, shard count or file mismatch (exit 4)
+    ├── StartRefusedError               LJ-START: version, shard count, file or address (exit 4)
     ├── DataDirInUseError               LJ-LOCK: another process holds the data_dir (exit 3)
     ├── SourceError                     LJ-SRC: a poll or a push could not be used
     │   ├── BadRowError                 LJ-ROW: a pushed row is refused; carries the row index
@@ -19,7 +19,7 @@
     │   └── CorruptionError             LJ-CORRUPT: a checksum or SQLite's own check failed
     ├── ReplicaError                    LJ-REPLICA: the replica of the data files cannot be had
     ├── QueryError                      LJ-QUERY: a user query failed or ran too long
-    └── SinkError                       LJ-SINK: a delivery failed
+    └── SinkError                       LJ-SINK: a sink cannot work as configured (exit 4)
 
 Every class has a unique `code`; registering one twice fails at import. A message says what happened
 and where, `hint` what to do. Modules return or raise these, never log and go on.
@@ -81,7 +81,7 @@ class JsonError(LiteJoinError, ValueError):
 
 
 class StartRefusedError(LiteJoinError):
-    """The data directory or SQLite does not match what this version needs; nothing was changed."""
+    """The data directory, SQLite, an address or a certificate is not what a start needs."""
 
     code = "LJ-START"
 
@@ -215,7 +215,6 @@ class QueryError(LiteJoinError):
 
 
 class SinkError(LiteJoinError):
-    """A sink did not take a result."""
+    """A sink can never work as it is configured."""
 
     code = "LJ-SINK"
-    retriable = True

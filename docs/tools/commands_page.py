@@ -26,7 +26,8 @@ variable; the command line wins. Switches take `1` or `0` there, repeated option
 | 1 | findings, or an unexpected failure |
 | 2 | wrong usage, an unreadable file or, for `run` and `plan`, a config with errors |
 | 3 | `run`: the data directory is in use; the message names the holder |
-| 4 | `run`: refused start (version, shard count or file mismatch); nothing was changed |
+| 4 | `run`: refused start (version, shard count or file mismatch; a sink, certificate or address \
+that cannot be used); trying again does not help |
 """
 
 

@@ -17,6 +17,7 @@ from litejoin.errors import (
     ConfigError,
     DataDirInUseError,
     LiteJoinError,
+    SinkError,
     StartRefusedError,
 )
 
@@ -172,7 +173,7 @@ def _report(error: Exception) -> int:
         return EXIT_USAGE
     if isinstance(error, DataDirInUseError):
         return EXIT_IN_USE
-    if isinstance(error, StartRefusedError):
+    if isinstance(error, (StartRefusedError, SinkError)):
         return EXIT_REFUSED
     return EXIT_FAILED
 

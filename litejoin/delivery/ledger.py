@@ -149,12 +149,13 @@ class Ledger:
     ) -> None:
         """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint)."""
         self._is_replicated = is_replicated
-        if create and not path.exists():
-            make_directory(path.parent)
-            create_private(path)  # results may be confidential
         try:
+            if create and not path.exists():
+                make_directory(path.parent)
+                create_private(path)  # results may be confidential
             self._open(path, durable)
         except (
+            OSError,
             apsw.CantOpenError,
             apsw.CorruptError,
             apsw.NotADBError,

@@ -45,6 +45,9 @@ REFUSED = (
 )  # fmt: skip
 """One result cannot be stored, and never will be: too many columns, a value too large."""
 
+AWAY = (apsw.BusyError, apsw.LockedError, apsw.FullError, apsw.IOError)
+"""The file cannot be had now; another time it may."""
+
 BUSY_MS = 2_000
 """How long a batch waits for another program's write; then it is offered again."""
 
@@ -67,7 +70,8 @@ class SqliteSink:
         self._workers: Workers[None, tuple[Sequence[Result], bool], list[Outcome]] | None = None
 
     async def open(self) -> None:
-        """Open or create the file and its tables.
+        """Open or create the file and its tables; one that is locked, or on a full disk, is opened
+        later.
 
         Raises SinkError for a path or table that is not ours to write.
         """
@@ -138,13 +142,21 @@ class _File:
         self._plan = plan
         self._columns = columns
         self._late = late
-        self._open()
+        self._cursors: dict[str, tuple[str, int]] = {}
+        try:
+            self._open()
+        except AWAY as error:
+            # Nothing is known of it: whatever it has is offered again, and left out.
+            log.warning("sink %s: %s cannot be opened now: %s", plan.name, plan.path, error)
 
     def _open(self) -> None:
         plan = self._plan
         is_new = not plan.path.exists() or not plan.path.stat().st_size
         self._identity: tuple[int, int] | None = None
         """Of the file that is open: another one may have its name meanwhile. None: none is."""
+        self._tables: dict[str, ResultTable] = {}
+        self._anew: set[str] = set()
+        """Joins whose position was forgotten since."""
         self._db = open_database(plan.path)
         self._db.set_busy_timeout(BUSY_MS)
         if is_new:
@@ -152,10 +164,7 @@ class _File:
             self._db.execute("PRAGMA journal_mode = WAL").fetchall()
         safe = plan.guarantee == "at_least_once"
         self._db.execute(f"PRAGMA synchronous = {'FULL' if safe else 'NORMAL'}")
-        self._tables: dict[str, ResultTable] = {}
-        self._cursors: dict[str, tuple[str, int]] = {}
-        self._anew: set[str] = set()
-        """Joins whose position was forgotten since."""
+        self._cursors = {}
         try:
             with self._db:
                 self._prepare()
@@ -170,10 +179,13 @@ class _File:
         claimed = self._read_cursors()
         for join in self._columns:
             self._begin(join, claimed)
+        sql = f'SELECT "join", "table" FROM {TABLES} WHERE sink = ?'
+        noted = set(self._db.execute(sql, (self._plan.name,)))
         self._db.executemany(
             f"INSERT OR REPLACE INTO {TABLES} VALUES(?, ?, ?)",
-            [(self._plan.name, join, self._target(join)) for join in self._columns],
-        )
+            [(self._plan.name, *note) for join in self._columns
+             if (note := (join, self._target(join))) not in noted],
+        )  # fmt: skip
 
     def _read_cursors(self) -> set[str | None]:
         """Forget the positions that are of no table of ours any more; returns the tables of which

@@ -110,5 +110,5 @@ def test_a_sink_that_no_package_brings_refuses_the_start(launch: Launcher, insta
     config["sources"][0]["config"]["addr"] = Listener().addr
     path = os.pathsep.join((str(REPOSITORY), str(installed)))
     pipeline = launch.prepare(config, env={"PYTHONPATH": path})
-    assert pipeline.run_to_exit() != 0
+    assert pipeline.run_to_exit() == 4
     assert "no installed package has a sink 'pigeons'; there are: lines" in pipeline.output()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import urllib3.util.connection
 
-from litejoin.errors import PollError
+from litejoin.errors import StartRefusedError
 from litejoin.plan.nodes import Secret
 from litejoin.plan.nodes_api import ApiTlsPlan, TokenAuth
 from tests.harness.certificates import Authority
@@ -153,7 +153,7 @@ def test_a_certificate_file_that_is_none_is_named_at_the_start(tmp_path: Path) -
     bad = tmp_path / "ca.pem"
     bad.write_text("not a certificate")
     for path in (bad, tmp_path / "missing.pem"):
-        with pytest.raises(PollError, match=r"orders-api: tls\.ca_file cannot be used"):
+        with pytest.raises(StartRefusedError, match=r"orders-api: tls\.ca_file cannot be used"):
             polled(url="https://localhost:1/items", tls=ApiTlsPlan(ca_file=str(path)))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 
 from litejoin.clock import Clock
-from litejoin.errors import PollError, ShardQuarantinedError, StorageFullError
+from litejoin.errors import PollError, ShardQuarantinedError, StartRefusedError, StorageFullError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.records import rfc3339
 from litejoin.sources.api.budget import Budgets
@@ -228,8 +228,8 @@ class ApiSource:
 
 
 def network(plan: ApiSourcePlan) -> HttpTransport:
-    """The network as the plan wants it used. Raises PollError: its TLS files cannot be."""
+    """The network as the plan wants it used. Raises StartRefusedError: its TLS files cannot be."""
     try:
         return HttpTransport(plan.timeout_ms, plan.max_response_bytes, plan.tls, plan.proxy)
     except PollError as error:
-        raise PollError(f"api-source {plan.name}: {error}") from None
+        raise StartRefusedError(f"api-source {plan.name}: {error}") from None

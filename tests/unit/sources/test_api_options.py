@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from litejoin.errors import PollError
+from litejoin.errors import StartRefusedError
 from litejoin.plan.nodes import ApiSourcePlan
 from litejoin.sources.api.source import network
 from litejoin.sources.api.transport import Response
@@ -62,7 +62,7 @@ def test_tls_files_that_cannot_be_used_are_named_before_the_first_poll(
     monkeypatch.chdir(tmp_path)
     Path("text.pem").write_text("no PEM")
     plan = replace(PLAN, **configured(f"{U}, tls: {{{tls}}}"))
-    with pytest.raises(PollError, match=f"api-source orders-api: {named}"):
+    with pytest.raises(StartRefusedError, match=f"api-source orders-api: {named}"):
         network(plan)
 
 
