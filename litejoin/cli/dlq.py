@@ -1,7 +1,7 @@
 """`litejoin dlq list|show|retry|purge -c FILE`: the results that a sink did not take.
 
 Opens dlq.db beside a running pipeline, or without one; a running pipeline sees a change within a
-second. Never creates the file and touches no other.
+second. `list` and `show` only read the file. Never creates it and touches no other.
 """
 
 import json
@@ -38,12 +38,7 @@ def run(argv: Sequence[str]) -> int:
         return 2
     if not plan.delivery.dlq.path.exists():
         return _nothing(options, plan)
-    ledger = Ledger(
-        plan.delivery.dlq.path,
-        durable=True,
-        create=False,
-        is_replicated=plan.replication is not None,
-    )
+    ledger = _opened(plan, options)
     try:
         _refuse_unknown(ledger, plan, options)
         if options.action == "retry":
@@ -81,6 +76,13 @@ def _parser() -> CommandParser:
         "--format", choices=("text", "json"), default="text", help="form of the list"
     )
     return parser
+
+
+def _opened(plan: Plan, options: Namespace) -> Ledger:
+    path, is_replicated = plan.delivery.dlq.path, plan.replication is not None
+    if options.action in ("list", "show"):
+        return Ledger.read(path)
+    return Ledger(path, durable=True, create=False, is_replicated=is_replicated)
 
 
 def _refuse_unknown(ledger: Ledger, plan: Plan, options: Namespace) -> None:

@@ -161,12 +161,7 @@ def _delivery(plan: Plan, sink: str, result: Result) -> str:
         return "sent to whoever was subscribed"
     if not plan.delivery.dlq.path.exists():
         return "not yet"
-    ledger = Ledger(
-        plan.delivery.dlq.path,
-        durable=False,
-        create=False,
-        is_replicated=plan.replication is not None,
-    )
+    ledger = Ledger.read(plan.delivery.dlq.path)
     try:
         waiting = ledger.db.execute(
             "SELECT attempts, error FROM dlq WHERE sink = ? AND id = ?", (sink, result.id)

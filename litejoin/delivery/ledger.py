@@ -21,7 +21,8 @@ cut takes away, no result is in neither place.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -32,7 +33,7 @@ from litejoin._ext.checksum import xxh64
 from litejoin.errors import StartRefusedError
 from litejoin.records import Result, ResultOp
 from litejoin.store.files import create_private, make_directory
-from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database
+from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database, open_readonly
 
 FORMAT = 1
 
@@ -74,6 +75,8 @@ CREATE TRIGGER IF NOT EXISTS dlq_shrunk AFTER DELETE ON dlq BEGIN
   WHERE sink = old.sink;
 END;
 """
+
+_HAS_WINDOWS = "SELECT 1 FROM pragma_table_info('dlq') WHERE name = 'start_ms'"
 
 ENTRY_COLUMNS = (
     'sink, pos, "join", key, rows, op, emit_at_ms, pipeline, attempts, created_at_ms,'
@@ -149,22 +152,27 @@ class Ledger:
     ) -> None:
         """`is_replicated`: the write-ahead log is left to Litestream (see store.checkpoint)."""
         self._is_replicated = is_replicated
-        try:
+        with _refusing(path):
             if create and not path.exists():
                 make_directory(path.parent)
                 create_private(path)  # results may be confidential
             self._open(path, durable)
-        except (
-            OSError,
-            apsw.CantOpenError,
-            apsw.CorruptError,
-            apsw.NotADBError,
-            apsw.ReadOnlyError,
-        ) as error:
-            raise StartRefusedError(
-                f"{path} cannot be used as dead-letter queue: {error}",
-                hint="check delivery.dlq.path and its permissions",
-            ) from error
+
+    @classmethod
+    def read(cls, path: Path) -> "Ledger":
+        """An existing file that is not changed: it may be a copy that cannot be written, and who
+        writes it is not waited for. Only what selects can be called.
+        """
+        ledger = cls.__new__(cls)
+        with _refusing(path):
+            ledger.db = open_readonly(path)
+            if ledger.db.execute(_HAS_WINDOWS).get is None:
+                raise StartRefusedError(
+                    f"{path} was not opened by a pipeline of this version yet",
+                    hint="start the pipeline once",
+                )
+            ledger._check_format(path)
+        return ledger
 
     def _open(self, path: Path, durable: bool) -> None:
         self.db = open_database(path, create=False)
@@ -176,9 +184,7 @@ class Ledger:
         self.db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
         with self.db:
             self.db.execute(_SCHEMA).fetchall()
-            if not self.db.execute(
-                "SELECT 1 FROM pragma_table_info('dlq') WHERE name = 'start_ms'"
-            ).fetchone():
+            if self.db.execute(_HAS_WINDOWS).get is None:
                 # Made by a version without windows.
                 self.db.execute("ALTER TABLE dlq ADD COLUMN start_ms INTEGER")
                 self.db.execute("ALTER TABLE dlq ADD COLUMN end_ms INTEGER")
@@ -331,6 +337,23 @@ class Ledger:
     def close(self) -> None:
         """Checkpoint and close, so that no -wal file is left unless it is replicated."""
         self.db.close()
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        OSError,
+        apsw.CantOpenError,
+        apsw.CorruptError,
+        apsw.NotADBError,
+        apsw.ReadOnlyError,
+    ) as error:
+        raise StartRefusedError(
+            f"{path} cannot be used as dead-letter queue: {error}",
+            hint="check delivery.dlq.path and its permissions",
+        ) from error
 
 
 def _go_on(sink: str | None) -> str:

@@ -4,11 +4,13 @@ import json
 import time
 from pathlib import Path
 
+import apsw
 import pytest
 
 from litejoin.cli import main as cli
 from litejoin.delivery.ledger import Enqueue, Entry, Ledger
 from litejoin.records import Result, ResultOp
+from litejoin.store.sqlite import open_database
 
 CONFIG = """
 storage: {{data_dir: "{data}"}}
@@ -148,6 +150,31 @@ def test_a_null_key_and_a_window_are_shown_as_such(
     (row,) = json.loads(capsys.readouterr().out)
     assert row["key"] is None
     assert row["window"] == {"start": "1970-01-01T00:00:00.000Z", "end": "1970-01-01T01:00:00.000Z"}
+
+
+def test_who_only_looks_needs_nothing_that_a_reader_has_not(
+    config: str, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    writer = open_database(queue)
+    writer.execute("BEGIN IMMEDIATE")
+    assert len(listed(config, capsys)) == 3
+    assert cli.main(["dlq", "show", entry("a", 1, 0).result.id, "-c", config]) == 0
+    with pytest.raises(apsw.ReadOnlyError):
+        Ledger.read(queue).commit({"crm": 1}, ())
+    writer.close()
+
+
+def test_a_file_without_what_is_looked_for_is_refused(
+    config: str, queue: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    db = open_database(queue)
+    db.execute("DROP TABLE dlq")
+    db.close()
+    assert cli.main(["dlq", "list", "-c", config]) == 4
+    assert "start the pipeline once" in capsys.readouterr().err
+    queue.write_bytes(b"no database " * 100)
+    assert cli.main(["dlq", "list", "-c", config]) == 4
+    assert "cannot be used as dead-letter queue" in capsys.readouterr().err
 
 
 def test_retry_makes_entries_due_and_purge_takes_them_out(
