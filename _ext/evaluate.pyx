@@ -22,6 +22,7 @@ from buffer cimport lj_buffer_free
 from native_sink cimport LJ_NATIVE_STATE, LJ_NATIVE_UNSURE, LjNativeJoin, LjSink
 from json_out cimport (lj_is_json, lj_out, lj_put, lj_put_hex, lj_put_integer, lj_put_real,
 lj_put_text)
+from map_hash cimport lj_map_hash, lj_set_map_secret
 from whole cimport lj_is_whole
 from xxh64 cimport lj_xxh64
 
@@ -178,7 +179,7 @@ cdef bint groups_rehash(Groups *g) noexcept nogil:
     g.slots = slots
     g.mask = size - 1
     for i in range(g.n):
-        slot = <uint32_t>lj_xxh64(g.arena.buffer.data + g.items[i].key_at, g.items[i].key_size, 0) & g.mask
+        slot = <uint32_t>lj_map_hash(g.arena.buffer.data + g.items[i].key_at, g.items[i].key_size, 0) & g.mask
         while slots[slot]:
             slot = (slot + 1) & g.mask
         slots[slot] = i + 1
@@ -195,7 +196,7 @@ cdef Group *group_of(Groups *g, size_t key_at, bint create) noexcept nogil:
     if g.arena.failed or ((g.slots == NULL or g.n * 2 >= g.mask) and not groups_rehash(g)):
         g.failed = True
         return NULL
-    slot = <uint32_t>lj_xxh64(g.arena.buffer.data + key_at, size, 0) & g.mask
+    slot = <uint32_t>lj_map_hash(g.arena.buffer.data + key_at, size, 0) & g.mask
     while g.slots[slot]:
         group = &g.items[g.slots[slot] - 1]
         if group.key_size == size and memcmp(g.arena.buffer.data + group.key_at, g.arena.buffer.data + key_at,
@@ -408,6 +409,7 @@ cdef class Evaluator:
 
     def __cinit__(self, host, state):
         lj_set_api(<size_t>bridge.api_pointer())
+        lj_set_map_secret(bridge.map_secret())
         self.host = host
         self.state = state
         self.host_db = <sqlite3 *><size_t>host.sqlite3_pointer()

@@ -3,8 +3,8 @@
  * in; a row that is not here is read from its shard. An entry may move or go with every put. */
 #ifndef LJ_NATIVE_CACHE_H
 #define LJ_NATIVE_CACHE_H
+#include "map_hash.h"
 #include "topic_host.h"
-#include "xxh64.h"
 
 typedef struct {
     uint64_t hash;
@@ -26,7 +26,7 @@ typedef struct {
     uint64_t hits, misses; /* of lj_cache_get */
 } LjCache;
 
-static inline uint64_t lj_cache_hash(uint16_t topic, LjSlice key) { return lj_xxh64(key.at, key.len, topic + 1ull); }
+static inline uint64_t lj_cache_hash(uint16_t topic, LjSlice key) { return lj_map_hash(key.at, key.len, topic + 1ull); }
 
 static inline LjCached *lj_cache_at(const LjCache *c, size_t at) { return (LjCached *)(c->ring + at); }
 

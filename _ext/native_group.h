@@ -307,7 +307,7 @@ static inline int lj_groups_find(LjGroups *groups, const LjValue *const *terms, 
     }
     if (failed) return LJ_NATIVE_MEMORY;
     uint32_t id_len = (uint32_t)(texts->len - at), n;
-    uint64_t hash = lj_xxh64(texts->data + at, id_len, 0);
+    uint64_t hash = lj_map_hash(texts->data + at, id_len, 0);
     const uint64_t *refs;
     n = km_find(&groups->by_id, hash, &refs);
     for (uint32_t i = 0; i < n; i++) {

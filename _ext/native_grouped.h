@@ -134,7 +134,7 @@ static inline int lj_hand_over(LjGrouped *g, const LjGroup *group) {
 static inline int lj_is_shown(LjGrouped *g, uint32_t number, int *failed) {
     const LjGroup *group = &g->groups.items[number];
     const uint8_t *texts = g->groups.texts.data;
-    uint64_t hash = lj_xxh64(texts + group->id_at, group->key_len, 0);
+    uint64_t hash = lj_map_hash(texts + group->id_at, group->key_len, 0);
     const uint64_t *refs;
     uint32_t n = km_find(&g->keys, hash, &refs);
     for (uint32_t i = 0; i < n; i++) {

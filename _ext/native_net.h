@@ -7,24 +7,24 @@
 #define LJ_NATIVE_NET_H
 #include "change_row.h"
 #include "keymap.h"
+#include "map_hash.h"
 #include "topic_host.h"
-#include "xxh64.h"
 
 typedef struct { LjSlice key; const LjVersion *old, *now; } LjNetChange;
 
 typedef struct {
     LjNetChange *items;
     uint32_t n, cap;
-    KeyMap by_key; /* XXH64 of the key, seed 1 -> item + 1 */
+    KeyMap by_key; /* lj_map_hash of the key, tag 1 -> item + 1 */
     KeyMap by_ref; /* hash of the row reference -> item + 1 */
     int is_ready, is_elided; /* elided: a new version is not at hand */
 } LjNet;
 
-static inline uint64_t lj_ref_hash(uint64_t ref) { return lj_xxh64(&ref, sizeof ref, 0); }
+static inline uint64_t lj_ref_hash(uint64_t ref) { return lj_map_hash(&ref, sizeof ref, 0); }
 
 static inline uint32_t lj_net_find(const LjNet *net, LjSlice key) {
     const uint64_t *refs;
-    uint32_t n = km_find(&net->by_key, lj_xxh64(key.at, key.len, 1), &refs);
+    uint32_t n = km_find(&net->by_key, lj_map_hash(key.at, key.len, 1), &refs);
     for (uint32_t i = 0; i < n; i++) {
         const LjNetChange *item = &net->items[refs[i] - 1];
         if (item->key.len == key.len && memcmp(item->key.at, key.at, key.len) == 0) return (uint32_t)refs[i];
@@ -52,7 +52,7 @@ static inline int lj_net_add(LjNet *net, const LjChangeRow *change) {
         item = &net->items[found - 1];
         item->key = change->old.key;
         item->old = change->flags & LJ_HAS_OLD ? &change->old : NULL;
-        if (km_add(&net->by_key, lj_xxh64(item->key.at, item->key.len, 1), found)) return -1;
+        if (km_add(&net->by_key, lj_map_hash(item->key.at, item->key.len, 1), found)) return -1;
     }
     item = &net->items[found - 1];
     item->now = change->flags & LJ_HAS_NEW ? &change->now : NULL;

@@ -7,8 +7,8 @@
 #define LJ_NATIVE_VALUE_H
 #include "json_out.h"
 #include "change_row.h"
+#include "map_hash.h"
 #include "sqlite_bridge.h"
-#include "xxh64.h"
 
 /* The hash of SQL NULL in a key map: found by IS NULL only. */
 #define LJ_NULL_HASH 0x9E3779B97F4A7C15ull
@@ -34,15 +34,15 @@ static inline uint64_t lj_value_hash(const LjValue *v, int is_text) {
     int64_t whole = v->integer;
     switch (v->kind) {
     case SQLITE_NULL: return LJ_NULL_HASH;
-    case SQLITE_TEXT: return lj_xxh64(v->text, v->size, 1);
-    case SQLITE_BLOB: return lj_xxh64(v->text, v->size, 2);
+    case SQLITE_TEXT: return lj_map_hash(v->text, v->size, 1);
+    case SQLITE_BLOB: return lj_map_hash(v->text, v->size, 2);
     }
-    if (is_text) return lj_xxh64(v->text, v->size, 1);
+    if (is_text) return lj_map_hash(v->text, v->size, 1);
     if (v->kind == SQLITE_FLOAT) {
-        if (!lj_value_is_whole(v)) return lj_xxh64(&v->real, sizeof v->real, 4);
+        if (!lj_value_is_whole(v)) return lj_map_hash(&v->real, sizeof v->real, 4);
         whole = (int64_t)v->real;
     }
-    return lj_xxh64(&whole, sizeof whole, 3);
+    return lj_map_hash(&whole, sizeof whole, 3);
 }
 
 /* `a = b`, where one side has TEXT affinity and the other none or TEXT (is_text), or neither has any. */

@@ -12,6 +12,7 @@ from libc.string cimport memset
 
 from csqlite3 cimport *
 from json_out cimport lj_put, lj_put_text
+from map_hash cimport lj_set_map_secret
 from native_grouped cimport *
 from native_join cimport *
 from native_sink cimport LJ_NATIVE_OK, LJ_NATIVE_STATE, LJ_NATIVE_UNSURE
@@ -55,6 +56,7 @@ cdef class NativeJoins:
 
     def __cinit__(self, tables, state, size_t cache_bytes):
         lj_set_api(<size_t>bridge.api_pointer())
+        lj_set_map_secret(bridge.map_secret())
         self.tables = tables
         self.state = state
         self.state_db = <sqlite3 *><size_t>state.sqlite3_pointer()

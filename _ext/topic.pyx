@@ -26,12 +26,12 @@ from ckeymap cimport KeyMap, km_add, km_bytes, km_clear, km_find, km_remove
 from csqlite3 cimport *
 from fnv cimport lj_fnv1a32
 from key_list cimport LjKeyList, lj_keys_add, lj_keys_clear, lj_keys_next
+from map_hash cimport lj_map_hash, lj_set_map_secret
 from topic_host cimport (LJ_NULL_HASH, LJ_PATH_STEPS, LJ_SHARD_SHIFT, Host, Index, Pooled, Topic,
                          lj_index_path_hash, lj_topic_slot)
 from odd_key cimport lj_integer_text, lj_is_odd_number
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum
 from whole cimport lj_is_whole
-from xxh64 cimport lj_xxh64
 
 from litejoin._ext import bridge
 from litejoin.errors import CorruptionError, StorageError
@@ -245,18 +245,18 @@ cdef uint64_t value_hash(sqlite3_value *value, bint is_text, bint *is_null) noex
         return LJ_NULL_HASH
     if kind == SQLITE_TEXT or (is_text and kind != SQLITE_BLOB):
         bytes = sqlite3_value_text(value)
-        return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 1)
+        return lj_map_hash(bytes, <size_t>sqlite3_value_bytes(value), 1)
     if kind == SQLITE_BLOB:
         bytes = sqlite3_value_blob(value)
-        return lj_xxh64(bytes, <size_t>sqlite3_value_bytes(value), 2)
+        return lj_map_hash(bytes, <size_t>sqlite3_value_bytes(value), 2)
     if kind == SQLITE_FLOAT:
         real = sqlite3_value_double(value)
         if lj_is_whole(real):
             whole = <sqlite3_int64>real
-            return lj_xxh64(&whole, sizeof(whole), 3)
-        return lj_xxh64(&real, sizeof(real), 4)
+            return lj_map_hash(&whole, sizeof(whole), 3)
+        return lj_map_hash(&real, sizeof(real), 4)
     whole = sqlite3_value_int64(value)
-    return lj_xxh64(&whole, sizeof(whole), 3)
+    return lj_map_hash(&whole, sizeof(whole), 3)
 
 
 cdef inline bint is_whole(sqlite3_value *value) noexcept nogil:
@@ -590,7 +590,7 @@ cdef int keys_next(Cursor *cursor) noexcept nogil:
         if not cursor.keys.has_number:
             return SQLITE_OK
         # A hash of eight bytes is another number for each: none is taken for another.
-        hashed = lj_xxh64(&cursor.rowid, sizeof(cursor.rowid), 5)
+        hashed = lj_map_hash(&cursor.rowid, sizeof(cursor.rowid), 5)
         if not km_find(&cursor.seen, hashed, &found):
             return SQLITE_NOMEM if km_add(&cursor.seen, hashed, 1) else SQLITE_OK
         rc = key_next(cursor)
@@ -609,7 +609,7 @@ cdef int key_seek(Cursor *cursor, const char *key, uint32_t length, uint64_t has
     if key == NULL:
         return key_next(cursor)
     if cursor.table.mode == BOTH:
-        cursor.n_refs = km_find(&topic.old_keys, lj_xxh64(key, length, 1), &cursor.refs)
+        cursor.n_refs = km_find(&topic.old_keys, lj_map_hash(key, length, 1), &cursor.refs)
     if topic.shards:
         cursor.shard = <int>(lj_fnv1a32(key, length) % <uint32_t>topic.shards)
         rc = borrow(cursor, BY_KEY, cursor.shard, &stmt)
@@ -980,6 +980,7 @@ cdef class TopicTables:
     def __cinit__(self, connection, readers=()):
         cdef int i
         lj_set_api(<size_t>bridge.api_pointer())
+        lj_set_map_secret(bridge.map_secret())
         self.host = <Host *>calloc(1, sizeof(Host))
         if self.host == NULL:
             raise MemoryError
@@ -1287,7 +1288,7 @@ cdef int note_change(Topic *topic, LjChangeRow *change, bint update) noexcept no
     cdef Hashes after
     cdef int i, failed = 0
     if change.flags & LJ_HAS_OLD and km_add(
-            &topic.old_keys, lj_xxh64(change.old.key.at, change.old.key.len, 1), topic.n_changes):
+            &topic.old_keys, lj_map_hash(change.old.key.at, change.old.key.len, 1), topic.n_changes):
         return -1
     hashes_init(&before)
     hashes_init(&after)

@@ -47,7 +47,7 @@ typedef struct {
     LjIndex *indexes;
     LjChangeRow *changes;
     uint32_t n_changes, cap_changes;
-    KeyMap old_keys; /* XXH64 of the key, seed 1 -> change number + 1 of those with an old version */
+    KeyMap old_keys; /* lj_map_hash of the key, tag 1 -> change number + 1 of those with an old version */
     LjPooled **idle;
     /* Keys that are numbers in unusual dress ('7.0', '007', ' 7'): hash of the number -> row references, filled
      * when the first number is compared with a key; and of old versions, -> change number + 1. */
