@@ -153,8 +153,20 @@ class Seek(_Pager):
         return self._with_token(token)
 
 
-class Offset(_Pager):
-    """`offset`: goes on by the records that came, so that a server's own limit skips none."""
+class _ByNumber(_Pager):
+    """Pages that are asked for by a number. Where the API tells a total, it is of these numbers."""
+
+    limit: str
+    """The option that bounds the number."""
+    _total: int | None = None
+
+    def _step(self, records: int) -> int:
+        """How much further the next page is, behind one with so many records."""
+        raise NotImplementedError
+
+    def _missing(self) -> str:
+        """What an empty page before the total means."""
+        raise NotImplementedError
 
     def first(self, draft: Draft) -> Draft:
         plan = self._plan
@@ -164,14 +176,14 @@ class Offset(_Pager):
 
     def next(self, answer: Response, records: int) -> Draft | None:
         plan, document = self._plan, Document(answer.body, judged=True)
-        self._at += records
         over = self._over(document, records)
         total = document.count(plan.total_path) if plan.total_path else None
         self._total = _same_total(self._total, total)
+        self._at += self._step(records)
         if total is not None and self._at - plan.start >= total:
             return None
         if total is not None and records == 0:
-            raise Incomplete(f"{plan.total_path} says {total}, {self._at - plan.start} came")
+            raise Incomplete(f"{plan.total_path} says {total}, {self._missing()}")
         if over or records == 0:
             _expect_end(over)
             return None
@@ -179,42 +191,32 @@ class Offset(_Pager):
             if plan.size is None or records < plan.size:
                 return None
         if plan.most is not None and self._at > plan.most:
-            raise Incomplete(f"max_offset {plan.most} is reached")
+            raise Incomplete(f"{self.limit} {plan.most} is reached")
         return self._with_token(self._at)
 
-    _total: int | None = None
+
+class Offset(_ByNumber):
+    """`offset`: goes on by the records that came, so that a server's own limit skips none."""
+
+    limit = "max_offset"
+
+    def _step(self, records: int) -> int:
+        return records
+
+    def _missing(self) -> str:
+        return f"{self._at - self._plan.start} came"
 
 
-class PageNumber(_Pager):
+class PageNumber(_ByNumber):
     """`page`."""
 
-    def first(self, draft: Draft) -> Draft:
-        plan = self._plan
-        self._page, self._total = plan.start, None
-        self._draft = self._sized(draft)
-        return self._with_token(self._page)
+    limit = "max_page"
 
-    def next(self, answer: Response, records: int) -> Draft | None:
-        plan, document = self._plan, Document(answer.body, judged=True)
-        over = self._over(document, records)
-        total = document.count(plan.total_path) if plan.total_path else None
-        self._total = _same_total(self._total, total)
-        self._page += 1
-        if total is not None and self._page - plan.start >= total:
-            return None
-        if total is not None and records == 0:
-            raise Incomplete(f"{plan.total_path} says {total}, page {self._page - 1} is empty")
-        if over or records == 0:
-            _expect_end(over)
-            return None
-        if over is None and total is None and not plan.stop_after_empty_page:
-            if plan.size is None or records < plan.size:
-                return None
-        if plan.most is not None and self._page > plan.most:
-            raise Incomplete(f"max_page {plan.most} is reached")
-        return self._with_token(self._page)
+    def _step(self, records: int) -> int:
+        return 1
 
-    _total: int | None = None
+    def _missing(self) -> str:
+        return f"page {self._at - 1} is empty"
 
 
 class TimeSlice(_Pager):
