@@ -182,7 +182,9 @@ class Engine:
         applied.
         """
         with self._gate:
-            return self._snapshots.move()
+            newest = self._snapshots.move()
+        self.state.shards = self._snapshots.seqs
+        return newest
 
     def release_snapshot(self) -> None:
         """Let go of the snapshot while idle, so that checkpoints can reset the write-ahead logs."""

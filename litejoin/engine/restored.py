@@ -7,6 +7,7 @@ differs.
 """
 
 import json
+import struct
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ def note_restored(path: Path, *, lost_positions: bool, least: int = 0) -> StateF
         with state.connection:
             update = "INSERT OR REPLACE INTO meta VALUES(?, ?)"
             execute(update, ("owed", json.dumps(ids)))
+            execute(update, ("shards", b""))
             execute("DELETE FROM grouped")
             execute("DELETE FROM groups")
             if lost_positions:
@@ -63,13 +65,13 @@ def note_restored(path: Path, *, lost_positions: bool, least: int = 0) -> StateF
         state.close()
 
 
-OLDER, NEWER = "gone, or older than", "newer than"
+OLDER, NEWER = "gone, or older than the shards", "newer than"
 
 
 def moment_of(path: Path, records: BatchRecords, shard_count: int) -> str:
-    """OLDER when state.db lacks flushes that no batch record holds any more, NEWER when it has some
-    that the shards have not; empty when it is of their moment, or a restore has noted that it is
-    not. Blocks.
+    """OLDER when state.db lacks flushes that no batch record holds any more; NEWER, and which
+    shards, when it has some that these have not; empty when it is of their moment, or a restore has
+    noted that it is not. Blocks.
     """
     if not path.exists():
         return OLDER if records.last_seq > 0 else ""
@@ -79,11 +81,29 @@ def moment_of(path: Path, records: BatchRecords, shard_count: int) -> str:
             applied = int(execute("SELECT value FROM meta WHERE name = 'applied'").get)
             owed = json.loads(execute("SELECT value FROM meta WHERE name = 'owed'").get)
             ids = {row[0] for row in execute("SELECT id FROM joins WHERE definition <> ''")}
+            noted = execute("SELECT value FROM meta WHERE name = 'shards'").get
         if ids and ids <= set(owed):
             return ""
         if applied > records.last_seq:
-            return NEWER
+            return f"{NEWER} the shards"
+        behind = _behind(records, noted or b"", shard_count)
+        if behind:
+            return f"{NEWER} shard {', '.join(map(str, behind))}"
         found = {seq for n in range(shard_count) for seq, _ in records.unapplied(n, applied)}
     except (apsw.Error, CorruptionError):
         return ""  # the engine opens and reads them next, and says what is wrong
     return "" if found.issuperset(range(applied + 1, records.last_seq + 1)) else OLDER
+
+
+def _behind(records: BatchRecords, noted: bytes, shard_count: int) -> list[int]:
+    """The shards that lack a flush which they had when results were made: older copies of
+    themselves, or they lost their tail. The newest record of a shard is never deleted.
+    """
+    if len(noted) != 8 * shard_count:
+        return []  # there were none, or another number of shards
+    seqs = struct.unpack(f"<{shard_count}q", noted)
+    return [
+        number
+        for number, seq in enumerate(seqs)
+        if seq and next(iter(records.unapplied(number, seq - 1)), None) is None
+    ]

@@ -13,6 +13,8 @@ Layout:
             'tail'                     every entry after it is still in log, older ones stay only
                                        while they are the current result of their key
             'applied'                  last flush whose changes are in
+            'shards'                   newest flush of each shard when that was so, 8 bytes each,
+                                       little endian
             'lost'                     [[after, upto], ..]: positions that a restore has left out
             'owed'                     ids of joins whose full re-evaluation was postponed, JSON
             'epoch'                    of the data directory
@@ -45,8 +47,11 @@ CREATE TABLE IF NOT EXISTS groups(
 CREATE TABLE IF NOT EXISTS grouped(join_id INTEGER PRIMARY KEY, layout TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 INSERT OR IGNORE INTO meta VALUES('head', 0), ('tail', 0), ('applied', 0), ('owed', '[]'),
-  ('rebuilding', '[]');
+  ('rebuilding', '[]'), ('shards', x'');
 """
+
+_APPLY = """
+UPDATE meta SET value = iif(name = 'applied', ?1, ?2) WHERE name IN ('applied', 'shards')"""
 
 CACHE_KIB = 8_192
 """Page cache of the writer: the upper levels of `state` of a million keys; the rest is the
@@ -107,6 +112,8 @@ class StateDatabase:
         self.head = self._meta("head")
         self.tail = self._meta("tail")
         self.applied = self._meta("applied")
+        self.shards = b""
+        """What the next commit that applies a flush notes of the shards."""
         self.owed: frozenset[int] = frozenset(json.loads(self._value("owed")))
         self.rebuilding: frozenset[int] = frozenset(json.loads(self._value("rebuilding")))
 
@@ -146,7 +153,7 @@ class StateDatabase:
         if head != self.head:
             self.connection.execute(update, ("head", head))
         if applied != self.applied:
-            self.connection.execute(update, ("applied", applied))
+            self.connection.execute(_APPLY, (applied, self.shards))
         if owed != self.owed:
             self.connection.execute(update, ("owed", json.dumps(sorted(owed))))
         if rebuilding != self.rebuilding:

@@ -237,9 +237,9 @@ class App:
         moment = "" if store.quarantine.shards else moment_of(state, store, shards)
         if moment:
             now_ms = self._clock.now_ms()
-            note_restored(state, lost_positions=moment != NEWER, least=now_ms)
+            note_restored(state, lost_positions=not moment.startswith(NEWER), least=now_ms)
             log.warning(
-                "store: %s is %s the shards: every join is computed anew; what came in between may"
+                "store: %s is %s: every join is computed anew; what came in between may"
                 " be missing in open windows", state.name, moment,
             )  # fmt: skip
         while True:

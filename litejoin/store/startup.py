@@ -79,7 +79,7 @@ def judge_marks(
 ) -> list[str]:
     """Quarantine every shard that lacks commits it had; what is to be said besides."""
     if saved is None:
-        lines = ["marks was missing: commits lost before this start go unnoticed"]
+        lines = ["marks was missing: of commits lost before this start only state.db tells"]
         return lines if any(found) else []
     notices = []
     for shard, line in lost_tails(saved, list(found)).items():

@@ -192,6 +192,42 @@ def test_results_newer_than_the_rows_are_taken_back(
     assert "state.db is newer than the shards: every join is computed anew" in pipeline.output()
 
 
+@pytest.mark.parametrize("marks", ["older", "gone"])
+def test_a_shard_of_an_earlier_moment_is_named_where_no_mark_tells(
+    fed: tuple[Pipeline, Listener, IngestClient], marks: str
+) -> None:
+    """As in a copy that was made while the pipeline ran, whose files are of different moments."""
+    pipeline, at, client = fed
+    assert pipeline.stop() == 0
+    older = {path: path.read_bytes() for path in (shard_file(pipeline, SICK), marks_of(pipeline))}
+    before = shown_after_start(pipeline, at)
+    for shard in (SICK, SOUND):
+        put(client, shard, 8)
+        eventually(partial(is_shown, at, KEYS[shard][0], 8), 30)
+    assert pipeline.stop() == 0
+    for path, content in older.items():
+        path.write_bytes(content)
+    if marks == "gone":
+        marks_of(pipeline).unlink()
+    told = f"state.db is newer than shard {SICK}: every join is computed anew"
+    after = shown_after_start(pipeline, at)
+    assert told in pipeline.output()
+    assert after == before | dict.fromkeys(KEYS[SOUND], 8)
+    assert pipeline.stop() == 0
+    pipeline.start()
+    assert pipeline.output().count(told) == 1
+
+
+def marks_of(pipeline: Pipeline) -> Path:
+    return pipeline.work_dir / "data" / "marks"
+
+
+def shown_after_start(pipeline: Pipeline, at: Listener) -> dict[str, Any]:
+    pipeline.start()
+    eventually(lambda: len(shown(at)) == SHARDS * 9, 30)
+    return shown(at)
+
+
 def test_results_of_another_directory_refuse_the_start(launch: Launcher) -> None:
     pipelines = []
     for _ in range(2):

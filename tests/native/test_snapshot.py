@@ -1,5 +1,6 @@
 """The readers' snapshots: all move together, and none is held after release."""
 
+import struct
 from pathlib import Path
 
 import apsw
@@ -28,6 +29,8 @@ def test_a_flush_is_seen_after_move_and_not_before(tmp_path: Path) -> None:
     second = store.flush([pack_rows(rows[10:])])
     assert keys(readers) == set(names[:10])
     assert snapshots.move() == second.seq
+    newest = [reader.execute("SELECT max(seq) FROM batches").get for reader in readers]
+    assert list(struct.unpack("<4q", snapshots.seqs)) == newest
     assert keys(readers) == set(names)
 
     snapshots.release()
