@@ -14,16 +14,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from litejoin.delivery.feed import Feed
 from litejoin.delivery.keeper import Keeper
 from litejoin.delivery.ledger import Entry
-from litejoin.delivery.outcomes import Settler
+from litejoin.delivery.outcomes import THROTTLE_LOOK_S, Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
 
 AGAIN_S = 0.1
 """Pause after a sink has said how far it is: it may say so with every batch."""
-
-THROTTLE_LOOK_S = 0.25
-"""How often a throttled sink looks at the clock, which may have been moved."""
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -67,12 +64,17 @@ class BatchDispatcher:
         return bool(self.settler.stats.stopped)
 
     @property
-    def stopped_at_ms(self) -> int:
-        """When it did, in Unix milliseconds."""
-        return self.settler.stats.stopped_at_ms
+    def is_held(self) -> bool:
+        """True while the receiver wants nothing: at all, or for some time (Retry-After)."""
+        return self.settler.is_held
+
+    @property
+    def held_at_ms(self) -> int:
+        """When it said so, in Unix milliseconds."""
+        return self.settler.stats.held_at_ms
 
     def resume(self) -> None:
-        """Try again although the receiver has asked for no more."""
+        """Try again although the receiver wants nothing."""
         self.settler.resume()
         self._going.set()
 
@@ -131,6 +133,7 @@ class BatchDispatcher:
                 if self.stopped and self._hold_ms is None:
                     self._pass_over(results)
                 elif results:
+                    await self._hold(min(self.settler.throttled_s(), THROTTLE_LOOK_S))
                     await self._send(results)
                 if self.stopped and self._hold_ms is not None:
                     self._going.clear()

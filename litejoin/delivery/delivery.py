@@ -113,7 +113,8 @@ class Delivery:
         """
         try:
             async with asyncio.timeout(deadline_s):
-                await asyncio.gather(*(self._drained(name) for name in self._dispatchers))
+                ends = asyncio.get_running_loop().time() + deadline_s
+                await asyncio.gather(*(self._drained(name, ends) for name in self._dispatchers))
         except TimeoutError:
             log.warning("joiner: sinks did not take everything within %g s", deadline_s)
         left = {name: d.left_over() for name, d in self._dispatchers.items()}
@@ -193,10 +194,14 @@ class Delivery:
         emitted_ms = dispatcher.feed.oldest_ms(dispatcher.cursor)
         return 0.0 if emitted_ms is None else max(0, now_ms - emitted_ms) / 1000
 
-    async def _drained(self, name: str) -> None:
+    async def _drained(self, name: str, ends: float) -> None:
+        """Until nothing is left that can go before the event loop's time `ends`."""
         dispatcher, retrier = self._dispatchers[name], self._retriers[name]
+        now = asyncio.get_running_loop().time
         retrier.rounds_without_work = 0
         while not (dispatcher.is_idle and retrier.rounds_without_work or dispatcher.stopped):
+            if dispatcher.settler.throttled_s() > ends - now():
+                return
             if not dispatcher.is_idle:
                 retrier.rounds_without_work = 0
             retrier.poke()

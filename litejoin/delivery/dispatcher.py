@@ -2,7 +2,8 @@
 
 A pump reads the log, max_in_flight workers send. Results of one key stand in a lane: one is in
 flight, the others wait behind it, so a key is never overtaken by itself while other keys pass.
-Retries of the dead-letter queue enter the same lanes, only when their key is idle.
+Retries of the dead-letter queue enter the same lanes, only when their key is idle. While the
+receiver wants nothing the workers wait, each with a result, and retries go back to the queue.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from litejoin.delivery.feed import READ_ROWS, Feed
 from litejoin.delivery.keeper import Keeper
 from litejoin.delivery.ledger import Entry
-from litejoin.delivery.outcomes import Settler
+from litejoin.delivery.outcomes import THROTTLE_LOOK_S, Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
 from litejoin.sinks.base import Outcome, Sink
@@ -81,12 +82,17 @@ class Dispatcher:
         return bool(self.settler.stats.stopped)
 
     @property
-    def stopped_at_ms(self) -> int:
-        """When it did, in Unix milliseconds."""
-        return self.settler.stats.stopped_at_ms
+    def is_held(self) -> bool:
+        """True while the receiver wants nothing: at all, or for some time (Retry-After)."""
+        return self.settler.is_held
+
+    @property
+    def held_at_ms(self) -> int:
+        """When it said so, in Unix milliseconds."""
+        return self.settler.stats.held_at_ms
 
     def resume(self) -> None:
-        """Try again although the receiver has asked for no more: somebody said `dlq retry`."""
+        """Try again although the receiver wants nothing: somebody said `dlq retry`."""
         self.settler.resume()
         self._going.set()
 
@@ -169,11 +175,21 @@ class Dispatcher:
     async def _work(self) -> None:
         while True:
             job = await self._ready.get()
+            if job.entry is not None and self.is_held:
+                self._give_back(job)
+                continue
+            await self._turn()
             if self.stopped and not self.settler.at_least_once:
                 self._pass_over(job)
                 continue
-            await self._going.wait()
             self._book(job, await self._send(job.result))
+
+    async def _turn(self) -> None:
+        """Wait while the receiver wants nothing."""
+        await self._going.wait()
+        while (wait_s := self.settler.throttled_s()) > 0:
+            await asyncio.sleep(min(wait_s, THROTTLE_LOOK_S))
+            await self._going.wait()
 
     def _pass_over(self, job: Job) -> None:
         self.settler.skip(job.result)
@@ -187,6 +203,12 @@ class Dispatcher:
         except Exception as error:  # a broken sink must not take its worker, nor its order, with it
             log.exception("joiner: sink %s raised while sending %s", self.sink.name, result.id)
             return Outcome("retry", f"{type(error).__name__}: {error}", uncertain=True)
+
+    def _give_back(self, job: Job) -> None:
+        """Leave a retry in the queue for now: the retrier waits for its end."""
+        if job.done is not None:
+            job.done.set_result(None)
+        self._leave(job.result)
 
     def _book(self, job: Job, outcome: Outcome) -> None:
         result, key = job.result, (job.result.query, job.result.identity)
@@ -204,3 +226,12 @@ class Dispatcher:
         if job.done is not None:
             job.done.set_result(None)
         self._leave(result)
+        if outcome.status in ("stop", "retry") and self.is_held:
+            self._give_back_waiting()
+
+    def _give_back_waiting(self) -> None:
+        for job in [self._ready.get_nowait() for _ in range(self._ready.qsize())]:
+            if job.entry is None:
+                self._ready.put_nowait(job)
+            else:
+                self._give_back(job)

@@ -7,6 +7,9 @@ One Settler a sink, used by its dispatcher. Decides and remembers (through the k
     retry       logged, dropped     queued with a retry time
     reject      logged, dropped     queued without one (parked)
     stop        as reject, and the sink stops: the rest is dropped, or waits in the log
+
+A receiver that says when it may be asked again (Retry-After) is left alone until then by the whole
+sink: what is new waits in the log.
 """
 
 import logging
@@ -19,8 +22,11 @@ from litejoin.delivery.backoff import retry_delay_ms
 from litejoin.delivery.keeper import Keeper
 from litejoin.delivery.ledger import Enqueue, Entry, Remove, Reschedule, Supersede
 from litejoin.plan.nodes import DlqPlan
-from litejoin.records import Result
+from litejoin.records import Result, rfc3339
 from litejoin.sinks.base import Outcome
+
+THROTTLE_LOOK_S = 0.25
+"""How often a throttled sink looks at the clock, which may have been moved."""
 
 log = logging.getLogger("litejoin.delivery")
 
@@ -45,9 +51,10 @@ class SinkStats:
     last_error: str = ""
     stopped: str = ""
     """Why the sink takes nothing any more: the answer that stopped it."""
-    stopped_at_ms: int = 0
     throttled_until_ms: int | None = None
     """Until when the receiver asked to be left alone (Retry-After)."""
+    held_at_ms: int = 0
+    """When it last said either."""
 
 
 class Settler:
@@ -95,13 +102,14 @@ class Settler:
                 "joiner: sink %s is stopped: %s; it goes on after a restart, or after"
                 " `litejoin dlq retry --sink %s`", self._sink, outcome.error, self._sink,
             )  # fmt: skip
-            self.stats.stopped_at_ms = self._clock.now_ms()
+            self.stats.held_at_ms = self._clock.now_ms()
         self.stats.stopped = outcome.error or "the receiver asked for it"
 
     def resume(self) -> None:
         """Somebody asked for another attempt."""
-        log.info("joiner: sink %s goes on", self._sink)
-        self.stats.stopped = ""
+        if self.is_held:
+            log.info("joiner: sink %s goes on", self._sink)
+        self.stats.stopped, self.stats.throttled_until_ms = "", None
 
     def held(self, result: Result, outcome: Outcome, attempts: int) -> None:
         """Book a failed attempt of a batch sink that will be offered the result again."""
@@ -109,7 +117,13 @@ class Settler:
 
     def throttled_s(self) -> float:
         """How long the receiver still asks to be left alone (Retry-After)."""
-        return max(0, (self.stats.throttled_until_ms or 0) - self._clock.now_ms()) / 1000
+        until_ms = self.stats.throttled_until_ms
+        return 0.0 if until_ms is None else max(0, until_ms - self._clock.now_ms()) / 1000
+
+    @property
+    def is_held(self) -> bool:
+        """The receiver wants nothing: at all, or for some time."""
+        return bool(self.stats.stopped) or self.throttled_s() > 0
 
     def retried(self, entry: Entry, outcome: Outcome) -> None:
         """Book another attempt of an entry of the queue."""
@@ -148,7 +162,8 @@ class Settler:
         if self.stats.failing:
             log.info("joiner: sink %s takes results again", self._sink)
             self.stats.failing = 0
-        self.stats.throttled_until_ms = None
+        if not self.throttled_s():  # else it was sent before the receiver said so
+            self.stats.throttled_until_ms = None
         if self._keeper.has_entries(self._sink):
             for result in results:
                 self._keeper.push(Supersede(self._sink, result))
@@ -158,8 +173,7 @@ class Settler:
         self.stats.failing += 1
         self.stats.last_error = outcome.error
         if outcome.retry_after_s is not None:
-            longest_s = min(outcome.retry_after_s, self._plan.ttl_ms / 1000)
-            self.stats.throttled_until_ms = self._clock.now_ms() + int(longest_s * 1000)
+            self._throttle(min(outcome.retry_after_s, self._plan.ttl_ms / 1000))
         if outcome.status == "stop":
             self.stop(outcome)
         level = logging.WARNING if self.at_least_once else logging.ERROR
@@ -169,6 +183,14 @@ class Settler:
             self._sink, result.query, result.key, result.id, attempts, outcome.error,
             "" if self.at_least_once else "; dropped (best_effort)",
         )  # fmt: skip
+
+    def _throttle(self, wait_s: float) -> None:
+        now_ms = self._clock.now_ms()
+        until_ms = now_ms + int(wait_s * 1000)
+        if until_ms > (self.stats.throttled_until_ms or now_ms):
+            log.info("joiner: sink %s waits until %s, as its receiver asks",
+                     self._sink, rfc3339(until_ms))  # fmt: skip
+            self.stats.throttled_until_ms, self.stats.held_at_ms = until_ms, now_ms
 
     def _enqueue(self, result: Result, outcome: Outcome) -> None:
         due = self._due_ms(1, outcome) if outcome.status == "retry" else None

@@ -27,13 +27,13 @@ class Resender(Protocol):
     """The dispatcher of the sink."""
 
     @property
-    def stopped(self) -> bool:
-        """True when the receiver has asked for no more."""
+    def is_held(self) -> bool:
+        """True while the receiver wants nothing: at all, or for some time."""
         ...
 
     @property
-    def stopped_at_ms(self) -> int:
-        """When it did, in Unix milliseconds."""
+    def held_at_ms(self) -> int:
+        """When it said so, in Unix milliseconds."""
         ...
 
     def resume(self) -> None:
@@ -87,7 +87,7 @@ class Retrier:
         """One look; returns the seconds until the next."""
         self._resender.begin_look()
         entries, next_ms = await self._due()
-        if self._resender.stopped:
+        if self._resender.is_held:
             by_hand = any(entry.next_retry_at_ms == BY_HAND_MS for entry in entries)
             if not by_hand and not await self._is_asked_to_go_on():
                 self._resender.end_look()
@@ -114,6 +114,6 @@ class Retrier:
         return due
 
     async def _is_asked_to_go_on(self) -> bool:
-        """`litejoin dlq retry` was said since the sink stopped; nothing need be in the queue."""
+        """`litejoin dlq retry` was said since then; nothing need be in the queue."""
         asked_ms = await self._keeper.read(lambda ledger: ledger.asked_to_go_on_ms(self._sink))
-        return asked_ms > self._resender.stopped_at_ms
+        return asked_ms > self._resender.held_at_ms

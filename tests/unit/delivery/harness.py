@@ -66,6 +66,11 @@ def make_plan(data_dir: Path, joins: Sequence[JoinPlan], sinks: Sequence[SinkPla
     )  # fmt: skip
 
 
+def crm_plan(folder: Path, guarantee: Guarantee = "at_least_once") -> Plan:
+    """The join `orders` goes to the sink `crm`."""
+    return make_plan(folder, [join_plan("orders", "crm")], [sink_plan("crm", guarantee)])
+
+
 def with_dlq(plan: Plan, **changes: object) -> Plan:
     dlq = replace(plan.delivery.dlq, **changes)  # type: ignore[arg-type]
     return replace(plan, delivery=replace(plan.delivery, dlq=dlq))
