@@ -1,15 +1,16 @@
 """The engine's cost of one change as topics grow, beside full re-execution; many joins a topic.
 
-    python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins inner,left,three,group,...]
+    python -m bench.micro.joins [--sizes 10000,100000,1000000] [--joins plain,inner,left,three,...]
         [--row-cache 24]
 
 Store and engine without HTTP: CPU of the engine's thread per changed row, in microseconds.
 `ordered`: flushes of 1000 neighbouring keys, `random`: 1000 keys all over the topic, `one`: a flush
 of one random key. `user`: random rows of the other side, two orders each. `page`: a bare read of
 a random page of those files, what all storage in pages is made of. `growth` divides the largest
-size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS. `fifty`
-is a topic of 10^5 rows with one join, and with fifty that each filter by another value. In
-`one_group` all rows are one group.
+size by the smallest. `full_ms` runs the query from scratch once, up to FULL_ROWS.
+
+`plain` joins nothing: what a result and its state cost. In `one_group` all rows are one group.
+`fifty` is a topic of 10^5 rows with one join, and with fifty that each filter by another value.
 
 The topics of a size are loaded once, and each join is then added to them: its first results are
 made from the stored topics at `start_s`. Ten million orders (`--sizes 10000,10000000`) take about
@@ -46,6 +47,7 @@ USER = "json_extract(o.payload, '$.user_id') = u.key"
 AMOUNT = "json_extract(o.payload, '$.amount')"
 NAME = "json_extract(u.payload, '$.name')"
 QUERIES = {
+    "plain": f"SELECT o.key AS k, {AMOUNT} AS amount FROM orders o",
     "inner": f"SELECT o.key AS k, {AMOUNT} AS amount, {NAME} AS name"
     f" FROM orders o JOIN users u ON {USER}",
     "left": f"SELECT o.key AS k, {AMOUNT} AS amount, {NAME} AS name"
