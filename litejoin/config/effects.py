@@ -40,6 +40,7 @@ def check_effects(document: Document, found: Diagnostics) -> None:
             _check_auth(document, f"{pointer}/auth", sink["config"].get("auth", {}), found)
             _check_headers(document, pointer, sink["config"], found)
             _check_responses(document, f"{pointer}/responses", found)
+            _check_webhook(document, pointer, sink["config"], found)
         if sink["type"] in ("sqlite", "postgres") and "table" in sink["config"]:
             _check_table(document, f"/sinks/{index}/config/table", sink["name"], found)
 
@@ -151,6 +152,17 @@ def _check_table(document: Document, pointer: str, sink: str, found: Diagnostics
         message = f"table is for a sink of one join; {listed(writers, 'and')} write to this one"
         hint = "leave table out, and each has a table of its name, or make a sink for each"
         found.add(document.finding("LJ114", pointer, message, hint=hint))
+
+
+def _check_webhook(
+    document: Document, pointer: str, config: dict[str, Any], found: Diagnostics
+) -> None:
+    if "batch" in config and config["max_in_flight"] != 1:
+        alone = 'a sink without "batch", which has one request open'
+        find_idle(document, f"{pointer}/max_in_flight", alone, found)
+    url = f"{pointer}/url"
+    if not document.is_unknown(url) and config["url"].lower().startswith("http://"):
+        find_idle(document, f"{pointer}/tls", "an https:// url", found)
 
 
 def _check_responses(document: Document, pointer: str, found: Diagnostics) -> None:

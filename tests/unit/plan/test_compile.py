@@ -204,7 +204,7 @@ def webhook(config: str, **variables: str) -> HttpSinkPlan:
           - name: hook
             type: http
             guarantee: best_effort
-            config: {{url: "http://h/x", {config}}}
+            config: {{url: "https://h/x", {config}}}
         """,
         **variables,
     )
