@@ -16,11 +16,11 @@ from litejoin.store.failures import storage_error
 from litejoin.store.layout import Layout
 from litejoin.store.quarantine import read_quarantine
 from litejoin.store.shard import open_reader
-from litejoin.store.tables import Table, tables_of
 
 OPS = {1: "created", 2: "updated", 3: "deleted"}
 NUMBERS = {"created": 1, "updated": 2, "deleted": 3}
 _COLUMNS = "key, payload, timestamp_ms, op, changes, checksum"
+_DELETES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'd[0-9]*'"
 
 
 class TopicRow(NamedTuple):
@@ -47,14 +47,15 @@ class HotRows:
                 hint="restore the shard's file from a backup",
             )
         self._readers: list[apsw.Connection] = []
-        self._tables: list[list[Table]] = []
+        self._deletes: list[set[str]] = []
+        """By shard: the tables of deleted keys. A topic that was never archived has none."""
         try:
             for number in range(shard_count):
                 reader = open_reader(layout.shard(number))
                 self._readers.append(reader)
                 reader.execute("BEGIN")
                 reader.execute("SELECT max(seq) FROM batches").fetchall()
-                self._tables.append(tables_of(reader))
+                self._deletes.append({str(name) for (name,) in reader.execute(_DELETES)})
         except apsw.Error as error:
             self.close()
             raise storage_error(error, len(self._readers)) from error
@@ -74,8 +75,7 @@ class HotRows:
         self, shard: int, topic: int, where: str, bindings: tuple[str, ...]
     ) -> Iterator[TopicRow]:
         sql = f"SELECT {_COLUMNS} FROM t{topic}{where}"
-        # Only a topic that is archived, or was, has them.
-        if Table("d", topic) in self._tables[shard]:
+        if f"d{topic}" in self._deletes[shard]:
             sql += f" UNION ALL SELECT {_COLUMNS} FROM d{topic}{where}"
         try:
             for key, payload, time_ms, op, changes, checksum in self._readers[shard].execute(

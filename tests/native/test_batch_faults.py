@@ -18,7 +18,7 @@ from litejoin._ext.route import shard_of
 from litejoin.errors import CorruptionError, StorageError, StorageFullError, StorageIOError
 from litejoin.records import ROW_HEADER, Row, RowKind, pack_rows, unpack_rows
 from litejoin.store.changes import unpack_changes
-from litejoin.store.shard import Identity, create_topic_table, initialize
+from litejoin.store.shard import Identity, create_deletes_table, create_topic_table, initialize
 from litejoin.store.sqlite import load_native
 
 SHARDS = 3
@@ -175,6 +175,19 @@ def test_a_raising_trigger_rolls_every_shard_back(shards: Pairs, writer: BatchWr
     assert stored(shards) == {}
     shards[victim][1].execute("DROP TRIGGER no")
     assert writer.write([upserts(20)], 1).rows == 20
+
+
+def test_a_delete_that_cannot_be_kept_is_not_made(shards: Pairs, writer: BatchWriter) -> None:
+    for _, connection in shards:
+        create_deletes_table(connection, 1)
+        connection.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON d1 BEGIN SELECT RAISE(ABORT, 'no d1'); END"
+        )
+    writer.keep_deletes(1)
+    writer.write([upserts(1)], 1)
+    with pytest.raises(StorageError, match="table t1: no d1"):
+        writer.write([pack_rows([Row(1, RowKind.DELETE, 1, b"k0")])], 2)
+    assert set(stored(shards)) == {"k0"}
 
 
 def test_an_interrupt_at_any_step_leaves_nothing_half_done(
