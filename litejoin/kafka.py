@@ -9,6 +9,7 @@ from types import ModuleType
 
 from litejoin.clock import Clock, SystemClock
 from litejoin.errors import ConfigError
+from litejoin.plain_files import check_plain
 from litejoin.plan.nodes import KafkaSecurity, KafkaSourcePlan, Secret
 
 client_log = logging.getLogger("litejoin.kafka")
@@ -89,6 +90,10 @@ def connection_options(brokers: str, security: KafkaSecurity | None) -> dict[str
         "ssl.certificate.location": security.cert_file,
         "ssl.key.location": security.key_file,
     }
+    try:
+        check_plain(*files.values())
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}") from None
     return options | {name: str(path) for name, path in files.items() if path is not None}
 
 

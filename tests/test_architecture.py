@@ -23,7 +23,7 @@ PACKAGE = ROOT / "litejoin"
 
 VALUES = {
     "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "plan.nodes_native",
-    "signatures", "version", "schemas",
+    "signatures", "version", "schemas", "plain_files",
 }  # fmt: skip
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
@@ -34,6 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frozen": set(),
     "records": {"errors"},
     "signatures": set(),
+    "plain_files": set(),
     "clock": {"errors"},
     "plan.nodes_api": {"frozen"},
     "plan.nodes_native": {"frozen"},

@@ -16,6 +16,7 @@ from typing import Any
 
 from litejoin.archive.files import FileHash
 from litejoin.errors import ConfigError, ObjectStoreError
+from litejoin.plain_files import check_plain
 from litejoin.plan.nodes import CloudPlan
 
 PART_BYTES = 8 * 1024 * 1024
@@ -170,6 +171,7 @@ def _open(module: Any, settings: CloudSettings, timeout_s: float | None) -> Any:
         **settings.options,
     }
     try:
+        check_plain(settings.options.get("service_account"))
         if settings.provider == "gcs":
             return stores.GCSStore(settings.bucket, **_gcs(settings, is_plain=is_plain), **options)
         if settings.endpoint:
@@ -179,7 +181,7 @@ def _open(module: Any, settings: CloudSettings, timeout_s: float | None) -> Any:
         if settings.region:
             options["region"] = settings.region
         return stores.S3Store(settings.bucket, **options)
-    except (module.exceptions.BaseError, ValueError) as error:
+    except (module.exceptions.BaseError, OSError, ValueError) as error:
         raise ConfigError(f"storage.archive.cloud: {_first_line(error)}") from None
 
 

@@ -23,6 +23,7 @@ from litejoin.config.text import printable
 from litejoin.config.values import parse_address
 from litejoin.errors import ConfigError
 from litejoin.kafka import connection_options, load_client, redacted
+from litejoin.plain_files import check_plain
 from litejoin.plan.compile_sources import (
     headers_of,
     kafka_options,
@@ -192,6 +193,7 @@ def _reach_url(config: Section, shown: str) -> str:
 def _tls(config: Section, shown: str) -> ssl.SSLContext:
     tls = config.section("tls")
     try:
+        check_plain(*(tls.maybe_text(key) for key in ("ca_file", "cert_file", "key_file")))
         context = ssl.create_default_context(cafile=tls.maybe_text("ca_file"))
         if tls.has("cert_file"):
             context.load_cert_chain(tls.text("cert_file"), tls.maybe_text("key_file"))

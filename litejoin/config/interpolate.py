@@ -8,12 +8,12 @@ a file is remembered as secret. Changes the scalars in place; reads the files th
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as AnyMapping
-from pathlib import Path
 
 from litejoin.config.diagnostics import Diagnostics, pointer_of
 from litejoin.config.nodes import Mapping, Node, Piece, Scalar, Sequence
 from litejoin.config.text import shown, suggestion
 from litejoin.frozen import dataclass
+from litejoin.plain_files import read_plain
 
 MAX_FILE_BYTES = 64 * 1024
 """A secret or a certificate fits; a wrong path to a large file must not fill the memory."""
@@ -164,8 +164,7 @@ def _value(inner: str, environment: Environment) -> tuple[str, bool]:
 
 def _file(name: str) -> str:
     try:
-        with Path(name).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_plain(name, MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a path"
         raise _BadExpansion("LJ132", f"cannot read {shown(name)}: {reason}") from None

@@ -31,6 +31,7 @@ import apsw
 
 from litejoin._ext.checksum import xxh64
 from litejoin.errors import StartRefusedError
+from litejoin.plain_files import check_plain
 from litejoin.records import Result, ResultOp
 from litejoin.store.files import create_private, make_directory
 from litejoin.store.sqlite import REPLICATED_BUSY_TIMEOUT_MS, open_database, open_readonly
@@ -342,6 +343,7 @@ class Ledger:
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     try:
+        check_plain(path)
         yield
     except (
         OSError,

@@ -11,6 +11,7 @@ import ssl
 from pathlib import Path
 
 from litejoin.errors import StartRefusedError
+from litejoin.plain_files import check_plain
 from litejoin.plan.nodes import Address
 
 log = logging.getLogger("litejoin.http")
@@ -103,6 +104,7 @@ def tls_context(cert_file: Path, key_file: Path | None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
+        check_plain(cert_file, key_file)
         context.load_cert_chain(cert_file, key_file)
     except (OSError, ssl.SSLError) as error:
         raise StartRefusedError(

@@ -17,6 +17,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from litejoin.clock import Clock
 from litejoin.errors import SinkError
+from litejoin.plain_files import check_plain
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.sinks.base import Outcome
 from litejoin.sinks.http.answers import Judge
@@ -174,6 +175,7 @@ def tls_context(plan: HttpSinkPlan) -> ssl.SSLContext:
     """TLS 1.2 or newer, verified unless the sink says otherwise. Raises SinkError."""
     tls = plan.tls
     try:
+        check_plain(tls.ca_file, tls.cert_file, tls.key_file)
         context = ssl.create_default_context(cafile=str(tls.ca_file) if tls.ca_file else None)
         if tls.cert_file is not None:
             context.load_cert_chain(tls.cert_file, tls.key_file)

@@ -30,6 +30,7 @@ from urllib3.exceptions import (
 from urllib3.response import BaseHTTPResponse
 
 from litejoin.errors import PollError
+from litejoin.plain_files import check_plain
 from litejoin.plan.nodes_api import ApiTlsPlan
 from litejoin.sources.api.connections import Watch, watched_pools
 from litejoin.sources.api.decode import Decoder
@@ -223,9 +224,11 @@ def _check_files(tls: ApiTlsPlan) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     names = "tls.ca_file"
     try:
+        check_plain(tls.ca_file)
         if tls.ca_file is not None:
             context.load_verify_locations(tls.ca_file)
         names = "tls.cert_file and tls.key_file"
+        check_plain(tls.cert_file, tls.key_file)
         if tls.cert_file is not None:
             context.load_cert_chain(tls.cert_file, tls.key_file, password=lambda: b"")
     except (OSError, ssl.SSLError) as error:

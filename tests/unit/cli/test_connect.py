@@ -114,6 +114,8 @@ def test_what_does_not_answer_fails_with_the_reason(upstream: str, closed: str) 
     assert tls.level == "fail" and "TLS failed" in tls.text
     missing = probes(api(f"https://{upstream}/", ", tls: {ca_file: /nowhere/ca.pem}"))[0]
     assert missing.level == "fail" and "no such file" in missing.text
+    device = probes(api(f"https://{upstream}/", ", tls: {ca_file: /dev/zero}"))[0]
+    assert device.level == "fail" and "it is a device, not a file" in device.text
 
 
 def test_secrets_in_urls_are_not_shown(closed: str) -> None:
