@@ -28,7 +28,7 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp, memcpy, memset
 from rows cimport (
-    LJ_EXACT, LJ_EXPIRE, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow,
+    LJ_EXACT, LJ_EXPIRE, LJ_KNOWN, LJ_STATE_UPSERT, LJ_UPSERT, LjEntries, LjRow,
     lj_entries_add, lj_entries_free, lj_entries_sort, lj_fold, lj_row_at, lj_row_check)
 from rowsum cimport LJ_NO_EXTRA, lj_row_checksum, lj_row_hash, lj_row_seal
 from together cimport lj_together
@@ -186,7 +186,7 @@ cdef int _compile_topic(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
         _load_next_id(s, n, t)
         or _compile(
             s, b"INSERT INTO t%u(id,key,payload,timestamp_ms,op,changes,checksum)"
-            b" VALUES(?1,?2,?3,?4,1,?5,?6) ON CONFLICT(key) DO UPDATE"
+            b" VALUES(?1,?2,?3,?4,?8,?5,?6) ON CONFLICT(key) DO UPDATE"
             b" SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?7"
             b" WHERE lj_replace(id,payload,timestamp_ms,op,changes,checksum)", n, &t.upsert)
         or _compile(
@@ -199,7 +199,7 @@ cdef int _compile_plain(_Shard *s, unsigned int n, _Table *t) noexcept nogil:
     return (
         _compile(
             s, b"INSERT INTO t%u(key,payload,timestamp_ms,op,changes,checksum)"
-            b" VALUES(?2,?3,?4,1,?5,?6) ON CONFLICT(key) DO UPDATE"
+            b" VALUES(?2,?3,?4,?8,?5,?6) ON CONFLICT(key) DO UPDATE"
             b" SET payload=?3,timestamp_ms=?4,op=2,changes=?5,checksum=?7", n, &t.upsert)
         or _compile(s, b"DELETE FROM t%u WHERE key=?2", n, &t.remove)
     )
@@ -274,8 +274,10 @@ cdef int _note(_Shard *s, int64_t row_id, sq.sqlite3_value **old) noexcept nogil
         head.new_changes_len = row.head.extra_len
         if row.head.extra_len:
             head.flags |= LJ_NEW_CHANGES
+        if old != NULL or row.head.flags & LJ_KNOWN:
+            head.flags |= LJ_NEW_UPDATED
     if old != NULL:
-        head.flags |= LJ_HAS_OLD | (LJ_NEW_UPDATED if head.flags & LJ_HAS_NEW else 0)
+        head.flags |= LJ_HAS_OLD
         old_payload = sq.sqlite3_value_blob(old[1])
         head.old_len = <uint32_t>sq.sqlite3_value_bytes(old[1])
         head.old_ts = sq.sqlite3_value_int64(old[2])
@@ -345,16 +347,18 @@ cdef void _replace(sq.sqlite3_context *context, int count, sq.sqlite3_value **ol
 
 cdef int _bind_version(sq.sqlite3_stmt *stmt, LjRow *row, _Options *o) noexcept nogil:
     cdef const uint8_t *extra = row.extra if row.head.extra_len else NULL
-    cdef int64_t created = 0, updated = 0
+    cdef uint32_t op = 2 if row.head.flags & LJ_KNOWN else 1
+    cdef int64_t inserted = 0, updated = 0
     if o.checksums:
-        created = lj_row_seal(row.hash, 1)
+        inserted = lj_row_seal(row.hash, op)
         updated = lj_row_seal(row.hash, 2)
     return (
         sq.sqlite3_bind_text(stmt, 3, <const char *>row.payload, <int>row.head.payload_len, sq.SQLITE_STATIC)
         or sq.sqlite3_bind_int64(stmt, 4, row.head.timestamp_ms)
         or sq.sqlite3_bind_text(stmt, 5, <const char *>extra, <int>row.head.extra_len, sq.SQLITE_STATIC)
-        or sq.sqlite3_bind_int64(stmt, 6, created)
+        or sq.sqlite3_bind_int64(stmt, 6, inserted)
         or sq.sqlite3_bind_int64(stmt, 7, updated)
+        or sq.sqlite3_bind_int64(stmt, 8, op)
     )
 
 

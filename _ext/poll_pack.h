@@ -16,7 +16,7 @@ typedef struct {
     int emit;         /* 0: state rows only */
 } lj_pack;
 
-static inline void lj_pack_row(lj_out *out, uint8_t kind, uint16_t table, int64_t timestamp_ms, const uint8_t *key, uint32_t key_len,
+static inline void lj_pack_row(lj_out *out, uint8_t kind, uint8_t flags, uint16_t table, int64_t timestamp_ms, const uint8_t *key, uint32_t key_len,
                                const uint8_t *payload, uint32_t payload_len, const void *extra, uint32_t extra_len) {
     static const uint8_t zeros[8];
     LjRowHead head;
@@ -25,6 +25,7 @@ static inline void lj_pack_row(lj_out *out, uint8_t kind, uint16_t table, int64_
     head.size = (uint32_t)((body + 7) & ~(size_t)7);
     head.table = table;
     head.kind = kind;
+    head.flags = flags;
     head.timestamp_ms = timestamp_ms;
     head.key_len = key_len;
     head.payload_len = payload_len;
@@ -75,11 +76,11 @@ static inline int64_t lj_page_pack(const lj_set *s, const lj_page *p, uint32_t s
             updates++;
         }
         if (emit) {
-            lj_pack_row(out, LJ_UPSERT, how->topic, how->timestamp_ms, key, e->key_size, change->start, change->size,
-                        changes.buffer.data, (uint32_t)changes.buffer.len);
+            lj_pack_row(out, LJ_UPSERT, change->op == LJ_UPDATED ? LJ_KNOWN : 0, how->topic, how->timestamp_ms, key,
+                        e->key_size, change->start, change->size, changes.buffer.data, (uint32_t)changes.buffer.len);
             rows++;
         }
-        lj_pack_row(out, LJ_STATE_UPSERT, how->state, how->timestamp_ms, key, e->key_size, change->start,
+        lj_pack_row(out, LJ_STATE_UPSERT, 0, how->state, how->timestamp_ms, key, e->key_size, change->start,
                     how->keep_records ? change->size : 0, &change->hash, sizeof change->hash);
         rows++;
     }

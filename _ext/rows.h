@@ -12,6 +12,8 @@
 enum { LJ_UPSERT = 1, LJ_DELETE = 2, LJ_STATE_UPSERT = 3, LJ_STATE_DELETE = 4 };
 /* With LJ_EXACT `timestamp_ms` of an expiry is the checksum of the version it deletes, and of no other. */
 enum { LJ_EXPIRE = 1, LJ_EXACT = 2 };
+/* On an upsert: the source had a record of the key before, whether the topic has a row of it or not. */
+enum { LJ_KNOWN = 4 };
 /* Far above what sources let in; keeps a change row (two versions of a row) inside its u32 size. */
 enum { LJ_MAX_KEY = 64 * 1024, LJ_MAX_VALUE = 64 * 1024 * 1024, LJ_HASH_BYTES = 16 };
 
@@ -91,7 +93,8 @@ static inline const char *lj_row_check(const uint8_t *p, size_t left) {
         return "size does not fit the row";
     if (h->kind < LJ_UPSERT || h->kind > LJ_STATE_DELETE)
         return "unknown kind";
-    if (h->flags & ~(h->kind == LJ_DELETE ? LJ_EXPIRE | LJ_EXACT : 0) || h->flags == LJ_EXACT)
+    if (h->flags & ~(h->kind == LJ_DELETE ? LJ_EXPIRE | LJ_EXACT : h->kind == LJ_UPSERT ? LJ_KNOWN : 0) ||
+        h->flags == LJ_EXACT)
         return "unknown flags";
     if (h->reserved)
         return "reserved bytes are not zero";

@@ -9,6 +9,7 @@ cdef extern from "rows.h" nogil:
         LJ_STATE_DELETE
         LJ_EXPIRE
         LJ_EXACT
+        LJ_KNOWN
     ctypedef struct LjRowHead:
         uint32_t size
         uint16_t table

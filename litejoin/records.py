@@ -7,7 +7,8 @@ is padded with zero bytes to a multiple of 8:
     0       4     size            bytes of this row with header and padding
     4       2     table           catalogue number of the topic (or of the source, for state rows)
     6       1     kind            RowKind
-    7       1     flags           on a DELETE: 1 expiry (Row.expire), 3 exact expiry (Row.exact)
+    7       1     flags           on a DELETE: 1 expiry (Row.expire), 3 exact expiry (Row.exact);
+                                  on an UPSERT: 4 known (Row.known)
     8       8     timestamp_ms    signed, Unix milliseconds; exact expiry: a row's checksum
     16      4     key_len         bytes of the key, UTF-8, 1..
     20      4     payload_len     bytes of the payload: JSON text as received
@@ -55,6 +56,9 @@ class Row:
     """DELETE only: leave the row alone if it was written again after `timestamp_ms`."""
     exact: bool = False
     """With `expire`: `timestamp_ms` is the checksum of the version to delete, and of no other."""
+    known: bool = False
+    """UPSERT only: the source had a record of the key before, so it is `updated`, in a topic that
+    has no row of it, too."""
 
 
 def pack_rows(rows: Iterable[Row]) -> bytes:
@@ -67,7 +71,7 @@ def pack_rows(rows: Iterable[Row]) -> bytes:
             size,
             row.table,
             row.kind,
-            int(row.expire) | int(row.exact) << 1,
+            int(row.expire) | int(row.exact) << 1 | int(row.known) << 2,
             row.timestamp_ms,
             len(row.key),
             len(row.payload),
@@ -98,6 +102,7 @@ def unpack_rows(batch: bytes) -> Iterator[Row]:
             batch[body + klen + plen : body + klen + plen + xlen],
             expire=bool(flags & 1),
             exact=bool(flags & 2),
+            known=bool(flags & 4),
         )
         at += size
 

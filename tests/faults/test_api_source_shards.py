@@ -68,6 +68,24 @@ def test_changes_arrive_with_their_paths(tmp_path: Path) -> None:
         asyncio.run(story(w))
 
 
+@pytest.mark.parametrize("detection", ["diff", "hash"])
+def test_a_record_of_a_silent_first_poll_is_updated_not_created(
+    tmp_path: Path, detection: str
+) -> None:
+    async def story(w: World) -> None:
+        intake = ShardIntake(tmp_path / "data")
+        source = intake.source(w)
+        w.upstream.script = [records({"id": 1, "v": 0}), records({"id": 1, "v": 1}, {"id": 2})]
+        assert await source.poll()
+        assert await source.poll()
+        changes = '{"$.v":[0,1]}' if detection == "diff" else None
+        assert intake.rows() == {"1": ({"id": 1, "v": 1}, 2, changes), "2": ({"id": 2}, 1, None)}
+        intake.store.close()
+
+    with world(initial_snapshot=False, change_detection=detection) as w:
+        asyncio.run(story(w))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_lost_acks_and_restarts_lose_and_repeat_nothing(tmp_path: Path, seed: int) -> None:
     print("seed", seed)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -94,8 +95,8 @@ payloads = st.sampled_from(["{}", "1", ""]) | texts
 changes = st.sampled_from(["", '{"a":[1,2]}'])
 hashes = st.binary(min_size=16, max_size=16)
 upserts = st.builds(
-    lambda k, p, t, n, c: upsert(k, p, t, topic=n, changes=c),
-    keys, payloads, times, topics, changes,
+    lambda k, p, t, n, c, known: replace(upsert(k, p, t, topic=n, changes=c), known=known),
+    keys, payloads, times, topics, changes, st.booleans(),
 )  # fmt: skip
 rows = st.one_of(
     upserts,
@@ -132,6 +133,22 @@ def test_native_equals_the_twin(flushes: list[tuple[list[list[Row]], bool]]) -> 
     writer.close()
     for _, connection in native + plain:
         connection.close()
+
+
+def test_what_the_source_has_known_is_updated_in_a_topic_without_it(
+    shards: list[tuple[int, apsw.Connection]],
+) -> None:
+    writer = BatchWriter(shards, SHARDS)
+    batch = [upsert("new", "1"), replace(upsert("known", "1"), known=True)]
+    changes = unpack_changes(writer.write([pack_rows(batch)], 1).changes)
+    assert {c.key: (c.old, c.new and c.new.updated) for c in changes} == {
+        b"new": (None, False), b"known": (None, True),
+    }  # fmt: skip
+    stored = dict(
+        row for _, connection in shards for row in connection.execute("SELECT key, op FROM t1")
+    )
+    assert stored == {"new": 1, "known": 2}
+    writer.close()
 
 
 @pytest.mark.parametrize("together", [False, True])

@@ -94,6 +94,8 @@ BAD = [
     (raw(kind=5), "unknown kind"),
     (raw(flags=1), "unknown flags"),
     (raw(kind=2, flags=2), "unknown flags"),
+    (raw(kind=2, flags=4), "unknown flags"),
+    (raw(kind=4, flags=4), "unknown flags"),
     (raw(reserved=1), "reserved bytes"),
     (raw(kind=3), "a state row.s hash has 16 bytes"),
     (raw(body=b"\0{}"), "key is not UTF-8 text without NUL"),

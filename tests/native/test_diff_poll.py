@@ -206,7 +206,7 @@ def test_rows_of_a_change_lie_together() -> None:
     assert rows(packed) == [
         Row(4, RowKind.UPSERT, 77, b"3", b'{"id":3}', b""),
         Row(9, RowKind.STATE_UPSERT, 77, b"3", b'{"id":3}', hash3),
-        Row(4, RowKind.UPSERT, 77, b"1", b'{"id":1,"v":2}', b'{"$.v":[1,2]}'),
+        Row(4, RowKind.UPSERT, 77, b"1", b'{"id":1,"v":2}', b'{"$.v":[1,2]}', known=True),
         Row(9, RowKind.STATE_UPSERT, 77, b"1", b'{"id":1,"v":2}', hash1),
     ]
     hashed = rows(page.pack(1, 2, **how, keep_records=False, emit=True))

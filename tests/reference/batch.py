@@ -178,7 +178,8 @@ def _play(
     current = old
     for row in group:
         if row.kind is RowKind.UPSERT:
-            current = Version(row.payload, row.timestamp_ms, old is not None, row.extra or None)
+            updated = old is not None or row.known
+            current = Version(row.payload, row.timestamp_ms, updated, row.extra or None)
         elif row.exact:
             current = None if current and checksum(current) == row.timestamp_ms else current
         elif not row.expire or (current and current.timestamp_ms <= row.timestamp_ms):
