@@ -17,7 +17,7 @@ from litejoin.delivery.ledger import Entry
 from litejoin.delivery.outcomes import THROTTLE_LOOK_S, Settler
 from litejoin.delivery.progress import Progress
 from litejoin.records import Result
-from litejoin.sinks.base import DELIVERED, BatchSink, LateSink, Outcome
+from litejoin.sinks.base import DELIVERED, AskedSink, BatchSink, LateSink, Outcome
 
 AGAIN_S = 0.1
 """Pause after a sink has said how far it is: it may say so with every batch."""
@@ -123,6 +123,8 @@ class BatchDispatcher:
         return [await self.sink.deliver(result) for result in results]
 
     async def _pump(self) -> None:
+        if isinstance(self.sink, AskedSink):
+            await self._ask(self.sink)
         while True:
             await self._going.wait()
             results, reached = await self.feed.next(self._progress.reached, self.sink.max_batch)
@@ -138,6 +140,17 @@ class BatchDispatcher:
                 if self.stopped and self._hold_ms is not None:
                     self._going.clear()
                 self._keeper.advance(self.sink.name, self._progress.cursor, 0)
+
+    async def _ask(self, sink: AskedSink) -> None:
+        """What the destination has lost comes again at once, and not only with the next result."""
+        async with self._sending:
+            try:
+                outcome = await sink.ask(self.feed.pipeline)
+            except Exception:
+                log.exception("joiner: sink %s raised", self.sink.name)
+                return
+            if outcome.again_from is not None:
+                self._begin_again(outcome)
 
     async def _send(self, results: list[Result]) -> None:
         """Offer a batch until every result of it has an outcome."""

@@ -78,6 +78,11 @@ class Feed:
         return behind, min(self._signal.head, *ahead)
 
     @property
+    def pipeline(self) -> str:
+        """Pipeline name and epoch."""
+        return self._reader.pipeline
+
+    @property
     def epoch(self) -> str:
         """The epoch that positions belong to."""
         return self._reader.epoch

@@ -93,6 +93,18 @@ class BatchSink(Sink, Protocol):
 
 
 @runtime_checkable
+class AskedSink(Protocol):
+    """A batch sink whose destination is elsewhere, and says how far it is."""
+
+    async def ask(self, pipeline: str) -> Outcome:
+        """Once after the start: make the destination ready for a pipeline and epoch. `retry` with
+        `again_from`: it has what is in the log up to there; anything else: it is away, or has
+        nothing to say. The first batch finds out then.
+        """
+        ...
+
+
+@runtime_checkable
 class LateSink(Protocol):
     """A batch sink that tells a repetition by its position in the log, and so has to know when
     older results are none.

@@ -17,7 +17,8 @@ wrote to another one meanwhile, or had the join no more) is built anew, too.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -55,7 +56,7 @@ REFUSED = (
 
 log = logging.getLogger("litejoin.postgres")
 
-Work = tuple[Sequence[Result], bool]
+Work = Callable[[], list[Outcome]]
 
 
 class PostgresSink:
@@ -92,32 +93,34 @@ class PostgresSink:
                 check_name(name, "table")
             except ValueError as error:
                 raise SinkError(f"sink {self.name}: {error}", hint="set `table`") from None
-        self._workers = Workers(
-            f"lj-sink-{self.name}", 1, lambda: None, lambda _, work: self._database.store(*work)
-        )
+        self._workers = Workers(f"lj-sink-{self.name}", 1, lambda: None, lambda _, work: work())
 
     def position(self, epoch: str) -> int | None:
         """None: the server may be down now; it is asked with every batch."""
         return None
 
+    async def ask(self, pipeline: str) -> Outcome:
+        """Connect, and say how far the database is."""
+        return (await self._submit(partial(self._database.ask, pipeline)))[0]
+
     async def deliver(self, result: Result) -> Outcome:
         """Store one parked result, whatever the stored position."""
-        return (await self._submit([result], True))[0]
+        return (await self._submit(partial(self._database.store, [result], True)))[0]
 
     async def deliver_batch(self, results: Sequence[Result]) -> Sequence[Outcome]:
         """Store results in one transaction; those that are there already are left out."""
-        return await self._submit(results, False)
+        return await self._submit(partial(self._database.store, results, False))
 
-    async def _submit(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
+    async def _submit(self, work: Work) -> list[Outcome]:
         assert self._workers is not None
-        return await self._workers.submit((results, parked))
+        return await self._workers.submit(work)
 
     async def close(self) -> None:
         """Close the connection; a server that hangs is not waited for."""
         if self._workers is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                    await self._submit((), False)
+                    await self._submit(self._database.close)
             self._workers.stop()
 
 
@@ -127,6 +130,10 @@ class _LostTableError(Exception):
     def __init__(self, table: str, join: str) -> None:
         super().__init__(f"the table {table} is gone")
         self.join = join
+
+
+FAILED = (psycopg.Error, SinkError, _LostTableError, *REFUSED)
+"""The batch is offered again, over another connection."""
 
 
 class _Database:
@@ -149,23 +156,30 @@ class _Database:
         """Joins whose position was forgotten since the start."""
 
     def store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
-        """Store in one transaction; no results: disconnect. Blocking; never raises."""
-        if not results:
-            self._disconnect()
-            return []
+        """Store in one transaction. Blocking; never raises."""
         try:
             return self._store(results, parked)
-        except (psycopg.Error, SinkError, _LostTableError, *REFUSED) as error:
+        except FAILED as error:
             self._disconnect()
             return [Outcome("retry", self._described(error))] * len(results)
 
+    def ask(self, pipeline: str) -> list[Outcome]:
+        """One outcome: see `AskedSink`. Blocking; never raises."""
+        try:
+            return [self._news(self._connected(), pipeline) or DELIVERED]
+        except FAILED as error:
+            self._disconnect()
+            return [Outcome("retry", self._described(error))]
+
+    def close(self) -> list[Outcome]:
+        """Disconnect."""
+        self._disconnect()
+        return []
+
     def _store(self, results: Sequence[Result], parked: bool) -> list[Outcome]:
         connection, pipeline = self._connected(), results[0].pipeline
-        if not (parked or self._is_known):
-            is_short = self._settle(connection, pipeline)
-            self._is_known = True
-            if is_short or self._plan.guarantee == "at_least_once":
-                return [self._again(connection, pipeline, "connected")] * len(results)
+        if not parked and (news := self._news(connection, pipeline)):
+            return [news] * len(results)
         try:
             try:
                 return self._transaction(results, parked, one_by_one=False)
@@ -177,6 +191,16 @@ class _Database:
                 raise
             self._rebuild(connection, pipeline, lost)
             return [self._again(connection, pipeline, str(lost))] * len(results)
+
+    def _news(self, connection: psycopg.Connection[Any], pipeline: str) -> Outcome | None:
+        """How far the database is, once a connection."""
+        if self._is_known:
+            return None
+        is_short = self._settle(connection, pipeline)
+        self._is_known = True
+        if is_short or self._plan.guarantee == "at_least_once":
+            return self._again(connection, pipeline, "connected")
+        return None
 
     def _settle(self, connection: psycopg.Connection[Any], pipeline: str) -> bool:
         """Forget the positions that are of no table of ours any more, and empty the tables of ours

@@ -209,7 +209,7 @@ class Tables:
     @asynccontextmanager
     async def run(self) -> AsyncIterator[Running]:
         async with running(self.plan, self.writer, PostgresSink(self.sink, self.plan)) as run:
-            await idle(run, "pg")
+            await idle(run, self.sink.name)
             yield run
 
     async def put(self, run: Running, key: int) -> None:
@@ -260,6 +260,31 @@ def test_what_the_database_has_lost_is_there_again(
     asyncio.run(story())
     assert tables.rows() == ALL | {9: 9}
     assert tables.rows("users") == ALL
+
+
+@pytest.mark.parametrize("guarantee", ["best_effort", "at_least_once"])
+def test_a_database_is_asked_at_the_start_and_not_with_the_next_result(
+    tables: Tables, guarantee: str
+) -> None:
+    def has_all(table: str) -> bool:
+        try:
+            return tables.rows(table) == ALL
+        except psycopg.ProgrammingError:  # no table, or no columns yet
+            return False
+
+    async def story() -> None:
+        async with tables.run():
+            await until(lambda: has_all("orders"))
+        configure(tables, "orders", table="b", guarantee=guarantee)
+        async with tables.run():
+            await until(lambda: has_all("b"))
+        if guarantee == "at_least_once":
+            tables.connection.execute("DELETE FROM b WHERE n > 2")
+            tables.connection.execute("UPDATE _litejoin_cursors SET pos = 2")
+            async with tables.run():
+                await until(lambda: has_all("b"))
+
+    asyncio.run(story())
 
 
 @pytest.fixture(params=["file", "tables"])
