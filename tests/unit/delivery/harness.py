@@ -9,7 +9,9 @@ from random import Random
 from typing import Literal
 
 from litejoin.clock import ManualClock
+from litejoin.delivery import dlq
 from litejoin.delivery.delivery import Delivery
+from litejoin.delivery.ledger import Ledger
 from litejoin.plan.nodes import (
     Address,
     DeliveryPlan,
@@ -33,6 +35,10 @@ from tests.unit.store.state_writer import StateWriter
 EPOCH = "0123456789abcdef"
 
 Guarantee = Literal["best_effort", "at_least_once"]
+
+RETRY = Outcome("retry", "HTTP 500: try later")
+REJECT = Outcome("reject", "HTTP 400: no")
+STOP = Outcome("stop", "HTTP 410: gone")
 
 
 def join_plan(name: str, *sinks: str, ignore_deletes: bool = False) -> JoinPlan:
@@ -139,6 +145,11 @@ class FakeBatchSink(FakeSink):
         return outcomes
 
 
+def sink_of(kind: str) -> FakeSink:
+    """A sink `crm`, `single` or `batch`, with one delivery in flight."""
+    return FakeSink("crm", 1) if kind == "single" else FakeBatchSink("crm", 3)
+
+
 class Running:
     """A started Delivery and what it works on."""
 
@@ -150,6 +161,9 @@ class Running:
 
     def publish(self, writer: StateWriter) -> None:
         self.signal.publish(writer.head)
+
+    def health(self, sink: str = "crm") -> dict[str, object]:
+        return self.delivery.health()[sink]
 
     def pass_time(self, ms: int) -> None:
         """Let time pass for retries, and have them looked at."""
@@ -207,3 +221,29 @@ async def until(condition: Callable[[], bool], what: str = "it", timeout_s: floa
     while not condition():
         assert asyncio.get_running_loop().time() < deadline, f"timed out: {what}"
         await asyncio.sleep(0.002)
+
+
+async def settled(run: Running) -> None:
+    """Everything in the log has an outcome, and that is on disk."""
+    for dispatcher in run.delivery._dispatchers.values():
+        await until(lambda d=dispatcher: d.is_idle, "dispatcher idle")  # type: ignore[misc]
+    await run.delivery._keeper.flush()
+
+
+async def retry_by_hand(run: Running, sink: str | None = None) -> int:
+    """As `litejoin dlq retry` does, for one sink or for all."""
+    run.clock.advance(1)
+    now_ms = run.clock.now_ms()
+    return await run.delivery._keeper.read(
+        lambda ledger: dlq.retry(ledger, dlq.Selection(sink), now_ms)
+    )
+
+
+def queue(folder: Path) -> list[tuple[int, int | None, int]]:
+    """(position, next retry, attempts) of every entry."""
+    ledger = Ledger(folder / "dlq.db", durable=False)
+    rows = ledger.db.execute(
+        "SELECT pos, next_retry_at_ms, attempts FROM dlq ORDER BY pos"
+    ).fetchall()
+    ledger.close()
+    return rows  # type: ignore[return-value]

@@ -9,16 +9,7 @@ import pytest
 from litejoin.clock import SETTLE_MS
 from litejoin.delivery.cleanup import clean
 from litejoin.sinks.base import Outcome
-from tests.unit.delivery.harness import (
-    FakeSink,
-    Running,
-    join_plan,
-    make_plan,
-    running,
-    sink_plan,
-    until,
-    with_dlq,
-)
+from tests.unit.delivery.harness import FakeSink, Running, crm_plan, running, until, with_dlq
 from tests.unit.store.state_writer import StateWriter
 
 
@@ -29,7 +20,7 @@ async def clean_now(run: Running) -> None:
 
 
 def queued(run: Running) -> object:
-    return run.delivery.health()["crm"]["dlq_entries"]
+    return run.health()["dlq_entries"]
 
 
 def test_an_old_entry_expires_by_id_and_a_younger_one_stays(
@@ -37,7 +28,7 @@ def test_an_old_entry_expires_by_id_and_a_younger_one_stays(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: Outcome("reject", "no")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     plan = with_dlq(plan, ttl_ms=10_000)
 
     async def story() -> None:
@@ -53,7 +44,7 @@ def test_an_old_entry_expires_by_id_and_a_younger_one_stays(
             run.clock.advance(1_001)
             await clean_now(run)
             assert queued(run) == 1
-            assert run.delivery.health()["crm"]["expired"] == 1
+            assert run.health()["expired"] == 1
 
     asyncio.run(story())
     expired = [r for r in caplog.records if "dlq: expired" in r.getMessage()]
@@ -67,7 +58,7 @@ def test_a_jump_of_the_wall_clock_expires_nothing_and_delays_no_retry(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: Outcome("retry", "HTTP 500")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     plan = with_dlq(plan, ttl_ms=SETTLE_MS // 4)
 
     async def story() -> None:
@@ -89,7 +80,7 @@ def test_a_jump_of_the_wall_clock_expires_nothing_and_delays_no_retry(
 def test_cleaning_runs_by_itself(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: Outcome("reject", "no")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     plan = with_dlq(plan, ttl_ms=10_000, cleanup_interval_ms=20)
 
     async def story() -> None:

@@ -10,8 +10,15 @@ import pytest
 from litejoin.delivery import delivery as delivery_module
 from litejoin.plan.nodes import FileSinkPlan
 from litejoin.sinks.file import FileSink
-from tests.unit.delivery.harness import FakeSink, join_plan, make_plan, running, sink_plan, until
-from tests.unit.delivery.test_dispatcher import settled
+from tests.unit.delivery.harness import (
+    FakeSink,
+    join_plan,
+    make_plan,
+    running,
+    settled,
+    sink_plan,
+    until,
+)
 from tests.unit.store.state_writer import StateWriter
 
 

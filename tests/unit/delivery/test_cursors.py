@@ -8,15 +8,7 @@ import pytest
 
 from litejoin.delivery import keeper as keeper_module
 from litejoin.delivery.ledger import Ledger
-from tests.unit.delivery.harness import (
-    EPOCH,
-    FakeSink,
-    join_plan,
-    make_plan,
-    running,
-    sink_plan,
-    until,
-)
+from tests.unit.delivery.harness import EPOCH, FakeSink, crm_plan, running, until
 from tests.unit.store.state_writer import StateWriter
 
 
@@ -25,12 +17,12 @@ def test_the_log_is_kept_until_an_outcome_is_on_disk(
 ) -> None:
     monkeypatch.setattr(keeper_module, "COMMIT_INTERVAL_S", 3_600.0)
     sink = FakeSink("crm")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
         async with running(plan, writer, sink) as run:
-            await until(lambda: run.delivery.health()["crm"]["lag"] == 0)
+            await until(lambda: run.health()["lag"] == 0)
             assert run.delivery.low_watermark() == 0, "after a kill it is looked for"
             await run.delivery._keeper.flush()
             assert run.delivery.low_watermark() == 1
@@ -43,7 +35,7 @@ def test_a_cursor_beyond_the_log_goes_on_from_its_end(
 ) -> None:
     """A state.db from a backup beside a newer dlq.db."""
     sink = FakeSink("crm")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     ledger = Ledger(plan.delivery.dlq.path, durable=False)
     ledger.cursors(EPOCH)
     ledger.commit({"crm": 100}, [])

@@ -10,36 +10,20 @@ from litejoin.delivery.ledger import Ledger
 from litejoin.records import Result
 from litejoin.sinks.base import DELIVERED, Outcome
 from tests.unit.delivery.harness import (
+    REJECT,
+    RETRY,
     FakeSink,
-    Running,
+    crm_plan,
     join_plan,
     make_plan,
+    queue,
     running,
+    settled,
     sink_plan,
     until,
     with_dlq,
 )
 from tests.unit.store.state_writer import StateWriter
-
-RETRY = Outcome("retry", "HTTP 500: try later")
-REJECT = Outcome("reject", "HTTP 400: no")
-
-
-async def settled(run: Running) -> None:
-    """Everything in the log has an outcome, and that is on disk."""
-    for dispatcher in run.delivery._dispatchers.values():
-        await until(lambda d=dispatcher: d.is_idle, "dispatcher idle")  # type: ignore[misc]
-    await run.delivery._keeper.flush()
-
-
-def queue(plan_path: Path) -> list[tuple[int, int | None, int]]:
-    """(position, next retry, attempts) of every entry."""
-    ledger = Ledger(plan_path / "dlq.db", durable=False)
-    rows = ledger.db.execute(
-        "SELECT pos, next_retry_at_ms, attempts FROM dlq ORDER BY pos"
-    ).fetchall()
-    ledger.close()
-    return rows  # type: ignore[return-value]
 
 
 def test_a_sink_gets_the_results_of_its_joins_in_order(tmp_path: Path, writer: StateWriter) -> None:
@@ -65,14 +49,14 @@ def test_keys_go_in_parallel_and_a_key_never_overtakes_itself(
 ) -> None:
     sink, gate = FakeSink("crm", max_in_flight=4), asyncio.Event()
     sink.gate = lambda r: gate if r.pos == 1 else None
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         for key in ("slow", "a", "slow", "b", "a"):
             writer.put("orders", key, {"n": 1})
         async with running(plan, writer, sink) as run:
             await until(lambda: sink.positions() == [2, 4, 5])
-            assert run.delivery.health()["crm"]["lag"] == 5
+            assert run.health()["lag"] == 5
             gate.set()
             await settled(run)
 
@@ -83,7 +67,7 @@ def test_keys_go_in_parallel_and_a_key_never_overtakes_itself(
 
 def test_no_more_than_max_in_flight(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm", max_in_flight=3)
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put_many(*[("orders", n, {"n": n}) for n in range(500)])
@@ -100,14 +84,14 @@ def test_best_effort_tries_once_says_so_and_goes_on(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY if r.pos == 2 else DELIVERED
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm", "best_effort")])
+    plan = crm_plan(tmp_path, "best_effort")
 
     async def story() -> dict[str, object]:
         for n in range(3):
             writer.put("orders", n, {"n": n})
         async with running(plan, writer, sink) as run:
             await settled(run)
-            return run.delivery.health()["crm"]
+            return run.health()
 
     health = asyncio.run(story())
     assert sorted(sink.positions()) == [1, 3]
@@ -124,14 +108,14 @@ def test_at_least_once_queues_a_failure_and_retries_it_later(
     caplog.set_level(logging.INFO)
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
         async with running(plan, writer, sink) as run:
             await settled(run)
             assert run.delivery.low_watermark() == 1, "the queue remembers, so the log may go"
-            assert run.delivery.health()["crm"]["status"] == "degraded"
+            assert run.health()["status"] == "degraded"
             run.pass_time(900)
             await asyncio.sleep(0.05)
             assert len(sink.attempts) == 1, "not before retry_interval"
@@ -144,7 +128,7 @@ def test_at_least_once_queues_a_failure_and_retries_it_later(
             run.pass_time(400)
             await until(lambda: sink.positions() == [1])
             await until(lambda: run.delivery._keeper.sizes == {})
-            assert run.delivery.health()["crm"]["status"] == "ok"
+            assert run.health()["status"] == "ok"
 
     asyncio.run(story())
     assert len({(r.id, r.body()) for r in sink.attempts}) == 1, "one id, one body"
@@ -159,7 +143,7 @@ def test_a_newer_delivered_result_supersedes_the_queued_one(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY if r.pos == 1 else DELIVERED
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -170,7 +154,7 @@ def test_a_newer_delivered_result_supersedes_the_queued_one(
             await settled(run)
             run.pass_time(100_000)
             await asyncio.sleep(0.05)
-            assert run.delivery.health()["crm"]["superseded"] == 1
+            assert run.health()["superseded"] == 1
 
     asyncio.run(story())
     assert [r.pos for r in sink.attempts] == [1, 2], "the old one is never sent after the new one"
@@ -183,7 +167,7 @@ def test_a_newer_result_right_behind_the_failure_supersedes_it_too(
     # Both outcomes fall into one commit: the entry is not on disk yet when the newer one succeeds.
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY if r.pos == 1 else DELIVERED
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -201,7 +185,7 @@ def test_a_newer_result_right_behind_the_failure_supersedes_it_too(
 def test_retries_of_one_key_go_oldest_first(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         for n in range(3):
@@ -218,7 +202,7 @@ def test_retries_of_one_key_go_oldest_first(tmp_path: Path, writer: StateWriter)
 def test_a_rejected_result_is_parked_and_not_retried(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: REJECT
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -226,7 +210,7 @@ def test_a_rejected_result_is_parked_and_not_retried(tmp_path: Path, writer: Sta
             await settled(run)
             run.pass_time(1_000_000)
             await asyncio.sleep(0.05)
-            assert run.delivery.health()["crm"]["dlq_entries"] == 1
+            assert run.health()["dlq_entries"] == 1
 
     asyncio.run(story())
     assert len(sink.attempts) == 1
@@ -236,7 +220,7 @@ def test_a_rejected_result_is_parked_and_not_retried(tmp_path: Path, writer: Sta
 def test_retry_after_is_waited_for(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: Outcome("retry", "HTTP 429", retry_after_s=90)
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -257,7 +241,7 @@ def test_after_max_retries_an_entry_is_parked_with_an_error(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     plan = with_dlq(plan, max_retries=2)
 
     async def story() -> None:
@@ -336,7 +320,7 @@ def test_deletes_of_a_join_that_ignores_them_are_not_sent(
 
 def test_a_restart_goes_on_where_the_last_run_ended(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -377,7 +361,7 @@ def test_a_new_sink_gets_the_current_results_then_every_change(
 
 def test_another_epoch_is_delivered_from_its_start(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -400,7 +384,7 @@ def test_a_sink_that_raises_is_a_failed_attempt(tmp_path: Path, writer: StateWri
         raise ZeroDivisionError("oops")
 
     sink.answer = broken
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -416,7 +400,7 @@ def test_a_sink_that_raises_is_a_failed_attempt(tmp_path: Path, writer: StateWri
 def test_a_drain_delivers_the_rest_and_due_retries(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY if r.pos == 1 else DELIVERED
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> dict[str, int]:
         writer.put("orders", "first", {"n": 1})
@@ -437,7 +421,7 @@ def test_a_drain_ends_at_its_deadline_and_counts_what_is_left(
 ) -> None:
     sink = FakeSink("crm", max_in_flight=2)
     sink.gate = lambda r: asyncio.Event() if r.pos in (2, 4) else None
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> dict[str, int]:
         for n in range(10):
@@ -462,7 +446,7 @@ def test_a_damaged_entry_is_parked_and_never_sent(
 ) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda r: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})

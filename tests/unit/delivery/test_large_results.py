@@ -4,15 +4,7 @@ import asyncio
 from pathlib import Path
 
 from litejoin.delivery.dispatcher import WAITING_CHARS
-from tests.unit.delivery.harness import (
-    FakeSink,
-    join_plan,
-    make_plan,
-    running,
-    sink_plan,
-    until,
-)
-from tests.unit.delivery.test_dispatcher import settled
+from tests.unit.delivery.harness import FakeSink, crm_plan, running, settled, until
 from tests.unit.store.state_writer import StateWriter
 
 
@@ -22,7 +14,7 @@ def test_large_results_are_read_ahead_until_they_fill_their_room(
     sink = FakeSink("crm", max_in_flight=8)
     gate = asyncio.Event()
     sink.gate = lambda _: gate
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     text = "x" * (WAITING_CHARS // 4)
 
     async def story() -> None:

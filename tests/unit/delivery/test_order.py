@@ -10,17 +10,17 @@ from litejoin.delivery import dlq
 from litejoin.delivery.ledger import Entry, Ledger
 from litejoin.sinks.base import DELIVERED, Outcome
 from tests.unit.delivery.harness import (
+    RETRY,
     FakeBatchSink,
     FakeSink,
     Running,
-    join_plan,
-    make_plan,
+    crm_plan,
+    queue,
     running,
-    sink_plan,
+    settled,
     until,
     with_dlq,
 )
-from tests.unit.delivery.test_dispatcher import RETRY, queue, settled
 from tests.unit.store.state_writer import StateWriter
 
 
@@ -28,7 +28,7 @@ def test_nothing_older_is_sent_after_a_result_that_may_have_been_taken(
     tmp_path: Path, writer: StateWriter
 ) -> None:
     sink = FakeSink("crm")
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     unknown = Outcome("retry", "no answer", uncertain=True)
     sink.answer = lambda r: RETRY if r.pos in (1, 3) else unknown
 
@@ -65,7 +65,7 @@ def test_a_due_entry_does_not_queue_up_behind_a_newer_result_in_flight(
     sink, gate = FakeSink("crm"), asyncio.Event()
     sink.answer = lambda r: RETRY if r.pos == 1 else DELIVERED
     sink.gate = lambda r: gate if r.pos == 2 else None
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -91,7 +91,7 @@ def test_an_entry_that_was_outdated_while_it_was_read_is_not_sent(
 ) -> None:
     sink, was_read, goes_on = FakeSink("crm"), threading.Event(), threading.Event()
     sink.answer = lambda r: RETRY if r.pos == 1 else newer
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     due = Ledger.due
 
     def slow(ledger: Ledger, sink: str, now_ms: int, limit: int) -> tuple[list[Entry], int | None]:
@@ -124,7 +124,7 @@ def test_after_a_crash_the_queue_waits_for_what_the_log_repeats(
     tmp_path: Path, writer: StateWriter
 ) -> None:
     """A queued result is newer than one of its key that comes again from the log."""
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     first, second, never = FakeSink("crm"), FakeSink("crm"), asyncio.Event()
     first.gate = lambda r: never if r.pos == 1 else None
     first.answer = lambda r: RETRY if r.pos == 3 else DELIVERED
@@ -148,7 +148,7 @@ def test_after_a_crash_the_queue_waits_for_what_the_log_repeats(
 
 def test_the_queue_waits_until_the_log_was_read_so_far(tmp_path: Path, writer: StateWriter) -> None:
     """There is more to repeat than is read at once: the entry falls due before that."""
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     first, second, never = FakeSink("crm"), FakeSink("crm", max_in_flight=1), asyncio.Event()
     first.gate = lambda r: never if r.pos == 1 else None
     first.answer = lambda r: RETRY if r.pos == 22 else DELIVERED
@@ -179,7 +179,7 @@ def test_a_parked_result_waits_until_a_batch_sink_has_what_is_before_it(
     tmp_path: Path, writer: StateWriter
 ) -> None:
     """Its file was deleted to be made anew, and somebody says `dlq retry` meanwhile."""
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     first, second = FakeBatchSink("crm"), FakeBatchSink("crm", max_batch=1, position=0)
     first.answer = lambda r: Outcome("reject", "no") if r.pos == 3 else DELIVERED
 
@@ -213,7 +213,7 @@ def test_a_parked_result_of_a_batch_sink_is_not_sent_after_a_newer_one(
     sink, gate = FakeBatchSink("crm"), asyncio.Event()
     sink.answer = lambda r: Outcome("reject", "no") if r.pos == 1 else DELIVERED
     sink.gate = lambda r: gate if r.pos == 2 else None
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -238,7 +238,7 @@ def test_a_queue_that_is_full_after_a_crash_is_worked_off_first(
     tmp_path: Path, writer: StateWriter
 ) -> None:
     """Nothing is read from the log meanwhile, so entries that the log will repeat cannot wait."""
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     plan = with_dlq(plan, max_size_bytes=1_000)
     first, second, never = FakeSink("crm"), FakeSink("crm"), asyncio.Event()
     first.gate = lambda r: never if r.pos == 1 else None

@@ -5,15 +5,23 @@ from pathlib import Path
 
 from litejoin.delivery.ledger import Ledger
 from litejoin.sinks.base import DELIVERED
-from tests.unit.delivery.harness import FakeSink, join_plan, make_plan, running, sink_plan, until
-from tests.unit.delivery.test_dispatcher import REJECT, RETRY, queue, settled
+from tests.unit.delivery.harness import (
+    REJECT,
+    RETRY,
+    FakeSink,
+    crm_plan,
+    queue,
+    running,
+    settled,
+    until,
+)
 from tests.unit.store.state_writer import StateWriter
 
 
 def test_a_retry_that_is_refused_for_good_is_parked(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm")
     sink.answer = lambda _: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def story() -> None:
         writer.put("orders", "a", {"n": 1})
@@ -32,7 +40,7 @@ def test_a_clock_that_was_set_back_between_two_runs_delays_no_retry_for_long(
 ) -> None:
     first, second = FakeSink("crm"), FakeSink("crm")
     first.answer = lambda _: RETRY
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
 
     async def life(sink: FakeSink) -> None:
         async with running(plan, writer, sink) as run:

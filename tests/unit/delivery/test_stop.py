@@ -7,41 +7,25 @@ import pytest
 
 from litejoin.delivery import dlq, retry
 from litejoin.delivery.dlq import Selection
-from litejoin.sinks.base import DELIVERED, Outcome
+from litejoin.sinks.base import DELIVERED
 from tests.unit.delivery.harness import (
-    FakeBatchSink,
+    STOP,
     FakeSink,
-    Running,
+    crm_plan,
     join_plan,
     make_plan,
+    retry_by_hand,
     running,
+    sink_of,
     sink_plan,
     until,
 )
 from tests.unit.store.state_writer import StateWriter
 
-STOP = Outcome("stop", "HTTP 410: gone")
-
 
 @pytest.fixture(autouse=True)
 def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "POLL_S", 0.01)
-
-
-def sink_of(kind: str) -> FakeSink:
-    return FakeSink("crm", 1) if kind == "single" else FakeBatchSink("crm", 3)
-
-
-def health(run: Running, sink: str = "crm") -> dict[str, object]:
-    return run.delivery.health()[sink]
-
-
-async def retry_by_hand(run: Running, sink: str | None = None) -> int:
-    run.clock.advance(1)
-    now_ms = run.clock.now_ms()
-    return await run.delivery._keeper.read(
-        lambda ledger: dlq.retry(ledger, Selection(sink), now_ms)
-    )
 
 
 @pytest.mark.parametrize("kind", ["single", "batch"])
@@ -57,17 +41,17 @@ def test_the_sink_stops_and_goes_on_after_dlq_retry(
         for n in range(10):
             writer.put("orders", f"k{n}", {"n": n})
         async with running(plan, writer, sink, other) as run:
-            await until(lambda: health(run)["status"] == "degraded", "stopped")
+            await until(lambda: run.health()["status"] == "degraded", "stopped")
             await until(lambda: len(other.delivered) == 10, "the other sink")
             run.pass_time(10_000_000)
             await asyncio.sleep(0.05)
             assert len(sink.attempts) == 3, "no request after the one that stopped it"
-            assert "HTTP 410" in str(health(run)["reason"])
+            assert "HTTP 410" in str(run.health()["reason"])
             assert "crm" in await run.delivery.drain(5), "it does not wait for what cannot go"
             sink.answer = lambda _: DELIVERED
             assert await retry_by_hand(run) == 1
             await until(lambda: len(sink.delivered) == 10, "everything")
-            await until(lambda: health(run)["status"] == "ok", "healthy again")
+            await until(lambda: run.health()["status"] == "ok", "healthy again")
 
     asyncio.run(story())
     assert sorted(sink.positions()) == list(range(1, 11))
@@ -79,17 +63,17 @@ def test_it_goes_on_when_the_queue_was_purged_before(
     tmp_path: Path, writer: StateWriter, kind: str, named: str | None
 ) -> None:
     sink = sink_of(kind)
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     sink.answer = lambda _: STOP
 
     async def story() -> None:
         async with running(plan, writer, sink) as run:
             writer.put("orders", "k0", {"n": 0})
             run.publish(writer)
-            await until(lambda: health(run)["dlq_entries"] == 1, "stopped")
+            await until(lambda: run.health()["dlq_entries"] == 1, "stopped")
             purged = await run.delivery._keeper.read(lambda ledger: dlq.purge(ledger, Selection()))
             assert len(purged) == 1
-            await until(lambda: health(run)["dlq_entries"] == 0, "seen")
+            await until(lambda: run.health()["dlq_entries"] == 0, "seen")
             writer.put("orders", "k1", {"n": 1})
             run.publish(writer)
             assert await retry_by_hand(run, "other") == 0
@@ -97,7 +81,7 @@ def test_it_goes_on_when_the_queue_was_purged_before(
             assert len(sink.attempts) == 1
             sink.answer = lambda _: DELIVERED
             assert await retry_by_hand(run, named) == 0
-            await until(lambda: health(run)["status"] == "ok", "healthy again")
+            await until(lambda: run.health()["status"] == "ok", "healthy again")
             await until(lambda: sink.positions() == [2], "what waited")
 
     asyncio.run(story())
@@ -108,7 +92,7 @@ def test_a_best_effort_sink_goes_on_for_results_to_come(
     tmp_path: Path, writer: StateWriter, kind: str
 ) -> None:
     sink = sink_of(kind)
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm", "best_effort")])
+    plan = crm_plan(tmp_path, "best_effort")
     sink.answer = lambda _: STOP
 
     async def story() -> None:
@@ -118,11 +102,11 @@ def test_a_best_effort_sink_goes_on_for_results_to_come(
             for n in range(2):
                 writer.put("orders", f"k{n}", {"n": n})
                 run.publish(writer)
-                await until(lambda n=n: health(run)["dropped"] == n + 1, "dropped")  # type: ignore[misc]
+                await until(lambda n=n: run.health()["dropped"] == n + 1, "dropped")  # type: ignore[misc]
             assert len(sink.attempts) == 1
             sink.answer = lambda _: DELIVERED
             await retry_by_hand(run, "crm")
-            await until(lambda: "stopped" not in str(health(run).get("reason")), "it goes on")
+            await until(lambda: "stopped" not in str(run.health().get("reason")), "it goes on")
             writer.put("orders", "k2", {"n": 2})
             run.publish(writer)
             await until(lambda: sink.positions() == [3], "what came after")
@@ -132,7 +116,7 @@ def test_a_best_effort_sink_goes_on_for_results_to_come(
 
 @pytest.mark.parametrize("kind", ["single", "batch"])
 def test_a_restart_asks_again(tmp_path: Path, writer: StateWriter, kind: str) -> None:
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm")])
+    plan = crm_plan(tmp_path)
     for n in range(10):
         writer.put("orders", f"k{n}", {"n": n})
 
@@ -152,14 +136,14 @@ def test_best_effort_drops_what_nobody_wants(
     tmp_path: Path, writer: StateWriter, kind: str
 ) -> None:
     sink = sink_of(kind)
-    plan = make_plan(tmp_path, [join_plan("orders", "crm")], [sink_plan("crm", "best_effort")])
+    plan = crm_plan(tmp_path, "best_effort")
     sink.answer = lambda _: STOP
 
     async def story() -> None:
         for n in range(30):
             writer.put("orders", f"k{n}", {"n": n})
         async with running(plan, writer, sink) as run:
-            await until(lambda: health(run)["dropped"] == 30, "all dropped")
+            await until(lambda: run.health()["dropped"] == 30, "all dropped")
             assert await run.delivery.drain(5) == {}
 
     asyncio.run(story())

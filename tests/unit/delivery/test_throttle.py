@@ -7,25 +7,27 @@ from pathlib import Path
 import pytest
 
 from litejoin.clock import ManualClock
-from litejoin.delivery import batches, dispatcher, dlq, retry
-from litejoin.delivery.dlq import Selection
+from litejoin.delivery import batches, dispatcher, retry
 from litejoin.plan.nodes import HttpSinkPlan
 from litejoin.sinks.base import DELIVERED, Outcome
 from litejoin.sinks.http.sink import HttpSink
 from tests.unit.delivery.harness import (
+    RETRY,
+    STOP,
     FakeBatchSink,
     FakeSink,
     Guarantee,
     Running,
     crm_plan,
+    retry_by_hand,
     running,
+    sink_of,
     until,
 )
 from tests.unit.sinks.receiver import Answer, Receiver
 from tests.unit.store.state_writer import StateWriter
 
 WAIT = Outcome("retry", "HTTP 429", retry_after_s=60)
-STOP = Outcome("stop", "HTTP 410: gone")
 
 GUARANTEES: tuple[Guarantee, ...] = ("best_effort", "at_least_once")
 
@@ -44,10 +46,6 @@ def receiver() -> Iterator[Receiver]:
     receiver.close()
 
 
-def sink_of(kind: str) -> FakeSink:
-    return FakeSink("crm", 1) if kind == "single" else FakeBatchSink("crm", 3)
-
-
 def put(run: Running, writer: StateWriter, *keys: str) -> None:
     for key in keys:
         writer.put("orders", key, {"n": writer.head})
@@ -57,12 +55,6 @@ def put(run: Running, writer: StateWriter, *keys: str) -> None:
 async def some_turns() -> None:
     """Long enough for everything that is not held to be sent."""
     await asyncio.sleep(0.1)
-
-
-async def retry_by_hand(run: Running) -> None:
-    run.clock.advance(1)
-    now_ms = run.clock.now_ms()
-    await run.delivery._keeper.read(lambda ledger: dlq.retry(ledger, Selection("crm"), now_ms))
 
 
 @pytest.mark.parametrize("header", ["60", "Wed, 15 Nov 2023 00:01:00 GMT"])
@@ -80,18 +72,18 @@ def test_a_receiver_is_not_asked_before_it_said(
             crm_plan(tmp_path, guarantee), writer, HttpSink(url, clock), clock=clock
         ) as run:
             put(run, writer, "a")
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 1)
+            await until(lambda: run.health()["failed"] == 1)
             receiver.answer = lambda _: Answer()
             put(run, writer, "b", "a", "c", "d", "b")
             await some_turns()
             run.pass_time(59_000)
             await some_turns()
             assert len(receiver.requests) == 1
-            assert "throttled by the receiver" in str(run.delivery.health()["crm"]["reason"])
+            assert "throttled by the receiver" in str(run.health()["reason"])
             run.pass_time(1_000)
-            await until(lambda: run.delivery.health()["crm"]["delivered"] == 5)
+            await until(lambda: run.health()["delivered"] == 5)
             run.pass_time(3_600_000)
-            await until(lambda: run.delivery.health()["crm"]["dlq_entries"] == 0)
+            await until(lambda: run.health()["dlq_entries"] == 0)
 
     asyncio.run(story())
     sent = [(r.result["key"], r.result["seq"]) for r in receiver.requests]
@@ -132,9 +124,9 @@ def test_what_was_under_way_changes_nothing(tmp_path: Path, writer: StateWriter)
             put(run, writer, "a", "b", "c")
             await until(lambda: len(sink.attempts) == 3)
             first.set()
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 1)
+            await until(lambda: run.health()["failed"] == 1)
             others.set()
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 2)
+            await until(lambda: run.health()["failed"] == 2)
             assert sink.positions() == [2]
             put(run, writer, "d")
             run.pass_time(59_000)
@@ -149,12 +141,12 @@ def test_what_was_under_way_changes_nothing(tmp_path: Path, writer: StateWriter)
 
 def test_what_is_due_in_the_queue_waits_too(tmp_path: Path, writer: StateWriter) -> None:
     sink = FakeSink("crm", 1)
-    sink.answer = lambda r: Outcome("retry", "HTTP 500") if r.pos < 3 else WAIT
+    sink.answer = lambda r: RETRY if r.pos < 3 else WAIT
 
     async def story() -> None:
         async with running(crm_plan(tmp_path), writer, sink) as run:
             put(run, writer, "a", "b", "c")
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 3)
+            await until(lambda: run.health()["failed"] == 3)
             run.pass_time(30_000)
             await some_turns()
             assert len(sink.attempts) == 3
@@ -176,12 +168,12 @@ def test_dlq_retry_does_not_wait(
     async def story() -> None:
         async with running(crm_plan(tmp_path, guarantee), writer, sink) as run:
             put(run, writer, "a")
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 1)
+            await until(lambda: run.health()["failed"] == 1)
             sink.answer = lambda _: DELIVERED
             put(run, writer, "b")
-            await retry_by_hand(run)
+            await retry_by_hand(run, "crm")
             await until(lambda: 2 in sink.positions())
-            await until(lambda: run.delivery.health()["crm"]["status"] == "ok")
+            await until(lambda: run.health()["status"] == "ok")
 
     asyncio.run(story())
 
@@ -196,7 +188,7 @@ def test_a_stop_waits_only_for_what_can_go_in_time(
     async def story() -> None:
         async with running(crm_plan(tmp_path), writer, sink) as run:
             put(run, writer, "a")
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 1)
+            await until(lambda: run.health()["failed"] == 1)
             sink.answer = lambda _: DELIVERED
             put(run, writer, "b", "c")
             left = await run.delivery.drain(59)
@@ -217,19 +209,19 @@ def test_a_retry_behind_the_one_that_stops_does_not_stop_dlq_retry(
 ) -> None:
     """It waits for a worker, and the retrier for it."""
     sink = FakeSink("crm", 1)
-    sink.answer = lambda _: Outcome("retry", "HTTP 500")
+    sink.answer = lambda _: RETRY
 
     async def story() -> None:
         async with running(crm_plan(tmp_path), writer, sink) as run:
             put(run, writer, "a", "b", "c")
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 3)
+            await until(lambda: run.health()["failed"] == 3)
             sink.answer = lambda _: answer
             run.pass_time(10_000)
-            await until(lambda: run.delivery.health()["crm"]["failed"] == 4)
+            await until(lambda: run.health()["failed"] == 4)
             await some_turns()
             assert len(sink.attempts) == 4
             sink.answer = lambda _: DELIVERED
-            await retry_by_hand(run)
+            await retry_by_hand(run, "crm")
             await until(lambda: sorted(sink.positions()) == [1, 2, 3])
 
     asyncio.run(story())
