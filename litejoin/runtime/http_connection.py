@@ -59,6 +59,8 @@ class ConnectionRules:
     draining: bool = False
     """The listener stops: every answer closes its connection."""
     connections: "set[Connection]" = field(default_factory=set)
+    handshakes: "dict[asyncio.Task[bool], None]" = field(default_factory=dict)
+    """Of TLS, those under way, the oldest first: they become connections when they are done."""
     on_empty: Callable[[], None] = lambda: None
     """Called when the last connection is gone."""
 

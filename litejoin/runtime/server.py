@@ -12,6 +12,7 @@ import socket
 import ssl
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from typing import Any
 
 from litejoin.clock import Clock, SystemClock
 from litejoin.plan.nodes import Address, ServerPlan
@@ -22,6 +23,7 @@ from litejoin.runtime.http_budget import BodyBudget
 from litejoin.runtime.http_connection import Connection, ConnectionRules
 from litejoin.runtime.open_files import allow_files
 from litejoin.runtime.sockets import bind, tls_context
+from litejoin.runtime.tls_accept import TlsAcceptor
 
 log = logging.getLogger("litejoin.http")
 
@@ -48,7 +50,7 @@ class Listener:
     address: Address
     router: Router
     sockets: list[socket.socket] = field(default_factory=list)
-    servers: list[asyncio.Server] = field(default_factory=list)
+    servers: list[asyncio.Server | TlsAcceptor] = field(default_factory=list)
     rules: ConnectionRules | None = None
 
 
@@ -194,15 +196,12 @@ class Listeners:
             on_empty=self._empty.set,
         )
         listener.rules = rules
-        handshake_s = None if tls is None else rules.header_timeout_s
         for sock in listener.sockets:
-            server = await loop.create_server(
-                lambda: Connection(rules, loop),
-                sock=sock,
-                ssl=tls,
-                ssl_handshake_timeout=handshake_s,
+            listener.servers.append(
+                await loop.create_server(lambda: Connection(rules, loop), sock=sock)
+                if tls is None
+                else TlsAcceptor(sock, tls, rules)
             )
-            listener.servers.append(server)
 
     def _bound(self, listener: Listener, tls: bool) -> Bound:
         address = listener.address
@@ -275,10 +274,11 @@ class Listeners:
             log.warning("http: %d connections were cut after %.1f s", left, deadline_s)
 
     async def _cut(self) -> None:
-        tasks = [
+        tasks: list[asyncio.Task[Any]] = [
             task
             for rules in self._all_rules()
             for connection in tuple(rules.connections)
             if (task := connection.cut()) is not None
         ]
+        tasks += [task for rules in self._all_rules() for task in rules.handshakes]
         await asyncio.gather(*tasks, return_exceptions=True)
