@@ -6,7 +6,7 @@ are ignored: proxies and browsers add their own.
 
 import json
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -57,27 +57,29 @@ class SnapshotQuery:
 
 def parse_subscription(scope: Scope, joins: Collection[str]) -> Subscription:
     """Read `join`, `key`, `replay` and Last-Event-ID (header, or `last_event_id` for browsers)."""
-    fields = _fields(scope)
+    fields, names = _fields(scope)
     last_event_id = _header(scope, b"last-event-id") or fields.get("last_event_id")
-    keys = key_texts(fields["key"]) if "key" in fields else None
     return Subscription(
-        Filter(_joins(fields, joins), keys), _flag(fields, "replay"), last_event_id or None
+        Filter(_joins(fields, joins), _keys(names)), _flag(fields, "replay"), last_event_id or None
     )
 
 
 def parse_snapshot(scope: Scope, joins: Collection[str]) -> SnapshotQuery:
-    """Read `join`, `keys`, `limit`, `from` and `to`."""
-    fields = _fields(scope)
-    keys = None
+    """Read `join`, `keys`, `key` (for one with a comma in it), `limit`, `from` and `to`."""
+    fields, names = _fields(scope)
     if fields.get("keys"):
-        names = fields["keys"].split(",")
+        names += fields["keys"].split(",")
         if len(names) > MAX_KEYS:
             raise _bad(f"keys: at most {MAX_KEYS} at once")
-        keys = frozenset().union(*map(key_texts, names))
+    keys = _keys(names)
     first_ms, last_ms = _time_ms(fields, "from"), _time_ms(fields, "to")
     if first_ms is not None and last_ms is not None and first_ms > last_ms:
         raise _bad("from is later than to")
     return SnapshotQuery(Filter(_joins(fields, joins), keys), _limit(fields), (first_ms, last_ms))
+
+
+def _keys(names: Sequence[str]) -> frozenset[str] | None:
+    return frozenset().union(*map(key_texts, names)) if names else None
 
 
 def key_texts(key: str) -> frozenset[str]:
@@ -91,7 +93,8 @@ def key_texts(key: str) -> frozenset[str]:
     return frozenset(texts)
 
 
-def _fields(scope: Scope) -> dict[str, str]:
+def _fields(scope: Scope) -> tuple[dict[str, str], list[str]]:
+    """The parameters, and the values of `key`, which alone may come more than once."""
     try:
         pairs = parse_qsl(
             scope["query_string"].decode("ascii"),
@@ -101,10 +104,11 @@ def _fields(scope: Scope) -> dict[str, str]:
         )
     except ValueError:
         raise _bad("the query string cannot be read") from None
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
+    names = [value for name, value in pairs if name == "key"]
+    fields = {name: value for name, value in pairs if name != "key"}
+    if len(fields) + len(names) != len(pairs):
         raise _bad("a parameter is given twice")
-    return fields
+    return fields, names
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -19,12 +19,14 @@ class Event:
     id: str
 
 
+Query = Mapping[str, str | Sequence[str]]
+"""Parameters; of one that comes more than once all values."""
+
+
 class Call:
     """One request in progress. `reading` cleared: the client takes nothing any more."""
 
-    def __init__(
-        self, app: App, query: dict[str, str], headers: dict[str, str], method: str
-    ) -> None:
+    def __init__(self, app: App, query: Query, headers: dict[str, str], method: str) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -34,7 +36,7 @@ class Call:
         self._gone = asyncio.Event()
         self._scope = {
             "type": "http", "method": method, "path": "/",
-            "query_string": urlencode(query).encode(),
+            "query_string": urlencode(query, doseq=True).encode(),
             "headers": [(k.lower().encode(), v.encode()) for k, v in headers.items()],
         }  # fmt: skip
         self.task = asyncio.ensure_future(app(self._scope, self._receive, self._send))
@@ -92,6 +94,6 @@ class Call:
 
 
 def call(
-    app: App, query: dict[str, str], headers: dict[str, str] | None = None, method: str = "GET"
+    app: App, query: Query, headers: dict[str, str] | None = None, method: str = "GET"
 ) -> Call:
     return Call(app, query, headers or {}, method)

@@ -37,14 +37,14 @@ class Served:
         self.signal.publish(pos)
         return pos
 
-    async def subscribe(self, resume: str | None = None, **query: str) -> Call:
+    async def subscribe(self, resume: str | None = None, **query: str | list[str]) -> Call:
         headers = {"Last-Event-ID": resume} if resume else {}
         made = call(self.subscribe_app, {"join": "*", **query}, headers)
         self.calls.append(made)
         await until(lambda: bool(made.body) or made.task.done())
         return made
 
-    async def snapshot(self, **query: str) -> Call:
+    async def snapshot(self, **query: str | list[str]) -> Call:
         made = call(self.snapshot_app, {"join": "*", **query})
         await made.task
         return made
@@ -112,6 +112,7 @@ def test_only_wanted_joins_and_keys_arrive(writer: StateWriter) -> None:
         everything = await served.subscribe()
         users = await served.subscribe(join="users")
         number = await served.subscribe(key="5")
+        several = await served.subscribe(key=["x", "last"])
         text = await served.subscribe(join="orders", key='zürich "1"')
         for key in ("5", 5, "x", 'zürich "1"'):
             served.put("orders", key, {"n": 1})
@@ -125,6 +126,7 @@ def test_only_wanted_joins_and_keys_arrive(writer: StateWriter) -> None:
         assert users.seqs() == [5]
         assert number.seqs() == [1, 2, 5]
         assert text.seqs() == [4]
+        assert several.seqs() == [3, 8]
 
     run(writer, story)
 
@@ -397,6 +399,8 @@ BAD = [
     ("snapshot", {"to": "2026-13-01T00:00:00Z"}, "to must"),
     ("snapshot", {"from": "20", "to": "10"}, "later"),
     ("snapshot", {"keys": "a," * 1001}, "keys"),
+    ("snapshot", {"keys": ["a", "b"]}, "given twice"),
+    ("subscribe", {"replay": ["true", "false"]}, "given twice"),
     ("snapshot", {f"x{n}": "1" for n in range(60)}, "query string"),
 ]
 
@@ -436,6 +440,23 @@ def test_the_snapshot_is_the_current_state_as_json(writer: StateWriter) -> None:
         few = await served.snapshot(limit="300")
         assert len(await parsed(few)) == 300
         assert few.headers["litejoin-truncated"] == "true"
+
+    run(writer, story)
+
+
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [({"key": "a,b"}, ["a,b"]), ({"key": ["a,b", "c"]}, ["a,b", "c"]),
+     ({"keys": "a,b"}, ["a", "b"]), ({"keys": "a,c", "key": "a,b"}, ["a", "a,b", "c"]),
+     ({"key": ""}, [""]), ({"keys": ""}, ["", "a", "a,b", "b", "c"]), ({"key": "none"}, [])],
+)  # fmt: skip
+def test_keys_are_named_one_by_one_or_in_a_list(
+    writer: StateWriter, query: dict[str, str | list[str]], wanted: list[str]
+) -> None:
+    async def story(served: Served) -> None:
+        for key in ("a,b", "a", "b", "c", ""):
+            served.put("orders", key, {"n": 1})
+        assert sorted(r["key"] for r in await parsed(await served.snapshot(**query))) == wanted
 
     run(writer, story)
 
