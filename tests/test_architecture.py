@@ -23,7 +23,7 @@ PACKAGE = ROOT / "litejoin"
 
 VALUES = {
     "errors", "frozen", "records", "clock", "plan.nodes", "plan.nodes_api", "plan.nodes_native",
-    "signatures", "version", "schemas", "plain_files",
+    "signatures", "version", "schemas", "plain_files", "own_files",
 }  # fmt: skip
 NATIVE = VALUES | {"_ext"}
 SQLITE = NATIVE | {"store.sqlite"}
@@ -35,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "records": {"errors"},
     "signatures": set(),
     "plain_files": set(),
+    "own_files": set(),
     "clock": {"errors"},
     "plan.nodes_api": {"frozen"},
     "plan.nodes_native": {"frozen"},

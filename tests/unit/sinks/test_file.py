@@ -146,7 +146,10 @@ def test_a_failed_write_leaves_no_part_of_its_lines(
     assert lines.seqs() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("name", ["state.db", "dlq.db", "shard-0000.db-wal", "."])
+@pytest.mark.parametrize(
+    "name",
+    ["state.db", "dlq.db", "shard-0000.db-wal", ".", "marks.tmp", "quarantine.json", "archive/x"],
+)
 def test_the_pipelines_own_files_are_refused(tmp_path: Path, name: str) -> None:
     lines = Lines(tmp_path)
     lines.sink_plan = FileSinkPlan("lines", "at_least_once", tmp_path / name, 0, 0)
