@@ -33,6 +33,7 @@ typedef struct {
     LjWant *wants;
     uint32_t n_wants, cap_wants;
     KeyMap wanted;    /* hash -> want + 1 */
+    KeyMap walked;    /* hash of a value + the number of its reference, from where the way back was gone */
     LjBuffer texts;
     lj_out key, row, plain;
 } LjJoin;
@@ -186,10 +187,16 @@ static inline int lj_find(LjJoin *join, int ref, const LjFinder *finder, const L
     return failed || !olds ? failed : lj_find_olds(join, ref, finder, hash, key, visit);
 }
 
-/* From a row of a reference to the result keys that it can be part of. */
+/* From a row of a reference to the result keys that it can be part of. The same value leads to the same keys:
+ * many rows of one order, or a row that changed in each of the flushes that are evaluated together. */
 static inline int lj_step_back(LjJoin *join, int ref) {
     const LjRef *from = &join->refs[ref];
-    return lj_find(join, from->parent, &from->step, &from->values[from->near], 1, lj_step_back);
+    const LjValue *near = &from->values[from->near];
+    const uint64_t *refs;
+    uint64_t hash = lj_value_hash(near, from->step.by_key || from->step.is_text) + (uint64_t)ref;
+    if (km_find(&join->walked, hash, &refs)) return LJ_NATIVE_OK;
+    if (km_add(&join->walked, hash, 1)) return LJ_NATIVE_MEMORY;
+    return lj_find(join, from->parent, &from->step, near, 1, lj_step_back);
 }
 
 /* ---------------------------------------------------------------- affected keys */
@@ -210,21 +217,14 @@ static inline int lj_checks(const LjJoin *join, const LjCheck *checks, int n) {
 
 static inline int lj_affected_by(LjJoin *join, int ref, const LjChangeRow *change) {
     LjRef *from = &join->refs[ref];
-    int failed, has_old = change->flags & LJ_HAS_OLD;
-    uint64_t before = 0;
-    if (has_old) {
+    int failed = LJ_NATIVE_OK;
+    if (change->flags & LJ_HAS_OLD) {
         failed = lj_program_run(from, &change->old, 1);
         if (!failed) failed = lj_step_back(join, ref);
-        if (failed) return failed;
-        before = lj_value_hash(&from->values[from->near], from->step.by_key || from->step.is_text);
     }
-    if (!(change->flags & LJ_HAS_NEW) || (change->flags & LJ_ELIDED)) return LJ_NATIVE_OK;
+    if (failed || !(change->flags & LJ_HAS_NEW) || (change->flags & LJ_ELIDED)) return failed;
     failed = lj_program_run(from, &change->now, 1);
-    if (failed) return failed;
-    /* The same value finds the same rows. */
-    if (has_old && lj_value_hash(&from->values[from->near], from->step.by_key || from->step.is_text) == before)
-        return LJ_NATIVE_OK;
-    return lj_step_back(join, ref);
+    return failed ? failed : lj_step_back(join, ref);
 }
 
 /* 1 in `passes` when a version fulfils the conditions on reference 0 alone: others have no result. */
@@ -351,6 +351,7 @@ static inline int lj_native_read(LjNativeJoin *base, const LjSink *sink) {
     join->texts.len = 0;
     join->key.failed = join->row.failed = join->plain.failed = 0;
     km_clear(&join->wanted);
+    km_clear(&join->walked);
     int failed = lj_affected(join);
     for (uint32_t i = 0; !failed && i < join->n_wants; i++) failed = lj_recompute(join, &join->wants[i]);
     return failed;
@@ -366,6 +367,7 @@ static inline void lj_native_clear(LjJoin *join) {
     }
     for (int i = 0; join->outputs && i < join->n_outputs; i++) lj_buffer_free(&join->outputs[i].name.buffer);
     km_clear(&join->wanted);
+    km_clear(&join->walked);
     lj_buffer_free(&join->texts);
     lj_buffer_free(&join->key.buffer);
     lj_buffer_free(&join->row.buffer);

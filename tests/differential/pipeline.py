@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import apsw
+
 from litejoin._ext.topic import TopicTables
 from litejoin.clock import ManualClock
 from litejoin.engine.engine import Engine
@@ -173,6 +175,26 @@ class EnginePipeline:
     def close(self) -> None:
         self.engine.close()
         self.store.close()
+
+    @contextmanager
+    def reads(self, topic: str) -> Iterator[list[str]]:
+        """Meanwhile: the condition of each statement that the engine reads a topic's rows with."""
+        seen: list[str] = []
+        mark = f" FROM t{self.numbers[topic]} WHERE "
+
+        def note(event: dict[str, Any]) -> None:
+            _, found, condition = event["sql"].partition(mark)
+            if found:
+                seen.append(condition)
+
+        readers = self.engine._readers
+        for reader in readers:
+            reader.trace_v2(apsw.SQLITE_TRACE_STMT, note)
+        try:
+            yield seen
+        finally:
+            for reader in readers:
+                reader.trace_v2(0)
 
     def full_query(self, sql: str) -> int:
         """Run a query from scratch over topic tables of its own; returns its rows."""

@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-import apsw
 import pytest
 
 from litejoin._ext import bridge
@@ -30,20 +29,9 @@ def row(p: EnginePipeline, topic: str, key: str, payload: str | None) -> Row:
 
 def apply(p: EnginePipeline, *rows: Row) -> list[str]:
     """Returns how users were looked up meanwhile."""
-    seen: list[str] = []
-
-    def note(event: dict[str, object]) -> None:
-        sql = str(event["sql"])
-        if f"FROM t{p.numbers['users']} " in sql:
-            seen.append(sql.partition(" WHERE ")[2])
-
-    reader = p.engine._readers[0]
     written = p.write(list(rows))
-    reader.trace_v2(apsw.SQLITE_TRACE_STMT, note)
-    try:
+    with p.reads("users") as seen:
         p.engine.apply(*written)
-    finally:
-        reader.trace_v2(0)
     return seen
 
 
