@@ -16,6 +16,7 @@ typedef struct {
 typedef struct {
     uint16_t topic;
     uint8_t shard, flags;
+    uint8_t passed; /* LJ_HAS_NEW, LJ_HAS_OLD: of these versions another change of the key tells more */
     int64_t rowid;
     LjVersion now, old;
 } LjChangeRow;
@@ -38,6 +39,7 @@ static inline size_t lj_read_change(const char *p, size_t left, LjChangeRow *out
     out->topic = head.topic;
     out->shard = head.shard;
     out->flags = head.flags;
+    out->passed = 0;
     out->rowid = head.id;
     out->now.key = out->old.key = lj_slice(&at, head.key_len);
     out->now.payload = lj_slice(&at, head.new_len);

@@ -15,6 +15,7 @@ cdef extern from "change_row.h" nogil:
         uint16_t topic
         uint8_t shard
         uint8_t flags
+        uint8_t passed
         int64_t rowid
         LjVersion now
         LjVersion old

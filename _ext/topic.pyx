@@ -18,7 +18,7 @@ import re
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport atoi, calloc, free, malloc, realloc
-from libc.string cimport memcpy, memset, strlen
+from libc.string cimport memcmp, memcpy, memset, strlen
 
 from change_row cimport LjChangeRow, LjVersion, lj_read_change
 from changes cimport LJ_ELIDED, LJ_HAS_NEW, LJ_HAS_OLD
@@ -754,6 +754,37 @@ cdef int olds_next(Cursor *cursor) noexcept nogil:
     return SQLITE_OK
 
 
+cdef int find_passed(Topic *topic) noexcept nogil:
+    """Of a key that changed in several of the flushes that are evaluated together, the first old version and the
+    last new one tell all: its results are as the former made them, and will be as the latter does."""
+    cdef KeyMap last
+    cdef LjChangeRow *change
+    cdef LjChangeRow *other
+    cdef const uint64_t *found = NULL
+    cdef uint64_t hashed
+    cdef uint32_t i, j, n
+    cdef int failed = 0
+    memset(&last, 0, sizeof(last))
+    for i in range(topic.n_changes):
+        change = &topic.changes[i]
+        hashed = lj_map_hash(change.old.key.at, change.old.key.len, 1)
+        n = km_find(&last, hashed, &found)
+        for j in range(n):
+            other = &topic.changes[found[j] - 1]
+            if other.old.key.len == change.old.key.len and memcmp(
+                    other.old.key.at, change.old.key.at, change.old.key.len) == 0:
+                other.passed |= LJ_HAS_NEW
+                change.passed |= LJ_HAS_OLD
+                km_remove(&last, hashed, found[j])
+                break
+        failed = km_add(&last, hashed, i + 1)
+        if failed:
+            break
+    km_clear(&last)
+    topic.passed_known = True
+    return failed
+
+
 cdef int delta_next(Cursor *cursor) noexcept nogil:
     """The next version of a changed row that is to be shown."""
     cdef Topic *topic = cursor.table.topic
@@ -761,20 +792,24 @@ cdef int delta_next(Cursor *cursor) noexcept nogil:
     cdef uint64_t first = host.first_shown
     cdef uint64_t end = first + host.n_shown if host.n_shown else <uint64_t>topic.n_changes * 2
     cdef uint64_t version
+    cdef LjChangeRow *change
+    if not topic.passed_known and find_passed(topic):
+        return SQLITE_NOMEM
     if <uint64_t>cursor.next_ref * 2 + 1 < first:
         cursor.next_ref = <uint32_t>(first // 2)
     while cursor.next_ref < topic.n_changes:
         version = <uint64_t>cursor.next_ref * 2 + cursor.show_old
         if version >= end:
             break
+        change = &topic.changes[cursor.next_ref]
         if not cursor.show_old:
             cursor.show_old = True
-            if version >= first and take_change(cursor, &topic.changes[cursor.next_ref], True):
+            if version >= first and not change.passed & LJ_HAS_OLD and take_change(cursor, change, True):
                 return SQLITE_OK
         else:
             cursor.show_old = False
             cursor.next_ref += 1
-            if version >= first and take_change(cursor, &topic.changes[cursor.next_ref - 1], False):
+            if version >= first and not change.passed & LJ_HAS_NEW and take_change(cursor, change, False):
                 return SQLITE_OK
     cursor.at_end = True
     return SQLITE_OK
@@ -1276,6 +1311,7 @@ cdef long apply_chunk(Host *host, const char *at, size_t left, bint update) noex
             topic.cap_changes = topic.cap_changes * 2 + 64
         topic.changes[topic.n_changes] = change
         topic.n_changes += 1
+        topic.passed_known = False
         if note_odd(host, topic, &change, update) or note_change(topic, &change, update):
             return -2
         taken += 1

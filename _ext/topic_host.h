@@ -47,6 +47,7 @@ typedef struct {
     LjIndex *indexes;
     LjChangeRow *changes;
     uint32_t n_changes, cap_changes;
+    int passed_known; /* `passed` of the changes is as they say */
     KeyMap old_keys; /* lj_map_hash of the key, tag 1 -> change number + 1 of those with an old version */
     LjPooled **idle;
     /* Keys that are numbers in unusual dress ('7.0', '007', ' 7'): hash of the number -> row references, filled

@@ -36,6 +36,7 @@ cdef extern from "topic_host.h" nogil:
         LjChangeRow *changes
         uint32_t n_changes
         uint32_t cap_changes
+        bint passed_known
         KeyMap old_keys
         Pooled **idle
         KeyMap odd_rows
