@@ -66,16 +66,23 @@ static inline int lj_rows_step(LjRows *rows, int slot, sqlite3_stmt *stmt, LjVer
     return sum == sqlite3_column_int64(stmt, 5) ? LJ_NATIVE_OK : LJ_NATIVE_UNSURE;
 }
 
+/* The current row that a key map refers to. */
+static inline int lj_rows_by_ref(LjRows *rows, int slot, uint64_t ref, LjVersion *row, int *there, sqlite3_stmt **stmt) {
+    int shard = (int)(ref >> LJ_SHARD_SHIFT);
+    *there = 0;
+    int failed = lj_rows_statement(rows, slot, shard, 1, stmt);
+    if (failed) return failed;
+    sqlite3_bind_int64(*stmt, 1, (sqlite3_int64)(ref & (((uint64_t)1 << LJ_SHARD_SHIFT) - 1)));
+    return lj_rows_step(rows, slot, *stmt, row, there);
+}
+
 /* The row of a key by the id that it is known to have; `there` is 0 when it is not known, or not there. */
 static inline int lj_rows_by_place(LjRows *rows, int slot, int shard, LjSlice key, uint64_t key_hash, LjVersion *row,
                                    int *there, sqlite3_stmt **stmt) {
     int64_t ids[LJ_PLACES_EQUAL];
     int n = lj_places_find(&rows->places[slot], key_hash, ids);
     for (int i = 0; i < n; i++) {
-        int failed = lj_rows_statement(rows, slot, shard, 1, stmt);
-        if (failed) return failed;
-        sqlite3_bind_int64(*stmt, 1, ids[i]);
-        failed = lj_rows_step(rows, slot, *stmt, row, there);
+        int failed = lj_rows_by_ref(rows, slot, (uint64_t)shard << LJ_SHARD_SHIFT | (uint64_t)ids[i], row, there, stmt);
         if (failed || (*there && row->key.len == key.len && memcmp(row->key.at, key.at, key.len) == 0)) return failed;
         sqlite3_reset(*stmt);
         *there = 0;
@@ -106,16 +113,6 @@ static inline int lj_rows_by_key(LjRows *rows, int slot, LjSlice key, LjVersion 
     }
     if (!failed && *there && cached && rows->fresh) lj_cache_put(&rows->cache, number, row);
     return failed;
-}
-
-/* The current row that a key map refers to. */
-static inline int lj_rows_by_ref(LjRows *rows, int slot, uint64_t ref, LjVersion *row, int *there, sqlite3_stmt **stmt) {
-    int shard = (int)(ref >> LJ_SHARD_SHIFT);
-    *there = 0;
-    int failed = lj_rows_statement(rows, slot, shard, 1, stmt);
-    if (failed) return failed;
-    sqlite3_bind_int64(*stmt, 1, (sqlite3_int64)(ref & (((uint64_t)1 << LJ_SHARD_SHIFT) - 1)));
-    return lj_rows_step(rows, slot, *stmt, row, there);
 }
 
 /* Take a change of a topic that is looked up by key. A row has its id for as long as its key is there. */
